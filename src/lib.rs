@@ -1,0 +1,3 @@
+//! Files in RAM for tools that insist on files: bytes in, bytes out, nothing on disk.
+
+pub mod store;

@@ -1,0 +1,164 @@
+//! Copying between files without copying bytes, where that can be.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::pages::PageSet;
+use super::{CHUNK_BYTES, CHUNK_SIZE, Content, MAX_SIZE, part_at};
+use crate::store::error::StoreError;
+use crate::store::quota::{Ledger, Resource};
+
+/// A range of a file that is written throughout, or not at all.
+struct Run {
+    written: bool,
+    bytes: Range<u64>,
+}
+
+impl Content {
+    /// Copies from `source`, sharing whole chunks where both ranges are aligned; holes stay holes.
+    /// Returns how much was copied: up to the end of the source, the limit and the largest size.
+    pub fn copy_from(
+        &mut self,
+        source: &Self,
+        from: u64,
+        to: u64,
+        len: u64,
+        ledger: &mut Ledger,
+    ) -> Result<u64, StoreError> {
+        let len = len.min(source.size.saturating_sub(from));
+        if len == 0 {
+            return Ok(0);
+        }
+        let len = len.min(MAX_SIZE.saturating_sub(to));
+        if len == 0 {
+            return Err(StoreError::TooLarge);
+        }
+        let (mut done, mut all) = (0, true);
+        while all && done < len {
+            let copied;
+            (copied, all) = self.copy_piece(source, from + done..from + len, to + done, ledger)?;
+            done += copied;
+        }
+        if done == 0 {
+            return Err(StoreError::NoSpace(Resource::Bytes));
+        }
+        self.size = self.size.max(to + done);
+        Ok(done)
+    }
+
+    /// Copies the first piece of a range: a chunk to share, or what is written or not throughout.
+    /// Tells how much, and whether that was all of the piece.
+    fn copy_piece(
+        &mut self,
+        source: &Self,
+        from: Range<u64>,
+        to: u64,
+        ledger: &mut Ledger,
+    ) -> Result<(u64, bool), StoreError> {
+        if let Some(shared) = self.share(source, from.clone(), to, ledger) {
+            return Ok((shared, true));
+        }
+        let chunks_meet = (from.start ^ to).is_multiple_of(CHUNK_BYTES);
+        self.copy_run(source, source.run(from, chunks_meet), to, ledger)
+    }
+
+    /// Takes over a chunk of `source`, where it replaces a whole chunk or the rest of the file.
+    /// Returns how many bytes that were, `None` when it cannot be done.
+    ///
+    /// Leaves the same pages allocated as copying does, and therefore leaves alone chunks with
+    /// pages that are allocated and not written.
+    fn share(
+        &mut self,
+        source: &Self,
+        from: Range<u64>,
+        to: u64,
+        ledger: &mut Ledger,
+    ) -> Option<u64> {
+        if !from.start.is_multiple_of(CHUNK_BYTES) || !to.is_multiple_of(CHUNK_BYTES) {
+            return None;
+        }
+        let chunk = source.chunks.get(from.start / CHUNK_BYTES)?;
+        let replaced = self
+            .chunks
+            .get(to / CHUNK_BYTES)
+            .map_or(PageSet::EMPTY, |old| old.allocated());
+        let len = part_at(from.start, from.end).bytes.len();
+        let rest_of_both = from.start + len as u64 == source.size
+            && to + len as u64 >= self.size
+            && PageSet::touching(&(0..len)).holds(chunk.allocated().or(replaced));
+        if !(len == CHUNK_SIZE || rest_of_both) || chunk.allocated() != chunk.written() {
+            return None;
+        }
+        // Where it does not fit, copying page by page takes as much as does.
+        let gained = chunk.allocated().without(replaced).len();
+        let lost = replaced.without(chunk.allocated()).len();
+        ledger.take_pages(gained).ok()?;
+        ledger.give_pages(lost);
+        self.pages = self.pages + gained - lost;
+        self.chunks.insert(to / CHUNK_BYTES, Arc::clone(chunk));
+        Some(len as u64)
+    }
+
+    /// The first piece of a range that is either written, in one chunk, or not written at all.
+    ///
+    /// `by_chunk` ends the latter before a chunk, so that the chunk can be shared.
+    fn run(&self, range: Range<u64>, by_chunk: bool) -> Run {
+        let first = part_at(range.start, range.end);
+        for (index, chunk) in self.chunks.iter_from(first.index) {
+            let start = range.start.max(index * CHUNK_BYTES);
+            if start >= range.end {
+                break;
+            }
+            if by_chunk && index > first.index {
+                return Run {
+                    written: false,
+                    bytes: range.start..start,
+                };
+            }
+            let part = part_at(start, range.end);
+            for (written, piece) in chunk.written().pieces(part.bytes) {
+                let piece = index * CHUNK_BYTES + piece.start as u64
+                    ..index * CHUNK_BYTES + piece.end as u64;
+                match written {
+                    true if piece.start == range.start => {
+                        return Run {
+                            written,
+                            bytes: piece,
+                        };
+                    }
+                    true => {
+                        return Run {
+                            written: false,
+                            bytes: range.start..piece.start,
+                        };
+                    }
+                    false => {}
+                }
+            }
+        }
+        Run {
+            written: false,
+            bytes: range,
+        }
+    }
+
+    /// Copies a run of `source`; tells how much, and whether that was all.
+    fn copy_run(
+        &mut self,
+        source: &Self,
+        run: Run,
+        to: u64,
+        ledger: &mut Ledger,
+    ) -> Result<(u64, bool), StoreError> {
+        let len = run.bytes.end - run.bytes.start;
+        if !run.written {
+            self.punch(to..to + len, ledger)?;
+            return Ok((len, true));
+        }
+        match self.write(to, &source.read(run.bytes.start, len as usize), ledger) {
+            Ok(wrote) => Ok((wrote as u64, wrote as u64 == len)),
+            Err(StoreError::NoSpace(_)) => Ok((0, false)),
+            Err(error) => Err(error),
+        }
+    }
+}

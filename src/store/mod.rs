@@ -1,0 +1,23 @@
+//! The tree in RAM. It knows no kernel, no host file system, no process and no nodeid.
+
+pub mod content;
+pub mod directory;
+pub mod error;
+pub mod inode;
+pub mod name;
+pub mod path;
+pub mod quota;
+pub mod source;
+pub mod tree;
+mod trie;
+mod xattr;
+
+pub use content::Data;
+pub use directory::{Cookie, Entry};
+pub use error::StoreError;
+pub use inode::{Attr, Ino, Kind, NewInode, NewKind, SetAttr, Timestamp};
+pub use name::{NAME_MAX, Name};
+pub use path::{PATH_MAX, PathError, TreePath};
+pub use quota::{Limits, PAGE_SIZE, Resource, Usage};
+pub use source::Source;
+pub use tree::{AllocateMode, RenameMode, Tree, Unlinked};

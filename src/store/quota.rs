@@ -1,0 +1,107 @@
+//! How much a tree may hold, and the book kept of it.
+
+use std::fmt;
+
+use super::error::StoreError;
+
+/// Bytes in a page, the unit in which content is charged.
+pub const PAGE_SIZE: u64 = 4096;
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// Bytes of content, in whole pages.
+    Bytes,
+    /// Inodes, the root included.
+    Inodes,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bytes => "bytes",
+            Self::Inodes => "inodes",
+        })
+    }
+}
+
+/// The most a tree may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Content in bytes, charged by allocated 4 KiB pages.
+    pub bytes: u64,
+    /// Inodes, the root included.
+    pub inodes: u64,
+}
+
+/// What a tree holds, and what it may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Allocated content in bytes, a multiple of [`PAGE_SIZE`].
+    ///
+    /// Symlink targets of 128 bytes and more and extended attributes are charged here as well.
+    pub bytes: u64,
+    /// Inodes, the root and files that are unlinked but still open included.
+    ///
+    /// A hard link counts as one more, as on tmpfs: its name takes memory too.
+    pub inodes: u64,
+    /// The limits in force.
+    pub limits: Limits,
+}
+
+/// A tree's book of what it holds: asked before memory is taken, told when it is given back.
+#[derive(Clone, Debug)]
+pub(super) struct Ledger {
+    pages: u64,
+    inodes: u64,
+    pub limits: Limits,
+}
+
+impl Ledger {
+    /// The book of a tree with nothing but its root.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            pages: 0,
+            inodes: 1,
+            limits,
+        }
+    }
+
+    pub fn usage(&self) -> Usage {
+        Usage {
+            bytes: self.pages * PAGE_SIZE,
+            inodes: self.inodes,
+            limits: self.limits,
+        }
+    }
+
+    /// Pages that may still be taken.
+    pub fn free_pages(&self) -> u64 {
+        (self.limits.bytes / PAGE_SIZE).saturating_sub(self.pages)
+    }
+
+    /// All of `count` pages, or none.
+    pub fn take_pages(&mut self, count: u64) -> Result<(), StoreError> {
+        if count > self.free_pages() {
+            return Err(StoreError::NoSpace(Resource::Bytes));
+        }
+        self.pages += count;
+        Ok(())
+    }
+
+    pub fn give_pages(&mut self, count: u64) {
+        self.pages -= count;
+    }
+
+    pub fn take_inode(&mut self) -> Result<(), StoreError> {
+        if self.inodes >= self.limits.inodes {
+            return Err(StoreError::NoSpace(Resource::Inodes));
+        }
+        self.inodes += 1;
+        Ok(())
+    }
+
+    pub fn give_inode(&mut self) {
+        self.inodes -= 1;
+    }
+}

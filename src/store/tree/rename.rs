@@ -1,0 +1,198 @@
+//! Moving names.
+
+use super::{Tree, Unlinked};
+use crate::store::directory::Target;
+use crate::store::error::StoreError;
+use crate::store::inode::{Ino, Kind, Timestamp};
+use crate::store::name::Name;
+
+/// What a rename does when the new name is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenameMode {
+    /// Replace it, as `rename(2)`.
+    Replace,
+    /// Refuse with [`StoreError::Exists`], as `RENAME_NOREPLACE`.
+    NoReplace,
+    /// Exchange the two, which both must exist, as `RENAME_EXCHANGE`.
+    Exchange,
+}
+
+/// A name in a directory, and what it leads to.
+#[derive(Clone, Copy)]
+struct Place<'n> {
+    dir: Ino,
+    name: &'n [u8],
+    target: Target,
+}
+
+impl Tree {
+    /// Moves a name; tells what inode it replaced.
+    ///
+    /// Nothing happens when both names lead to the same inode. A replaced name keeps its place in
+    /// the directory, and so do two that are exchanged. See rename(2); the order in which errors are
+    /// found is that of `do_renameat2` in Linux' fs/namei.c.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` (with `Exchange` also for the new name), `Exists` (with `NoReplace`),
+    /// `InvalidArgument` when a directory would move below itself, `NotEmpty`, `IsDirectory`,
+    /// `NotDirectory`, `TooManyLinks`.
+    pub fn rename(
+        &mut self,
+        from: (Ino, &[u8]),
+        to: (Ino, Name),
+        mode: RenameMode,
+        now: Timestamp,
+    ) -> Result<Option<Unlinked>, StoreError> {
+        let (to_dir, to_name) = to;
+        self.live_directory(from.0)?;
+        self.live_directory(to_dir)?;
+        let from = Place {
+            dir: from.0,
+            name: from.1,
+            target: self.target(from.0, from.1)?,
+        };
+        let replaced = match self.target(to_dir, to_name.as_bytes()) {
+            Err(StoreError::NotFound) => None,
+            found => Some(found?),
+        };
+        match (mode, replaced) {
+            (RenameMode::NoReplace, Some(_)) => return Err(StoreError::Exists),
+            (RenameMode::Exchange, None) => return Err(StoreError::NotFound),
+            _ => {}
+        }
+        self.check_ancestors(from, to_dir, replaced, mode)?;
+        let Some(replaced) = replaced else {
+            self.check_room_for_links(to_dir, from.target.kind)?;
+            self.move_name(from, to_dir, to_name, now)?;
+            return Ok(None);
+        };
+        if replaced.ino == from.target.ino {
+            return Ok(None);
+        }
+        let to = Place {
+            dir: to_dir,
+            name: to_name.as_bytes(),
+            target: replaced,
+        };
+        if mode == RenameMode::Exchange {
+            self.exchange(from, to, now)?;
+            return Ok(None);
+        }
+        self.check_replaceable(from.target, replaced)?;
+        self.replace(from, to, now).map(Some)
+    }
+
+    /// Refuses what would cut a directory off the tree.
+    fn check_ancestors(
+        &self,
+        from: Place<'_>,
+        to_dir: Ino,
+        replaced: Option<Target>,
+        mode: RenameMode,
+    ) -> Result<(), StoreError> {
+        if from.dir == to_dir {
+            return Ok(());
+        }
+        if self.is_within(to_dir, from.target)? {
+            return Err(StoreError::InvalidArgument);
+        }
+        match replaced {
+            Some(replaced) if self.is_within(from.dir, replaced)? => Err(match mode {
+                RenameMode::Exchange => StoreError::InvalidArgument,
+                _ => StoreError::NotEmpty,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a directory is `ancestor`, or somewhere below it.
+    fn is_within(&self, dir: Ino, ancestor: Target) -> Result<bool, StoreError> {
+        if ancestor.kind != Kind::Directory {
+            return Ok(false);
+        }
+        let mut at = dir;
+        while at != ancestor.ino {
+            if at == Ino::ROOT {
+                return Ok(false);
+            }
+            at = self.inodes.get(at)?.directory()?.parent;
+        }
+        Ok(true)
+    }
+
+    fn check_replaceable(&self, from: Target, replaced: Target) -> Result<(), StoreError> {
+        match (
+            from.kind == Kind::Directory,
+            replaced.kind == Kind::Directory,
+        ) {
+            (true, false) => Err(StoreError::NotDirectory),
+            (false, true) => Err(StoreError::IsDirectory),
+            (true, true) if !self.inodes.get(replaced.ino)?.directory()?.is_empty() => {
+                Err(StoreError::NotEmpty)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// To a name that is free.
+    fn move_name(
+        &mut self,
+        from: Place<'_>,
+        to_dir: Ino,
+        to_name: Name,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.remove_name(from.dir, from.name, from.target, now)?;
+        self.add_name(to_dir, to_name, from.target, now)?;
+        self.moved(from.target, to_dir, now)
+    }
+
+    /// To a name that is taken, whose inode loses it.
+    fn replace(
+        &mut self,
+        from: Place<'_>,
+        to: Place<'_>,
+        now: Timestamp,
+    ) -> Result<Unlinked, StoreError> {
+        self.remove_name(from.dir, from.name, from.target, now)?;
+        // A directory only replaces a directory: the number of sub-directories stays.
+        self.redirect(to, from.target, now)?;
+        self.moved(from.target, to.dir, now)?;
+        self.lose_name(to.target, now)
+    }
+
+    fn exchange(&mut self, a: Place<'_>, b: Place<'_>, now: Timestamp) -> Result<(), StoreError> {
+        self.redirect(a, b.target, now)?;
+        self.redirect(b, a.target, now)?;
+        self.moved(a.target, b.dir, now)?;
+        self.moved(b.target, a.dir, now)
+    }
+
+    /// Lets a name lead to another inode.
+    fn redirect(
+        &mut self,
+        place: Place<'_>,
+        target: Target,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let inode = self.inodes.get_mut(place.dir)?;
+        inode
+            .directory_mut()?
+            .redirect(&self.hasher, place.name, target);
+        inode.nlink += u32::from(target.kind == Kind::Directory);
+        inode.nlink -= u32::from(place.target.kind == Kind::Directory);
+        inode.modified(now);
+        Ok(())
+    }
+
+    /// Tells an inode that it stands in `dir` now.
+    fn moved(&mut self, target: Target, dir: Ino, now: Timestamp) -> Result<(), StoreError> {
+        let inode = self.inodes.get_mut(target.ino)?;
+        inode.ctime = now;
+        if target.kind == Kind::Directory {
+            inode.directory_mut()?.parent = dir;
+        }
+        Ok(())
+    }
+}
