@@ -1,0 +1,17 @@
+//! The kernel's view: the FUSE protocol on one side, a [`View`](crate::view::View) on the other.
+//!
+//! `ops.rs` holds the operations on typed requests; `fuser.rs` alone knows the crate fuser: it decodes,
+//! calls `ops`, replies. So that another transport can be put beside it, nothing else names fuser.
+
+mod corrections;
+mod errno;
+mod fuser;
+mod makers;
+mod ops;
+mod profile;
+mod requests;
+
+pub use self::fuser::{Notifier, Server, serve};
+pub use makers::Makers;
+pub use profile::{Profile, ServeOptions};
+pub use requests::{Request, RequestCounts};

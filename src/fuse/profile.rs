@@ -1,0 +1,78 @@
+//! What is negotiated and cached, and why.
+
+/// How much of what happens the mount gets to see, fixed when it is made.
+///
+/// Both cache entries, attributes, missing names, pages, symlinks and directory listings without end:
+/// every change comes through the kernel, which then knows of it, or through our own API, which tells the
+/// kernel. Neither uses the kernel's writeback cache: it loses writes over the limit without a word, and
+/// serves stale bytes after a change through the API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// No request for open, close, create-and-open, flush or fsync: the fewest requests.
+    ///
+    /// Those answer ENOSYS once, after which the kernel does not ask again on this connection. A new file
+    /// then costs one mknod and no release. `ATOMIC_O_TRUNC` is left out, so that the kernel truncates by
+    /// a setattr: together with ENOSYS to open it would lose `O_TRUNC`.
+    #[default]
+    Fast,
+    /// Every open and close of a file is seen, for events and for reports of what was read and written.
+    ///
+    /// Costs two requests more for each open of a file. Directories are still opened without a request.
+    Observed,
+}
+
+/// How a mount is to be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServeOptions {
+    /// What is seen of opens and closes.
+    pub profile: Profile,
+    /// Whether files can have extended attributes.
+    ///
+    /// Where they can, the kernel asks for `security.capability` before the first write after each refresh
+    /// of a file's attributes (`file_remove_privs`, fs/inode.c), and is told "none": on a Game Boy build of
+    /// 2,000 files that was 15,012 of 112,574 requests. Where they cannot, it asks once and no more, and a
+    /// process that wants one sees EOPNOTSUPP, as on many file systems.
+    pub extended_attributes: bool,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self {
+            profile: Profile::default(),
+            extended_attributes: true,
+        }
+    }
+}
+
+/// Kernel features to ask for where the kernel has them; all others stay off.
+///
+/// The kernel announces what it can, so an older one just gets fewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feature {
+    /// Lookups and readdirs of one directory side by side.
+    ParallelDirops,
+    /// A symlink's target is read once.
+    CacheSymlinks,
+    /// readdir fills the caches for the stat calls that follow it.
+    Readdirplus,
+    /// … but only while someone does call stat.
+    ReaddirplusAuto,
+    /// Cached pages stay until we say otherwise; without it a change of mtime drops them.
+    ExplicitInvalData,
+    /// We clear set-id bits; without it every write asks for `security.capability`.
+    HandleKillprivV2,
+    /// Several direct reads or writes of one file at once.
+    AsyncDio,
+}
+
+impl Feature {
+    pub(super) const WANTED: &[Self] = &[
+        Self::ParallelDirops,
+        Self::CacheSymlinks,
+        Self::Readdirplus,
+        Self::ReaddirplusAuto,
+        Self::ExplicitInvalData,
+        Self::HandleKillprivV2,
+        Self::AsyncDio,
+    ];
+}

@@ -1,0 +1,345 @@
+//! Files that are made when somebody first reaches for them.
+//!
+//! In the tree they stand as empty files, or as holes of their announced size. Whoever reaches for one is
+//! kept as a [`Waiter`] until it is made; nobody waits under the lock, and nothing is made under it.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::calls::Calls;
+use super::{Locked, State, names};
+use crate::store::{
+    Attr, Cookie, Data, Ino, Kind, Name, Resource, SetAttr, Source, StoreError, Timestamp, Tree,
+    TreePath,
+};
+
+/// Somebody who waits until a file is made, or cannot be.
+pub struct Waiter(Box<dyn FnOnce() + Send>);
+
+impl Waiter {
+    /// Calls `resume` when the wait is over.
+    pub fn new(resume: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(resume))
+    }
+
+    /// Ends the wait.
+    pub fn resume(self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waiter")
+    }
+}
+
+/// What became of somebody who reached for a file.
+#[derive(Debug)]
+#[must_use]
+pub enum Reach {
+    /// There is nothing to wait for.
+    Now(Waiter),
+    /// It is being made; the waiter is kept.
+    Later,
+    /// The same, and whoever gets this has to make it, with [`Locked::fill`] and [`Locked::made`].
+    Make(Source),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Awaited {
+    files: HashMap<Ino, File>,
+    failed: Vec<(TreePath, Arc<io::Error>)>,
+    /// Nothing is made any more.
+    cancelled: bool,
+}
+
+#[derive(Debug)]
+struct File {
+    size: Option<u64>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Untouched(Source),
+    Making(Vec<Waiter>),
+    Failed,
+}
+
+impl Awaited {
+    /// The files whose source failed.
+    pub fn failed(&self) -> &[(TreePath, Arc<io::Error>)] {
+        &self.failed
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Nobody can reach it any more.
+    pub fn forget(&mut self, ino: Ino, calls: &mut Calls) {
+        if let Some(File {
+            stage: Stage::Making(waiters),
+            ..
+        }) = self.files.remove(&ino)
+        {
+            calls.resume(waiters);
+        }
+    }
+
+    /// Whether the content can be used.
+    pub fn check(&self, ino: Ino) -> Result<(), StoreError> {
+        if self.files.is_empty() || !self.files.contains_key(&ino) {
+            Ok(())
+        } else {
+            Err(StoreError::NotMade)
+        }
+    }
+
+    /// Removes from a fork what is not made, as if it had never been there.
+    pub fn take_out_of(&self, tree: &mut Tree) {
+        if self.files.is_empty() {
+            return;
+        }
+        let now = Timestamp::now();
+        for (parent, name) in names_of(tree, &self.files.keys().copied().collect()) {
+            if let Ok(unlinked) = tree.unlink(parent, name.as_bytes(), now)
+                && unlinked.orphaned
+            {
+                tree.free(unlinked.ino);
+            }
+        }
+    }
+}
+
+/// Every name of these inodes.
+fn names_of(tree: &Tree, wanted: &HashSet<Ino>) -> Vec<(Ino, Name)> {
+    let mut found = Vec::new();
+    let mut directories = vec![Ino::ROOT];
+    while let Some(dir) = directories.pop() {
+        let Ok(entries) = tree.entries(dir, Cookie::default()) else {
+            continue;
+        };
+        for entry in entries {
+            if wanted.contains(&entry.ino) {
+                found.push((dir, entry.name.clone()));
+            }
+            if entry.kind == Kind::Directory {
+                directories.push(entry.ino);
+            }
+        }
+    }
+    found
+}
+
+impl Locked<'_> {
+    /// Lets an empty file be made by `source` when somebody first reaches for it.
+    ///
+    /// # Errors
+    ///
+    /// What the tree refuses to the announced size.
+    pub fn await_source(
+        &mut self,
+        ino: Ino,
+        source: Source,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let size = source.known_size();
+        let announced = SetAttr {
+            size,
+            ..SetAttr::default()
+        };
+        self.state.tree.set_attr(ino, &announced, now)?;
+        let stage = match self.state.awaited.cancelled {
+            false => Stage::Untouched(source),
+            true => Stage::Failed,
+        };
+        self.state.awaited.files.insert(ino, File { size, stage });
+        self.may_await.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether the content comes from a source, and is not made yet or cannot be.
+    pub fn has_source(&self, ino: Ino) -> bool {
+        self.state.awaited.check(ino).is_err()
+    }
+
+    /// Whether somebody who reaches for the content must wait.
+    pub fn is_awaited(&self, ino: Ino) -> bool {
+        let file = self.state.awaited.files.get(&ino);
+        file.is_some_and(|file| !matches!(file.stage, Stage::Failed))
+    }
+
+    /// Whether somebody who only looks at the attributes must wait.
+    pub fn is_size_awaited(&self, ino: Ino) -> bool {
+        let file = self.state.awaited.files.get(&ino);
+        file.is_some_and(|file| file.size.is_none() && !matches!(file.stage, Stage::Failed))
+    }
+
+    /// Reaches for a file.
+    pub fn reach(&mut self, ino: Ino, waiter: Waiter) -> Reach {
+        let Some(file) = self.state.awaited.files.get_mut(&ino) else {
+            return Reach::Now(waiter);
+        };
+        match &mut file.stage {
+            Stage::Failed => Reach::Now(waiter),
+            Stage::Making(waiters) => {
+                waiters.push(waiter);
+                Reach::Later
+            }
+            stage @ Stage::Untouched(_) => {
+                match std::mem::replace(stage, Stage::Making(vec![waiter])) {
+                    Stage::Untouched(source) => Reach::Make(source),
+                    _ => Reach::Later,
+                }
+            }
+        }
+    }
+
+    /// Adds to the content of a file that is being made.
+    ///
+    /// # Errors
+    ///
+    /// When it is over the limit, or nobody wants it any more.
+    pub fn fill(&mut self, ino: Ino, offset: u64, block: &[u8]) -> io::Result<()> {
+        let State {
+            tree,
+            awaited,
+            refused,
+            ..
+        } = &mut *self.state;
+        let file = awaited.files.get(&ino);
+        if !file.is_some_and(|file| matches!(file.stage, Stage::Making(_))) {
+            return Err(io::Error::other("nobody wants it any more"));
+        }
+        // Whoever saw an announced file keeps the times that it had then.
+        let written = tree
+            .attr(ino)
+            .and_then(|attr| tree.write(ino, offset, block, attr.mtime));
+        match written {
+            Ok(written) if written == block.len() => Ok(()),
+            Ok(_) | Err(StoreError::NoSpace(_)) => {
+                *refused = Some(Resource::Bytes);
+                let error = StoreError::NoSpace(Resource::Bytes);
+                Err(io::Error::new(io::ErrorKind::StorageFull, error))
+            }
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    /// Notes that a file is made, or cannot be, and ends the wait of all who reached for it.
+    pub fn made(&mut self, ino: Ino, result: io::Result<()>) {
+        let Self { state, calls, .. } = self;
+        let State { tree, awaited, .. } = &mut **state;
+        let Some(file) = awaited.files.get_mut(&ino) else {
+            return;
+        };
+        let Stage::Making(waiters) = std::mem::replace(&mut file.stage, Stage::Failed) else {
+            return;
+        };
+        match result {
+            Ok(()) => drop(awaited.files.remove(&ino)),
+            Err(error) => {
+                let path = names::search(tree, ino).unwrap_or_default();
+                let failed = (TreePath::from_names(path), Arc::new(error));
+                awaited.failed.push(failed);
+                empty(tree, ino, file.size);
+            }
+        }
+        calls.resume(waiters);
+    }
+
+    /// Makes nothing any more: everybody who waits is told that the file cannot be read.
+    pub fn cancel_sources(&mut self) {
+        let Self { state, calls, .. } = self;
+        state.awaited.cancelled = true;
+        for file in state.awaited.files.values_mut() {
+            if let Stage::Making(waiters) = std::mem::replace(&mut file.stage, Stage::Failed) {
+                calls.resume(waiters);
+            }
+        }
+    }
+
+    /// What made the source of this file fail, if it did.
+    pub fn source_error(&self, ino: Ino) -> Option<Arc<io::Error>> {
+        let path = names::search(&self.state.tree, ino)?;
+        let failed = self.state.awaited.failed.iter();
+        let mut of_this = failed.filter(|(its, _)| its.names() == path);
+        of_this.next().map(|(_, error)| Arc::clone(error))
+    }
+
+    /// Attributes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::attr`]; and [`StoreError::NotMade`] for a file of which not even the size is known.
+    pub fn attr(&self, ino: Ino) -> Result<Attr, StoreError> {
+        let attr = self.state.tree.attr(ino)?;
+        match self.state.awaited.files.get(&ino) {
+            None => Ok(attr),
+            Some(File { size: None, .. }) => Err(StoreError::NotMade),
+            // A file without blocks would be taken for one great hole.
+            Some(File {
+                size: Some(size), ..
+            }) => Ok(Attr {
+                blocks: size.div_ceil(512),
+                ..attr
+            }),
+        }
+    }
+
+    /// Attributes as they stand in the tree: of a file that is not made, its size is not the real one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::attr`].
+    pub fn attr_unmade(&self, ino: Ino) -> Result<Attr, StoreError> {
+        self.state.tree.attr(ino)
+    }
+
+    /// Up to `len` bytes from `offset`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::read`]; and [`StoreError::NotMade`].
+    pub fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Data, StoreError> {
+        self.state.awaited.check(ino)?;
+        self.state.tree.read(ino, offset, len)
+    }
+
+    /// The first byte of data at or after `offset`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::seek_data`]; and [`StoreError::NotMade`].
+    pub fn seek_data(&self, ino: Ino, offset: u64) -> Result<u64, StoreError> {
+        self.state.awaited.check(ino)?;
+        self.state.tree.seek_data(ino, offset)
+    }
+
+    /// The first hole at or after `offset`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::seek_hole`]; and [`StoreError::NotMade`].
+    pub fn seek_hole(&self, ino: Ino, offset: u64) -> Result<u64, StoreError> {
+        self.state.awaited.check(ino)?;
+        self.state.tree.seek_hole(ino, offset)
+    }
+}
+
+/// Takes back what was made of a file before it failed.
+fn empty(tree: &mut Tree, ino: Ino, size: Option<u64>) {
+    for size in [Some(0), size].into_iter().flatten() {
+        let change = SetAttr {
+            size: Some(size),
+            ..SetAttr::default()
+        };
+        // Shrinking and holes need no room.
+        let _ = tree.set_attr(ino, &change, Timestamp::now());
+    }
+}

@@ -1,0 +1,51 @@
+//! What is to be called once the lock is released.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::awaited::Waiter;
+
+/// Wakes somebody who waits for a change: short, and it neither blocks nor comes back to the view.
+#[derive(Clone)]
+pub struct Waker(Arc<dyn Fn() + Send + Sync>);
+
+impl Waker {
+    /// A waker that calls `wake`.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(wake))
+    }
+
+    fn wake(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
+    }
+}
+
+/// Made by dropping it. Nearly always empty, and then nothing was allocated.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    wakers: Vec<Waker>,
+    waiters: Vec<Waiter>,
+}
+
+impl Calls {
+    pub fn wake(&mut self, waker: &Waker) {
+        self.wakers.push(waker.clone());
+    }
+
+    pub fn resume(&mut self, waiters: impl IntoIterator<Item = Waiter>) {
+        self.waiters.extend(waiters);
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        self.wakers.drain(..).for_each(|waker| waker.wake());
+        self.waiters.drain(..).for_each(Waiter::resume);
+    }
+}

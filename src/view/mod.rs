@@ -1,0 +1,294 @@
+//! One tree as one mount sees it.
+//!
+//! The kernel holds inodes by number ("nodeids") and tells how often through lookups and forgets;
+//! processes hold files open; a file lives on while either does, also without a name. A [`View`] keeps
+//! those references beside the tree, so that the tree itself knows neither kernel nor handles, and can be
+//! forked, staged and collected without a mount.
+//!
+//! Every change of a mounted tree passes through [`Locked`], whoever makes it. So this is where changes
+//! become [`Event`]s, and where whoever reaches for a file that is still to be made is told to wait.
+//!
+//! Nodeids are the inode numbers of the tree: both are never used twice, and `st_ino` is then the
+//! number that the tree's owner sees too.
+
+mod awaited;
+mod calls;
+mod changes;
+mod event;
+mod follow;
+mod names;
+mod observed;
+mod queue;
+mod ranges;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::store::{Ino, Name, Resource, Tree, TreePath, Unlinked};
+use awaited::Awaited;
+pub use awaited::{Reach, Waiter};
+use calls::Calls;
+pub use calls::Waker;
+pub use event::Event;
+pub use follow::{FollowId, Followed};
+use observed::Observed;
+pub use observed::{Handle, NotObserved};
+pub use queue::{MAX_EVENTS, MAX_PATH_BYTES, Queue};
+
+/// A tree, and who refers to its inodes.
+///
+/// One lock guards the whole: an operation takes well under the five microseconds that its request costs,
+/// and finer locks were not faster. No system call or notification happens under it, and whoever is to be
+/// woken by a change is called when it is released.
+#[derive(Debug)]
+pub struct View {
+    /// Lock order: first this one, then a watcher's [`Queue`]; nothing else is taken under either.
+    state: Mutex<State>,
+    /// Whether there ever was a file that is made on demand: those who serve requests then look closer.
+    may_await: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    tree: Tree,
+    references: References,
+    /// Files that lost a page; see [`View::lost_files`].
+    lost: BTreeSet<Ino>,
+    /// The limit that the kernel was last refused for.
+    refused: Option<Resource>,
+    /// Files that our own API gave another size while somebody referred to them.
+    resized: HashSet<Ino>,
+    /// Files that are made when somebody reaches for them.
+    awaited: Awaited,
+    /// What is kept of opens, names and watchers where opens are seen. Nothing where they are not, and a
+    /// change then costs no more than to find that.
+    observed: Option<Box<Observed>>,
+}
+
+/// How often each inode is referred to from outside the tree.
+///
+/// The kernel's lookup count and the handles of our own API are alike in what they mean: the inode must
+/// outlive its last name. They are kept as one number, and there is one rule that frees.
+#[derive(Debug, Default)]
+struct References {
+    counts: HashMap<Ino, u64>,
+}
+
+impl References {
+    fn take(&mut self, ino: Ino) {
+        *self.counts.entry(ino).or_default() += 1;
+    }
+
+    /// Gives back `count` references; true when none is left.
+    fn give_back(&mut self, ino: Ino, count: u64) -> bool {
+        let Some(held) = self.counts.get_mut(&ino) else {
+            return true;
+        };
+        *held = held.saturating_sub(count);
+        let none_left = *held == 0;
+        if none_left {
+            self.counts.remove(&ino);
+        }
+        none_left
+    }
+
+    fn any(&self, ino: Ino) -> bool {
+        self.counts.contains_key(&ino)
+    }
+}
+
+impl View {
+    /// A view of `tree`, to which nobody refers yet.
+    pub fn new(tree: Tree) -> Self {
+        Self {
+            state: Mutex::new(State {
+                tree,
+                references: References::default(),
+                lost: BTreeSet::new(),
+                refused: None,
+                resized: HashSet::new(),
+                awaited: Awaited::default(),
+                observed: None,
+            }),
+            may_await: AtomicBool::new(false),
+        }
+    }
+
+    /// The tree and its references, for one operation.
+    pub fn lock(&self) -> Locked<'_> {
+        Locked {
+            state: self.state.lock(),
+            calls: Calls::default(),
+            may_await: &self.may_await,
+        }
+    }
+
+    /// The tree as it is now, sharing every byte with it. Takes no time that depends on the tree, unless
+    /// files in it are still to be made: those are left out.
+    pub fn snapshot(&self) -> Tree {
+        let state = self.state.lock();
+        let mut fork = state.tree.fork();
+        state.awaited.take_out_of(&mut fork);
+        fork
+    }
+
+    /// The tree itself, once nobody uses the view any more.
+    pub fn into_tree(self) -> Tree {
+        let State {
+            mut tree, awaited, ..
+        } = self.state.into_inner();
+        awaited.take_out_of(&mut tree);
+        tree
+    }
+
+    /// The files of which a page written through a shared mapping could not be kept, because the byte
+    /// limit was reached when the kernel wrote it back.
+    ///
+    /// No file system in user space can tell this to the process that wrote: its `munmap` and `exit` have
+    /// no result. So whoever owns the mount must ask.
+    pub fn lost_files(&self) -> Vec<Vec<Name>> {
+        let state = self.state.lock();
+        let mut paths: Vec<_> = state
+            .lost
+            .iter()
+            .filter_map(|&ino| names::search(&state.tree, ino))
+            .collect();
+        paths.sort();
+        paths
+    }
+
+    /// The limit that a process last ran into, if any did.
+    pub fn limit_met(&self) -> Option<Resource> {
+        self.state.lock().refused
+    }
+
+    /// Whether there may be a file that is still to be made. Takes no lock.
+    pub fn may_await(&self) -> bool {
+        self.may_await.load(Ordering::Acquire)
+    }
+
+    /// The files whose source failed, and how.
+    pub fn failed_sources(&self) -> Vec<(TreePath, Arc<io::Error>)> {
+        self.state.lock().awaited.failed().to_vec()
+    }
+
+    /// From now on opens and closes are told to this view, and it tells events.
+    pub fn observe(&self) {
+        self.state.lock().observed.get_or_insert_default();
+    }
+
+    /// The mount is gone: watchers and followers come to their end, and nobody waits for a source any more.
+    pub fn end(&self) {
+        let mut view = self.lock();
+        view.cancel_sources();
+        let Locked { state, calls, .. } = &mut view;
+        if let Some(observed) = &mut state.observed {
+            observed.end(calls);
+        }
+    }
+}
+
+/// The tree and its references, locked. Derefs to the [`Tree`], for reading.
+#[derive(Debug)]
+pub struct Locked<'v> {
+    // The order of the fields counts: the lock is released first, then the calls are made.
+    state: MutexGuard<'v, State>,
+    calls: Calls,
+    may_await: &'v AtomicBool,
+}
+
+impl Locked<'_> {
+    /// Notes that someone outside the tree refers to `ino`.
+    pub fn take_reference(&mut self, ino: Ino) {
+        self.state.references.take(ino);
+    }
+
+    /// The same for someone who came by this name.
+    pub fn take_reference_by(&mut self, ino: Ino, parent: Ino, name: &[u8]) {
+        self.state.references.take(ino);
+        if let Some(observed) = &mut self.state.observed {
+            observed.names.note(ino, parent, name);
+        }
+    }
+
+    /// Gives back `count` references, and frees the inode if they were the last and no name is left.
+    pub fn give_back_references(&mut self, ino: Ino, count: u64) {
+        let Self { state, calls, .. } = self;
+        let State {
+            tree,
+            references,
+            resized,
+            awaited,
+            observed,
+            ..
+        } = &mut **state;
+        if references.give_back(ino, count) {
+            tree.free(ino);
+            resized.remove(&ino);
+            if !awaited.is_empty() && tree.attr(ino).is_err() {
+                awaited.forget(ino, calls);
+            }
+            if let Some(observed) = observed {
+                observed.forget(ino, tree);
+            }
+        }
+    }
+
+    /// Frees an inode that just lost its last name, unless someone still refers to it.
+    fn dispose(&mut self, unlinked: Unlinked) {
+        if !unlinked.orphaned {
+            return;
+        }
+        let Self { state, calls, .. } = self;
+        let State {
+            tree,
+            references,
+            awaited,
+            observed,
+            ..
+        } = &mut **state;
+        if !references.any(unlinked.ino) {
+            tree.free(unlinked.ino);
+            awaited.forget(unlinked.ino, calls);
+            if let Some(observed) = observed {
+                observed.forget(unlinked.ino, tree);
+            }
+        }
+    }
+
+    /// Notes that the size of `ino` changed past the kernel.
+    pub fn note_resized(&mut self, ino: Ino) {
+        // Whoever comes later is told the size with the rest.
+        if self.state.references.any(ino) {
+            self.state.resized.insert(ino);
+        }
+    }
+
+    /// Whether the kernel may have another size of `ino` in mind.
+    pub fn was_resized(&self, ino: Ino) -> bool {
+        self.state.resized.contains(&ino)
+    }
+
+    /// Notes that a page of `ino` that was written through a mapping could not be kept.
+    pub fn note_lost_page(&mut self, ino: Ino) {
+        self.state.lost.insert(ino);
+    }
+
+    /// Notes that a process was refused because of a limit.
+    pub fn note_limit_met(&mut self, resource: Resource) {
+        self.state.refused = Some(resource);
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = Tree;
+
+    fn deref(&self) -> &Tree {
+        &self.state.tree
+    }
+}

@@ -1,0 +1,281 @@
+//! What is kept where opens and closes are seen: who has what open, and who wants to know.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::calls::{Calls, Waker};
+use super::event::Event;
+use super::follow::Followers;
+use super::names::Names;
+use super::queue::Queue;
+use super::{Locked, State};
+use crate::store::{Ino, Kind, StoreError, Tree, TreePath};
+
+/// One opening of a file: a number that is never used twice in a mount, and never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handle(pub u64);
+
+/// Opens and closes are not seen in this view: [`View::observe`](super::View::observe) was not called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("opens and closes are not seen in this mount")]
+pub struct NotObserved;
+
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    pub names: Names,
+    open: HashMap<Handle, Open>,
+    last_handle: u64,
+    /// How many openings can write, for each file that ever had one that could.
+    writers: HashMap<Ino, u32>,
+    watchers: Vec<Watcher>,
+    pub followers: Followers,
+    pub ended: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    ino: Ino,
+    by: u32,
+    writable: bool,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    below: TreePath,
+    queue: Arc<Queue>,
+}
+
+impl Observed {
+    /// Tells watchers about a file, if there are any.
+    fn tell(
+        &mut self,
+        tree: &Tree,
+        ino: Ino,
+        calls: &mut Calls,
+        event: impl FnOnce(Arc<TreePath>) -> Event,
+    ) {
+        if !self.watchers.is_empty() {
+            let path = self.names.path(tree, ino);
+            self.send(ino, &event(path), calls);
+        }
+    }
+
+    fn send(&self, ino: Ino, event: &Event, calls: &mut Calls) {
+        for watcher in &self.watchers {
+            if event.concerns(&watcher.below) {
+                watcher.queue.push(ino, event, calls);
+            }
+        }
+    }
+
+    pub fn written(&mut self, tree: &Tree, ino: Ino, range: Range<u64>, calls: &mut Calls) {
+        self.followers.rewritten(ino, range.clone(), calls);
+        self.tell(tree, ino, calls, |path| Event::Written { path, range });
+    }
+
+    pub fn resized(&mut self, tree: &Tree, ino: Ino, size: u64, calls: &mut Calls) {
+        self.followers.rewritten(ino, size..u64::MAX, calls);
+        self.tell(tree, ino, calls, |path| Event::Truncated { path, size });
+    }
+
+    /// A name appeared: the first of an inode, or another one.
+    pub fn named(
+        &mut self,
+        tree: &Tree,
+        ino: Ino,
+        (parent, name): (Ino, &[u8]),
+        kind: Kind,
+        calls: &mut Calls,
+    ) {
+        // The kernel knows a hard link's inode by the old name, and opens it without asking again.
+        if !self.names.knows(ino) {
+            self.names.note(ino, parent, name);
+        }
+        self.followers.names_changed(calls);
+        if !self.watchers.is_empty() {
+            let path = self.names.below(tree, parent, name);
+            self.send(ino, &Event::Created { path, kind }, calls);
+        }
+    }
+
+    /// A name is gone.
+    pub fn unnamed(
+        &mut self,
+        tree: &Tree,
+        ino: Ino,
+        place: (Ino, &[u8]),
+        orphaned: bool,
+        calls: &mut Calls,
+    ) {
+        if !self.watchers.is_empty() {
+            let path = self.names.below(tree, place.0, place.1);
+            self.send(ino, &Event::Removed { path }, calls);
+        }
+        self.names.lost(tree, ino, place, orphaned);
+    }
+
+    /// A name is another now.
+    pub fn renamed(
+        &mut self,
+        tree: &Tree,
+        (ino, kind): (Ino, Kind),
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        calls: &mut Calls,
+    ) {
+        self.names.note(ino, to.0, to.1);
+        if kind == Kind::Directory {
+            self.names.directory_moved();
+        }
+        self.followers.names_changed(calls);
+        if !self.watchers.is_empty() {
+            let from = self.names.below(tree, from.0, from.1);
+            let to = self.names.path(tree, ino);
+            self.send(ino, &Event::Renamed { from, to }, calls);
+        }
+    }
+
+    fn opened(&mut self, tree: &Tree, open: Open, calls: &mut Calls) -> Handle {
+        let Open { ino, by, writable } = open;
+        if writable {
+            *self.writers.entry(ino).or_default() += 1;
+            self.followers.names_changed(calls);
+        }
+        self.last_handle += 1;
+        let handle = Handle(self.last_handle);
+        self.open.insert(handle, open);
+        self.tell(tree, ino, calls, |path| Event::Opened {
+            path,
+            by,
+            writable,
+        });
+        handle
+    }
+
+    fn closed(&mut self, tree: &Tree, handle: Handle, calls: &mut Calls) {
+        let Some(Open { ino, by, writable }) = self.open.remove(&handle) else {
+            return;
+        };
+        if writable {
+            if let Some(writers) = self.writers.get_mut(&ino) {
+                *writers = writers.saturating_sub(1);
+            }
+            self.followers.changed(ino, calls);
+        }
+        self.tell(tree, ino, calls, |path| Event::Closed {
+            path,
+            by,
+            writable,
+        });
+    }
+
+    /// How many openings can write, if one ever could.
+    pub fn writers(&self, ino: Ino) -> Option<u32> {
+        self.writers.get(&ino).copied()
+    }
+
+    /// Somebody wrote without opening, and is done.
+    fn wrote(&mut self, ino: Ino, calls: &mut Calls) {
+        self.writers.entry(ino).or_default();
+        self.followers.names_changed(calls);
+    }
+
+    /// Nobody refers to this inode any more; it may still have names.
+    pub fn forget(&mut self, ino: Ino, tree: &Tree) {
+        self.names.forget(ino);
+        if tree.attr(ino).is_err() {
+            self.writers.remove(&ino);
+        }
+    }
+
+    pub fn end(&mut self, calls: &mut Calls) {
+        self.ended = true;
+        self.watchers.drain(..).for_each(|it| it.queue.end(calls));
+        self.followers.wake_all(calls);
+    }
+}
+
+impl Locked<'_> {
+    /// Notes that a file was opened, and refers to it as long as it is open. `by` is who did.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] when there is no such inode; [`StoreError::NotSupported`] where opens are
+    /// not seen.
+    pub fn open(&mut self, ino: Ino, by: u32, writable: bool) -> Result<Handle, StoreError> {
+        self.state.tree.attr(ino)?;
+        let Self { state, calls, .. } = self;
+        let State {
+            tree,
+            references,
+            observed,
+            ..
+        } = &mut **state;
+        let observed = observed.as_mut().ok_or(StoreError::NotSupported)?;
+        references.take(ino);
+        Ok(observed.opened(tree, Open { ino, by, writable }, calls))
+    }
+
+    /// Notes that what was opened is closed. No-op for what is closed already.
+    pub fn close(&mut self, handle: Handle) {
+        let Self { state, calls, .. } = self;
+        let State { tree, observed, .. } = &mut **state;
+        let Some(observed) = observed else {
+            return;
+        };
+        let ino = observed.open.get(&handle).map(|open| open.ino);
+        observed.closed(tree, handle, calls);
+        if let Some(ino) = ino {
+            self.give_back_references(ino, 1);
+        }
+    }
+
+    /// Whether opens and closes are seen.
+    pub fn is_observed(&self) -> bool {
+        self.state.observed.is_some()
+    }
+
+    /// Notes by which name an inode was reached that nobody refers to, so that events can tell it.
+    pub fn note_name(&mut self, ino: Ino, parent: Ino, name: &[u8]) {
+        if let Some(observed) = &mut self.state.observed {
+            observed.names.note(ino, parent, name);
+        }
+    }
+
+    /// Notes that the file's content was written without opening it, and is complete.
+    pub fn note_written(&mut self, ino: Ino) {
+        let Self { state, calls, .. } = self;
+        if let Some(observed) = &mut state.observed {
+            observed.wrote(ino, calls);
+        }
+    }
+
+    /// From now on, tells what happens at or below a path. `waker` is called when there is something to
+    /// take after there was nothing, and at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`NotObserved`].
+    pub fn watch(&mut self, below: TreePath, waker: Waker) -> Result<Arc<Queue>, NotObserved> {
+        let Self { state, calls, .. } = self;
+        let observed = state.observed.as_mut().ok_or(NotObserved)?;
+        let queue = Queue::new(waker);
+        if observed.ended {
+            queue.end(calls);
+        } else {
+            let queue = Arc::clone(&queue);
+            observed.watchers.push(Watcher { below, queue });
+        }
+        Ok(queue)
+    }
+
+    /// Tells it no more.
+    pub fn unwatch(&mut self, queue: &Arc<Queue>) {
+        if let Some(observed) = &mut self.state.observed {
+            observed
+                .watchers
+                .retain(|watcher| !Arc::ptr_eq(&watcher.queue, queue));
+        }
+    }
+}
