@@ -1,0 +1,173 @@
+//! Why an archive was refused.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::collect::CollectError;
+use crate::progress::Stopped;
+use crate::stage::{Source, StageError};
+use crate::store::{PathError, StoreError, TreePath};
+
+/// Why an archive could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// The archive itself cannot be opened or read.
+    #[error("cannot read {}", Name(archive))]
+    Read {
+        /// The archive.
+        archive: Source,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// Neither a tar nor a zip.
+    #[error(
+        "{} is no archive: neither tar (plain, gzip, zstd or xz) nor zip",
+        Name(archive)
+    )]
+    Unknown {
+        /// What was given.
+        archive: Source,
+    },
+    /// It ends too early, or contradicts itself.
+    #[error("{} is damaged: {problem}", Name(archive))]
+    Damaged {
+        /// The archive.
+        archive: Source,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A member that is not let in.
+    #[error("{}: the member {member:?} is refused: {problem}", Name(archive))]
+    Member {
+        /// The archive.
+        archive: Source,
+        /// Its name as the archive has it; bytes that are not UTF-8 are replaced.
+        member: String,
+        /// What is wrong with it.
+        problem: MemberProblem,
+    },
+    /// A member could not be read or has no room, or something is in its way.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// What is to be packed is not in the tree.
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+    /// A part of the tree could not be read.
+    #[error("cannot pack {path:?}")]
+    Store {
+        /// What was to be packed.
+        path: TreePath,
+        /// Why the tree refused.
+        #[source]
+        error: StoreError,
+    },
+    /// The archive could not be written.
+    #[error("cannot write {path:?} into the archive")]
+    Write {
+        /// The member that was being written; the root at the archive's end.
+        path: TreePath,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// The listener asked to stop.
+    #[error("the archive was interrupted")]
+    Interrupted,
+}
+
+impl ArchiveError {
+    /// Whether the reader of a pipe has gone, which ends a pipeline quietly.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Write { error, .. } if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl From<Stopped> for ArchiveError {
+    fn from(Stopped: Stopped) -> Self {
+        Self::Interrupted
+    }
+}
+
+/// What is wrong with a member.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemberProblem {
+    /// Its name leads out of the tree, or cannot be one.
+    #[error("as a path, {0}")]
+    Name(#[from] PathError),
+    /// A device node.
+    #[error("it is a device node")]
+    Device,
+    /// A hard link to something that is no file of the archive before it.
+    #[error("it is a hard link to {0:?}, which is no file that came before it")]
+    LinkTarget(String),
+    /// A hard link to a name that leads out of the tree.
+    #[error("it is a hard link to {0:?}, and as a path, {1}")]
+    LinkName(String, PathError),
+    /// A symlink that points nowhere.
+    #[error("it is a symlink with no target, or one longer than 4095 bytes")]
+    SymlinkTarget,
+    /// It can only be read with a password.
+    #[error("it is encrypted")]
+    Encrypted,
+    /// A kind or a compression that is not known here.
+    #[error("it is {0}, which is not supported")]
+    Unsupported(String),
+}
+
+/// An archive in a message.
+pub(super) struct Name<'s>(pub(super) &'s Source);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Source::Host(path) => write!(f, "{path:?}"),
+            Source::Caller => f.write_str("the archive"),
+        }
+    }
+}
+
+/// Where problems are told from: makes errors that name the archive.
+#[derive(Clone, Debug)]
+pub(super) struct Told(pub(super) Source);
+
+impl Told {
+    pub(super) fn host(path: PathBuf) -> Self {
+        Self(Source::Host(path))
+    }
+
+    pub(super) fn damaged(&self, problem: impl Into<String>) -> ArchiveError {
+        ArchiveError::Damaged {
+            archive: self.0.clone(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(super) fn unread(&self, error: io::Error) -> ArchiveError {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged("it is cut off"),
+            // What decoders say; the system's own errors have a number.
+            _ if error.raw_os_error().is_none() => self.damaged(error.to_string()),
+            _ => ArchiveError::Read {
+                archive: self.0.clone(),
+                error,
+            },
+        }
+    }
+
+    pub(super) fn member(&self, name: &[u8], problem: MemberProblem) -> ArchiveError {
+        ArchiveError::Member {
+            archive: self.0.clone(),
+            member: String::from_utf8_lossy(name).into_owned(),
+            problem,
+        }
+    }
+
+    /// A member's name as a path that stays in the tree.
+    pub(super) fn path(&self, name: &[u8]) -> Result<TreePath, ArchiveError> {
+        TreePath::parse(name).map_err(|error| self.member(name, error.into()))
+    }
+}

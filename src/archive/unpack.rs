@@ -1,0 +1,369 @@
+//! An archive into a tree: all of it or nothing.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use rustix::fs::{FileType, MemfdFlags, OFlags, memfd_create};
+use tar::EntryType;
+
+use super::Format;
+use super::codec;
+use super::error::{ArchiveError, MemberProblem, Told};
+use super::format::HEAD_BYTES;
+use super::tar_reader::{Member, Members};
+use super::zip_reader;
+use crate::progress::Progress;
+use crate::stage::member::{MemberAttributes, MemberContent};
+use crate::stage::{Owner, Source, Stage, StageError, Staged};
+use crate::store::{Ino, NewKind, Resource, Timestamp, Tree, TreePath};
+
+/// A zip may be this much longer than what the tree could hold of it: names, directories, what was appended.
+const ZIP_OVERHEAD_BYTES: u64 = 16 << 20;
+
+type Listener<'t> = Box<dyn FnMut(Progress) -> ControlFlow<()> + Send + 't>;
+
+/// Reads an archive into a tree.
+///
+/// The format is found by content, and for a zip with something in front of it by the name. Directories above
+/// a member are made as needed; a member takes the place of a file of its name, in the tree or from before in the
+/// archive. When anything fails, the tree is as it was.
+///
+/// See [the module](crate::archive) for what is kept and what is refused.
+pub struct Unpack<'t> {
+    tree: &'t mut Tree,
+    owner: Owner,
+    now: Timestamp,
+    below: TreePath,
+    listener: Option<Listener<'t>>,
+}
+
+impl std::fmt::Debug for Unpack<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unpack")
+            .field("tree", &self.tree)
+            .field("below", &self.below)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'t> Unpack<'t> {
+    /// Unpacks into `tree`; what it makes belongs to `owner` and, where the archive tells no time, was made at `now`.
+    pub fn new(tree: &'t mut Tree, owner: Owner, now: Timestamp) -> Self {
+        Self {
+            tree,
+            owner,
+            now,
+            below: TreePath::root(),
+            listener: None,
+        }
+    }
+
+    /// Puts everything below this directory, which is made if it is missing.
+    #[must_use]
+    pub fn below(mut self, directory: TreePath) -> Self {
+        self.below = directory;
+        self
+    }
+
+    /// Calls `listener` after every block and every member. `Break` ends unpacking with an error, and the tree
+    /// is as it was.
+    #[must_use]
+    pub fn listen(mut self, listener: impl FnMut(Progress) -> ControlFlow<()> + Send + 't) -> Self {
+        self.listener = Some(Box::new(listener));
+        self
+    }
+
+    /// Unpacks a file of the host.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`]; the tree is then as it was.
+    pub fn host(self, path: &Path) -> Result<Staged, ArchiveError> {
+        let told = Told::host(path.to_owned());
+        // A FIFO's open waits for its writer, as everywhere.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+        let opened = opened.map_err(|error| told.unread(error.into()))?;
+        let stat = rustix::fs::fstat(&opened).map_err(|error| told.unread(error.into()))?;
+        let mut file = File::from(opened);
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                let head = head(&mut file).map_err(|error| told.unread(error))?;
+                file.rewind().map_err(|error| told.unread(error))?;
+                let by_name = Format::of_name(path).filter(|&format| format == Format::Zip);
+                match Format::of_content(&head).or(by_name) {
+                    Some(Format::Zip) => self.zip(file, &told),
+                    format => self.tar(format.unwrap_or(Format::Tar), &head, file, &told),
+                }
+            }
+            _ => self.stream(file, &told),
+        }
+    }
+
+    /// Unpacks all that `reader` gives. A zip is first read as a whole, into memory beside the tree.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`]; the tree is then as it was.
+    pub fn read(self, reader: impl Read) -> Result<Staged, ArchiveError> {
+        self.stream(reader, &Told(Source::Caller))
+    }
+
+    fn stream(self, mut reader: impl Read, told: &Told) -> Result<Staged, ArchiveError> {
+        let head = head(&mut reader).map_err(|error| told.unread(error))?;
+        let whole = Cursor::new(head.clone()).chain(reader);
+        match Format::of_content(&head) {
+            Some(Format::Zip) => {
+                let file = self.spool(whole, told)?;
+                self.zip(file, told)
+            }
+            format => self.tar(format.unwrap_or(Format::Tar), &head, whole, told),
+        }
+    }
+
+    fn tar(
+        self,
+        format: Format,
+        head: &[u8],
+        reader: impl Read,
+        told: &Told,
+    ) -> Result<Staged, ArchiveError> {
+        if head.len() < HEAD_BYTES && format == Format::Tar {
+            return Err(ArchiveError::Unknown {
+                archive: told.0.clone(),
+            });
+        }
+        let decoded = codec::decoder(format, reader).map_err(|error| told.unread(error))?;
+        self.whole(told, |target| tar(decoded, head, format, told, target))
+    }
+
+    fn zip(self, file: impl Read + Seek, told: &Told) -> Result<Staged, ArchiveError> {
+        self.whole(told, |target| zip_reader::unpack(file, told, target))
+    }
+
+    /// Unpacks into a fork, which takes the tree's place when all went well.
+    fn whole(
+        self,
+        told: &Told,
+        unpack: impl FnOnce(&mut Target<'_>) -> Result<(), ArchiveError>,
+    ) -> Result<Staged, ArchiveError> {
+        let mut fork = self.tree.fork();
+        let mut stage = Stage::new(&mut fork, self.owner, self.now);
+        if let Some(listener) = self.listener {
+            stage = stage.listen(listener);
+        }
+        if !self.below.is_root() {
+            stage.directory(&self.below)?;
+        }
+        let mut target = Target {
+            stage,
+            told,
+            below: self.below,
+            directories: HashMap::new(),
+        };
+        unpack(&mut target)?;
+        let staged = target.finish();
+        *self.tree = fork;
+        Ok(staged)
+    }
+
+    /// The whole of a stream in memory, where it can be sought. No more than the tree could hold.
+    fn spool(&self, reader: impl Read, told: &Told) -> Result<File, ArchiveError> {
+        let failed = |error: io::Error| told.unread(error);
+        let memory = memfd_create("notapipe-zip", MemfdFlags::CLOEXEC);
+        let mut file = File::from(memory.map_err(|error| failed(error.into()))?);
+        let usage = self.tree.usage();
+        let most = usage.limits.bytes.saturating_sub(usage.bytes) + ZIP_OVERHEAD_BYTES;
+        let copied = io::copy(&mut reader.take(most + 1), &mut file).map_err(failed)?;
+        if copied > most {
+            return Err(ArchiveError::Stage(StageError::Full {
+                from: told.0.clone(),
+                path: self.below.clone(),
+                resource: Resource::Bytes,
+                limit: usage.limits.bytes,
+                needed: None,
+            }));
+        }
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        Ok(file)
+    }
+}
+
+/// The first bytes, fewer only at the end.
+fn head(reader: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    reader.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// Where members go.
+pub(super) struct Target<'t> {
+    stage: Stage<'t>,
+    told: &'t Told,
+    below: TreePath,
+    /// Times of directories, set when all is in them.
+    directories: HashMap<Ino, Timestamp>,
+}
+
+impl Target<'_> {
+    /// Where a member of this name goes.
+    pub(super) fn path(&self, name: &[u8]) -> Result<TreePath, ArchiveError> {
+        let path = self.told.path(name)?;
+        Ok(self.placed(path))
+    }
+
+    fn placed(&self, path: TreePath) -> TreePath {
+        if self.below.is_root() {
+            return path;
+        }
+        let names = self.below.names().iter().chain(path.names());
+        names.cloned().collect()
+    }
+
+    pub(super) fn directory(
+        &mut self,
+        path: &TreePath,
+        attributes: MemberAttributes,
+    ) -> Result<(), ArchiveError> {
+        let made = self
+            .stage
+            .member_directory(&self.told.0, path, attributes)?;
+        if let Some(ino) = made {
+            self.directories.insert(ino, attributes.mtime);
+        }
+        Ok(())
+    }
+
+    pub(super) fn file(
+        &mut self,
+        path: &TreePath,
+        attributes: MemberAttributes,
+        expected: u64,
+        content: MemberContent<'_>,
+    ) -> Result<(), ArchiveError> {
+        let source = &self.told.0;
+        Ok(self
+            .stage
+            .member_file(source, path, attributes, expected, content)?)
+    }
+
+    pub(super) fn symlink(
+        &mut self,
+        path: &TreePath,
+        member: &[u8],
+        target: Vec<u8>,
+        attributes: MemberAttributes,
+    ) -> Result<(), ArchiveError> {
+        if target.is_empty() || target.len() > 4095 || target.contains(&0) {
+            return Err(self.told.member(member, MemberProblem::SymlinkTarget));
+        }
+        let kind = NewKind::Symlink(target);
+        Ok(self
+            .stage
+            .member_special(&self.told.0, path, kind, attributes)?)
+    }
+
+    fn fifo(&mut self, path: &TreePath, attributes: MemberAttributes) -> Result<(), ArchiveError> {
+        let (source, kind) = (&self.told.0, NewKind::Fifo);
+        Ok(self.stage.member_special(source, path, kind, attributes)?)
+    }
+
+    fn link(&mut self, path: &TreePath, member: &[u8], link: &[u8]) -> Result<(), ArchiveError> {
+        let shown = || String::from_utf8_lossy(link).into_owned();
+        let to = TreePath::parse(link).map_err(|error| {
+            let problem = MemberProblem::LinkName(shown(), error);
+            self.told.member(member, problem)
+        })?;
+        let to = self.placed(to);
+        if self.stage.member_link(&self.told.0, path, &to)? {
+            Ok(())
+        } else {
+            let problem = MemberProblem::LinkTarget(shown());
+            Err(self.told.member(member, problem))
+        }
+    }
+
+    pub(super) fn skipped(&mut self, path: &TreePath, kind: crate::store::Kind) {
+        self.stage.member_skipped(path, kind);
+    }
+
+    fn finish(mut self) -> Staged {
+        for (ino, mtime) in self.directories {
+            self.stage.member_filled(ino, mtime);
+        }
+        self.stage.finish()
+    }
+}
+
+fn tar(
+    decoded: impl Read,
+    head: &[u8],
+    format: Format,
+    told: &Told,
+    target: &mut Target<'_>,
+) -> Result<(), ArchiveError> {
+    let mut members = Members::new(decoded, told);
+    let mut first = true;
+    loop {
+        let member = match members.next() {
+            // Without a mark it was only a guess that this is a tar.
+            Err(ArchiveError::Damaged { .. })
+                if first && format == Format::Tar && Format::of_content(head).is_none() =>
+            {
+                return Err(ArchiveError::Unknown {
+                    archive: told.0.clone(),
+                });
+            }
+            member => member?,
+        };
+        first = false;
+        match member {
+            None => return members.finish(),
+            Some(member) => tar_member(&member, &mut members, told, target)?,
+        }
+    }
+}
+
+fn tar_member<R: Read>(
+    member: &Member,
+    members: &mut Members<'_, R>,
+    told: &Told,
+    target: &mut Target<'_>,
+) -> Result<(), ArchiveError> {
+    let name = &member.name;
+    let path = target.path(name)?;
+    let attributes = MemberAttributes {
+        mode: member.mode,
+        mtime: member.mtime,
+    };
+    match member.kind {
+        EntryType::Directory => target.directory(&path, attributes),
+        // As V7 told a directory.
+        EntryType::Regular if name.ends_with(b"/") => target.directory(&path, attributes),
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            let expected = members.left();
+            let mut content = members.content();
+            let reader: &mut dyn Read = &mut content;
+            let content = match &member.sparse {
+                Some(sparse) => MemberContent::Sparse {
+                    reader,
+                    data: &sparse.data,
+                    size: sparse.size,
+                },
+                None => MemberContent::Whole(reader),
+            };
+            target.file(&path, attributes, expected, content)
+        }
+        EntryType::Symlink => target.symlink(&path, name, member.link.clone(), attributes),
+        EntryType::Link => target.link(&path, name, &member.link),
+        EntryType::Fifo => target.fifo(&path, attributes),
+        EntryType::Char | EntryType::Block => Err(told.member(name, MemberProblem::Device)),
+        kind => {
+            let what = format!("of type {:?}", char::from(kind.as_byte()));
+            Err(told.member(name, MemberProblem::Unsupported(what)))
+        }
+    }
+}

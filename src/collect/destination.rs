@@ -1,0 +1,350 @@
+//! Where on the host an output goes, found out before anything runs.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Access, AtFlags, CWD};
+use rustix::io::Errno;
+
+use super::LINKS_MAX;
+use crate::store::Name;
+
+/// What failed while a destination was looked at.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) problem: String,
+    pub(super) error: io::Error,
+}
+
+impl Trouble {
+    pub(super) fn new(problem: impl Into<String>, error: impl Into<io::Error>) -> Self {
+        Self {
+            problem: problem.into(),
+            error: error.into(),
+        }
+    }
+}
+
+/// Where an output goes, by what it will turn out to be.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// A file's or symlink's place.
+    pub(super) as_file: Spot,
+    /// A directory's place, into which its entries are merged.
+    pub(super) as_directory: Option<PathBuf>,
+}
+
+/// A place for a file.
+#[derive(Debug)]
+pub(super) enum Spot {
+    /// Absolute, no symlinks in what exists of it. A regular file, or nothing yet.
+    Path(PathBuf),
+    /// Not replaced but written into.
+    Stream(Stream),
+    /// A directory stands there, or the output is the root: only a directory can go there.
+    DirectoryOnly,
+}
+
+/// Something that takes bytes and cannot be replaced.
+pub(super) enum Stream {
+    /// A FIFO, a device: opened when it is its turn.
+    Path(PathBuf),
+    /// The caller's, or `/dev/stdout` or `/dev/stderr`, duplicated: opening it anew would write a
+    /// file that the shell redirected from its beginning.
+    Descriptor(OwnedFd),
+    /// The caller's.
+    Writer(Box<dyn Write + Send>),
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path(path) => path.fmt(f),
+            Self::Descriptor(descriptor) => descriptor.fmt(f),
+            Self::Writer(_) => f.write_str("writer"),
+        }
+    }
+}
+
+/// How long to wait for a reader before asking whether to go on.
+const PAUSE: Duration = Duration::from_millis(50);
+/// A pipe that is ready takes this much without waiting (PIPE_BUF, pipe(7)).
+const PIPE_BYTES: usize = 4096;
+
+impl Stream {
+    /// Opens it for writing. A FIFO waits for its reader, for as long as `go_on` lets it.
+    pub(super) fn open<E: From<io::Error>>(
+        self,
+        mut go_on: impl FnMut() -> Result<(), E>,
+    ) -> Result<Sink, E> {
+        let path = match self {
+            Self::Path(path) => path,
+            Self::Descriptor(descriptor) => return Ok(Sink::Ready(descriptor.into())),
+            Self::Writer(writer) => return Ok(Sink::Writer(writer)),
+        };
+        loop {
+            let opened = fs::OpenOptions::new()
+                // For a descriptor's path that turns out to be a regular file.
+                .append(true)
+                .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
+                .open(&path);
+            match opened {
+                Ok(file) => return Ok(Sink::Ready(file)),
+                // A FIFO without a reader (fifo(7)), or a device that is not there.
+                Err(error) if error.raw_os_error() == Some(libc::ENXIO) && is_fifo(&path) => {
+                    go_on()?;
+                    std::thread::sleep(PAUSE);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn is_fifo(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo())
+}
+
+/// An open [`Stream`].
+pub(super) enum Sink {
+    /// Written when it takes something.
+    Ready(fs::File),
+    /// The caller's.
+    Writer(Box<dyn Write + Send>),
+}
+
+impl Sink {
+    /// Writes all of it, for as long as `go_on` lets it.
+    pub(super) fn write<E: From<io::Error>>(
+        &mut self,
+        mut bytes: &[u8],
+        mut go_on: impl FnMut() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let file = match self {
+            Self::Writer(writer) => return Ok(writer.write_all(bytes)?),
+            Self::Ready(file) => file,
+        };
+        let pause = Timespec::try_from(PAUSE).ok();
+        while !bytes.is_empty() {
+            let mut event = [PollFd::new(file, PollFlags::OUT)];
+            match poll(&mut event, pause.as_ref()) {
+                Ok(0) | Err(Errno::INTR) => {
+                    go_on()?;
+                    continue;
+                }
+                Ok(_) => {}
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+            let piece = &bytes[..bytes.len().min(PIPE_BYTES)];
+            match file.write(piece) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Ok(written) => bytes = &bytes[written..],
+                // Somebody else was quicker.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Ready(_) => Ok(()),
+            Self::Writer(writer) => writer.flush(),
+        }
+    }
+}
+
+impl Target {
+    /// Finds where `given` leads for an output called `base` (none for the root).
+    ///
+    /// As for `cp`, a file goes into a directory that exists, under its own name. Everything goes
+    /// into a destination that ends in `/`, which is made when it is missing.
+    pub(super) fn locate(given: &Path, base: Option<&Name>) -> Result<Self, Trouble> {
+        if given.as_os_str().is_empty() {
+            return Err(Trouble::new("the destination is empty", Errno::NOENT));
+        }
+        let into = [&b"/"[..], b"/.", b"/.."]
+            .iter()
+            .any(|e| given.as_os_str().as_bytes().ends_with(e))
+            || matches!(given.as_os_str().as_bytes(), b"." | b"..");
+        let below = |directory: &Path| {
+            base.map(|name| directory.join(std::ffi::OsStr::from_bytes(name.as_bytes())))
+        };
+        match End::of(given)? {
+            End::Stream(stream) => Ok(Self {
+                as_file: Spot::Stream(stream),
+                as_directory: None,
+            }),
+            End::File(path) if into => {
+                Err(Trouble::new(format!("{path:?} is a file"), Errno::NOTDIR))
+            }
+            End::File(path) => Ok(Self {
+                as_file: Spot::Path(path),
+                as_directory: None,
+            }),
+            End::Absent(path) => {
+                let path = if into {
+                    below(&path).unwrap_or(path)
+                } else {
+                    path
+                };
+                Ok(Self {
+                    as_file: Spot::Path(path.clone()),
+                    as_directory: Some(path),
+                })
+            }
+            End::Directory(directory) => {
+                let Some(inside) = below(&directory) else {
+                    let as_directory = Some(directory);
+                    return Ok(Self {
+                        as_file: Spot::DirectoryOnly,
+                        as_directory,
+                    });
+                };
+                let (as_file, found) = match End::of(&inside)? {
+                    End::Stream(stream) => (Spot::Stream(stream), None),
+                    End::File(path) => (Spot::Path(path), None),
+                    End::Absent(path) => (Spot::Path(path.clone()), Some(path)),
+                    End::Directory(path) => (Spot::DirectoryOnly, Some(path)),
+                };
+                Ok(Self {
+                    as_file,
+                    as_directory: if into { found } else { Some(directory) },
+                })
+            }
+        }
+    }
+
+    /// Refuses what would only fail after the steps have run.
+    pub(super) fn check(&self) -> Result<(), Trouble> {
+        let path = match (&self.as_file, &self.as_directory) {
+            (Spot::Path(path), _) | (Spot::DirectoryOnly, Some(path)) => path,
+            (Spot::Stream(Stream::Path(path)), _) => {
+                return access(path, Access::WRITE_OK)
+                    .map_err(|error| Trouble::new("it cannot be written", error));
+            }
+            _ => return Ok(()),
+        };
+        let directory = match &self.as_file {
+            Spot::Path(path) => anchor(path),
+            _ => path.clone(),
+        };
+        access(&directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+            Trouble::new(
+                format!("files cannot be made in the directory {directory:?}"),
+                error,
+            )
+        })
+    }
+}
+
+/// The nearest directory above `path` that exists.
+pub(super) fn anchor(path: &Path) -> PathBuf {
+    let mut above = path.ancestors().skip(1);
+    above
+        .find(|directory| directory.is_dir())
+        .unwrap_or(Path::new("/"))
+        .to_owned()
+}
+
+/// As the effective user, whose rights will count.
+fn access(path: &Path, wanted: Access) -> Result<(), Errno> {
+    match rustix::fs::accessat(CWD, path, wanted, AtFlags::EACCESS) {
+        // A kernel that cannot tell: the real attempt will.
+        Err(Errno::NOSYS | Errno::INVAL) => Ok(()),
+        told => told,
+    }
+}
+
+/// What a path of the host leads to when its symlinks are followed.
+enum End {
+    Absent(PathBuf),
+    File(PathBuf),
+    Directory(PathBuf),
+    Stream(Stream),
+}
+
+impl End {
+    fn of(given: &Path) -> Result<Self, Trouble> {
+        let unseen = |error| Trouble::new("it cannot be looked at", error);
+        // Through components, which takes trailing slashes off.
+        let mut path: PathBuf = std::path::absolute(given)
+            .map_err(unseen)?
+            .components()
+            .collect();
+        for _ in 0..=LINKS_MAX {
+            let kind = match fs::symlink_metadata(&path) {
+                Ok(metadata) => metadata.file_type(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(Self::Absent(settle(&path)?));
+                }
+                Err(error) => return Err(unseen(error)),
+            };
+            if kind.is_dir() {
+                return Ok(Self::Directory(fs::canonicalize(&path).map_err(unseen)?));
+            } else if kind.is_file() {
+                return Ok(Self::File(settle(&path)?));
+            } else if !kind.is_symlink() {
+                debug_assert!(
+                    kind.is_fifo()
+                        || kind.is_char_device()
+                        || kind.is_block_device()
+                        || kind.is_socket()
+                );
+                return Ok(Self::Stream(Stream::Path(path)));
+            }
+            let parent = path.parent().unwrap_or(Path::new("/"));
+            if let Some(stream) = descriptor(parent, &path).map_err(unseen)? {
+                return Ok(Self::Stream(stream));
+            }
+            path = parent
+                .join(fs::read_link(&path).map_err(unseen)?)
+                .components()
+                .collect();
+        }
+        Err(unseen(Errno::LOOP.into()))
+    }
+}
+
+/// A symlink in /proc, such as `/dev/stdout` leads to, names an open file and not a place.
+fn descriptor(parent: &Path, path: &Path) -> io::Result<Option<Stream>> {
+    let on_proc = rustix::fs::statfs(parent)?.f_type == libc::PROC_SUPER_MAGIC;
+    let is_fd = fs::canonicalize(parent)?
+        .file_name()
+        .is_some_and(|name| name == "fd");
+    if !on_proc || !is_fd {
+        return Ok(None);
+    }
+    let ours = fs::canonicalize("/proc/self/fd").ok() == fs::canonicalize(parent).ok();
+    let duplicate = match path.file_name().map(OsStrExt::as_bytes) {
+        Some(b"1") if ours => io::stdout().as_fd().try_clone_to_owned()?,
+        Some(b"2") if ours => io::stderr().as_fd().try_clone_to_owned()?,
+        _ => return Ok(Some(Stream::Path(path.to_owned()))),
+    };
+    Ok(Some(Stream::Descriptor(duplicate)))
+}
+
+/// The same place without symlinks: the part that exists is made canonical.
+fn settle(path: &Path) -> Result<PathBuf, Trouble> {
+    let unseen = |error| Trouble::new("it cannot be looked at", error);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(unseen(Errno::NOENT.into()));
+    };
+    let above = anchor(path);
+    let missing = parent.strip_prefix(&above).unwrap_or(Path::new(""));
+    if missing.components().any(|part| part.as_os_str() == "..") {
+        return Err(unseen(Errno::NOENT.into()));
+    }
+    Ok(fs::canonicalize(above)
+        .map_err(unseen)?
+        .join(missing)
+        .join(name))
+}

@@ -1,0 +1,136 @@
+//! Outputs that nobody made: which, what is near, and what there is instead.
+
+use std::fmt;
+
+use super::{CollectError, Found, find, made, walk};
+use crate::store::{Kind, StoreError, Tree, TreePath};
+
+/// How many of the files that were made a message lists.
+const LISTED_MAX: usize = 10;
+
+/// Outputs that are not in the tree.
+///
+/// Its message names them, the nearest names, and what the tools did make:
+/// `no output "game.gb"; did you mean "Game.gb"? The tools made: Game.gb, Game.map`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingOutputs {
+    /// Each that is missing, in the order in which they were asked for.
+    pub missing: Vec<Missing>,
+    /// Every file that is new or changed.
+    pub made: Vec<TreePath>,
+}
+
+/// One output that is not in the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// What was asked for.
+    pub name: TreePath,
+    /// A file that is there and was perhaps meant.
+    pub nearest: Option<TreePath>,
+}
+
+impl MissingOutputs {
+    /// Checks that all `names` lead to something in `tree`.
+    ///
+    /// `before` is a fork of `tree` from before the tools ran; it tells what they made.
+    ///
+    /// # Errors
+    ///
+    /// `Self`, when some are missing.
+    pub fn check<'n>(
+        tree: &Tree,
+        before: &Tree,
+        names: impl IntoIterator<Item = &'n TreePath>,
+    ) -> Result<(), Self> {
+        let absent = |name: &&TreePath| {
+            // A file where a directory was expected, such as `out` for `out/A.gb`, is absence too.
+            matches!(
+                find(tree, name),
+                Err(CollectError::Store {
+                    error: StoreError::NotFound | StoreError::NotDirectory,
+                    ..
+                })
+            )
+        };
+        let absent: Vec<&TreePath> = names.into_iter().filter(absent).collect();
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let made: Vec<_> = made(before, tree)
+            .into_iter()
+            .map(|found| found.path)
+            .collect();
+        let all = walk(tree, &TreePath::root()).unwrap_or_default();
+        let missing = absent
+            .into_iter()
+            .map(|name| Missing {
+                name: name.clone(),
+                nearest: nearest(name, &all, &made),
+            })
+            .collect();
+        Err(Self { missing, made })
+    }
+}
+
+impl std::error::Error for MissingOutputs {}
+
+impl fmt::Display for MissingOutputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut end = "; the";
+        match &self.missing[..] {
+            [Missing { name, nearest }] => {
+                write!(f, "no output {name:?}")?;
+                if let Some(nearest) = nearest {
+                    write!(f, "; did you mean {nearest:?}?")?;
+                    end = " The";
+                }
+            }
+            several => {
+                f.write_str("no outputs ")?;
+                for (index, Missing { name, nearest }) in several.iter().enumerate() {
+                    write!(f, "{}{name:?}", if index == 0 { "" } else { ", " })?;
+                    if let Some(nearest) = nearest {
+                        write!(f, " (did you mean {nearest:?}?)")?;
+                    }
+                }
+            }
+        }
+        if self.made.is_empty() {
+            return write!(f, "{end} tools made no files");
+        }
+        write!(f, "{end} tools made: ")?;
+        for (index, path) in self.made.iter().take(LISTED_MAX).enumerate() {
+            write!(f, "{}{path}", if index == 0 { "" } else { ", " })?;
+        }
+        match self.made.len().saturating_sub(LISTED_MAX) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// The file that was most likely meant: other case, another directory, or a slip of the keys.
+fn nearest(name: &TreePath, all: &[Found], made: &[TreePath]) -> Option<TreePath> {
+    let wanted = name.to_string().to_lowercase();
+    let wanted_base = base(name);
+    all.iter()
+        .filter(|found| found.attr.kind != Kind::Directory)
+        .filter_map(|found| {
+            let there = found.path.to_string().to_lowercase();
+            let distance = if base(&found.path) == wanted_base {
+                usize::from(there != wanted)
+            } else {
+                strsim::osa_distance(&wanted, &there)
+            };
+            let near = distance <= 1.max(wanted.chars().count() / 3);
+            let strange = wanted.chars().count() <= distance;
+            (near && !strange).then(|| (distance, !made.contains(&found.path), &found.path))
+        })
+        .min()
+        .map(|(_, _, path)| path.clone())
+}
+
+fn base(path: &TreePath) -> String {
+    let name: TreePath = path.file_name().cloned().into_iter().collect();
+    name.to_string().to_lowercase()
+}

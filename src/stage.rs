@@ -1,0 +1,884 @@
+//! Into the tree: bytes, streams, files and directories of the host.
+//!
+//! A [`Stage`] writes to the tree directly, never through a mount. It keeps what belongs to a file:
+//! permission bits, modification time, holes, and hard links within one staged directory. Symlinks
+//! inside a staged directory stay symlinks and are never followed.
+
+#[cfg(feature = "archives")]
+pub(crate) mod member;
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, OsStr};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::io::Errno;
+
+use crate::progress::{ByteCount, Meter, Progress, Stopped};
+use crate::store::{
+    Ino, Kind, Name, NewInode, NewKind, PAGE_SIZE, Resource, SetAttr, StoreError, Timestamp, Tree,
+    TreePath,
+};
+
+/// Large enough that a system call's cost vanishes, small enough for the processor's cache.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+/// Who owns what is staged.
+///
+/// The host's owners are not kept: whoever runs the tool must be able to work on its inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// Puts things into a tree.
+///
+/// Directories above a path are made as needed (mode 0755). A file that is already there is
+/// replaced; a directory that is already there is filled further.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::stage::{Owner, Stage};
+/// use notapipe::store::{Limits, Timestamp, Tree, TreePath};
+///
+/// let limits = Limits { bytes: 1 << 20, inodes: 100 };
+/// let owner = Owner { uid: 1000, gid: 1000 };
+/// let now = Timestamp::now();
+/// let mut tree = Tree::new(limits, 0o755, owner.uid, owner.gid, now);
+///
+/// let mut stage = Stage::new(&mut tree, owner, now);
+/// stage.bytes(&TreePath::parse("src/A.asm")?, "SECTION \"code\", ROM0\n")?;
+/// stage.directory(&TreePath::parse("build")?)?;
+/// assert_eq!(stage.finish().progress.files, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Stage<'t> {
+    tree: &'t mut Tree,
+    owner: Owner,
+    now: Timestamp,
+    meter: Meter<'t>,
+    skipped: Vec<Skipped>,
+    /// Between the host and the tree. Empty until the first block.
+    buffer: Vec<u8>,
+}
+
+/// What [`Stage`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Staged {
+    /// How much came in. Directories count as files.
+    pub progress: Progress,
+    /// What was left behind.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Something in a directory that is no file, directory or symlink, and was left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Where it is: on the host when staging, in the tree when collecting.
+    pub path: PathBuf,
+    /// A FIFO, socket or device.
+    pub kind: Kind,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} is {}: left behind",
+            self.path,
+            kind_name(self.kind)
+        )
+    }
+}
+
+/// Where staged bytes came from, for messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A path of the host.
+    Host(PathBuf),
+    /// A reader or bytes that the caller gave.
+    Caller,
+}
+
+/// Why something could not be staged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StageError {
+    /// The host's file or the reader failed.
+    #[error("cannot read {}", Input(from, path))]
+    Read {
+        /// What was read.
+        from: Source,
+        /// Where it was to go.
+        path: TreePath,
+        /// Why it failed.
+        #[source]
+        error: io::Error,
+    },
+    /// A limit of the tree is full.
+    #[error("no room for {}: {}", Input(from, path), Shortage(*resource, *limit, *needed))]
+    Full {
+        /// What was being staged.
+        from: Source,
+        /// Where it was to go.
+        path: TreePath,
+        /// What ran out.
+        resource: Resource,
+        /// The limit.
+        limit: u64,
+        /// The smallest limit that would have held everything up to and with this, where known.
+        needed: Option<u64>,
+    },
+    /// A file stands where a directory is needed, or the other way round.
+    #[error("cannot stage {path:?}: {taken:?} is {} already", kind_name(*kind))]
+    Conflict {
+        /// What was to be staged.
+        path: TreePath,
+        /// What is in its way.
+        taken: TreePath,
+        /// What that is.
+        kind: Kind,
+    },
+    /// The tree refused for another reason.
+    #[error("cannot stage {path:?}")]
+    Store {
+        /// What was to be staged.
+        path: TreePath,
+        /// Why the tree refused.
+        #[source]
+        error: StoreError,
+    },
+    /// The listener of [`Stage::listen`] asked to stop.
+    #[error("staging was interrupted")]
+    Interrupted,
+}
+
+impl From<Stopped> for StageError {
+    fn from(Stopped: Stopped) -> Self {
+        Self::Interrupted
+    }
+}
+
+impl<'t> Stage<'t> {
+    /// Stages into `tree`; what it makes belongs to `owner` and was made at `now`.
+    pub fn new(tree: &'t mut Tree, owner: Owner, now: Timestamp) -> Self {
+        Self {
+            tree,
+            owner,
+            now,
+            meter: Meter::default(),
+            skipped: Vec::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Calls `listener` after every block and every file. `Break` ends staging with
+    /// [`StageError::Interrupted`].
+    #[must_use]
+    pub fn listen(mut self, listener: impl FnMut(Progress) -> ControlFlow<()> + Send + 't) -> Self {
+        self.meter.listener = Some(Box::new(listener));
+        self
+    }
+
+    /// Ends staging and tells what was done.
+    pub fn finish(self) -> Staged {
+        Staged {
+            progress: self.meter.progress,
+            skipped: self.skipped,
+        }
+    }
+
+    /// Makes a directory and those above it; one that exists is left as it is. The root exists.
+    ///
+    /// # Errors
+    ///
+    /// [`StageError::Conflict`] where a file stands in the way, or [`StageError::Full`].
+    pub fn directory(&mut self, path: &TreePath) -> Result<(), StageError> {
+        self.make_directories(path, path).map(drop)
+    }
+
+    /// Makes a file of these bytes, mode 0644.
+    ///
+    /// # Errors
+    ///
+    /// [`StageError::Full`] or [`StageError::Conflict`]; then there is no such file.
+    pub fn bytes(&mut self, path: &TreePath, bytes: impl AsRef<[u8]>) -> Result<(), StageError> {
+        let item = Item {
+            source: &Source::Caller,
+            path,
+        };
+        let bytes = bytes.as_ref();
+        self.plain_file(item, |stage, ino| {
+            stage.expect(item, bytes.len() as u64)?;
+            stage.write(item, ino, 0, bytes)?;
+            Ok(stage.meter.bytes(bytes.len())?)
+        })
+    }
+
+    /// Makes a file of all that `reader` gives, mode 0644. Never holds more than a block of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StageError::Read`], [`StageError::Full`] or [`StageError::Conflict`]; then there is no
+    /// such file.
+    pub fn reader(&mut self, path: &TreePath, reader: &mut dyn Read) -> Result<(), StageError> {
+        let item = Item {
+            source: &Source::Caller,
+            path,
+        };
+        self.plain_file(item, |stage, ino| stage.stream(item, ino, reader))
+    }
+
+    /// Stages a file of the host, or a directory with all that is in it, under `path`.
+    ///
+    /// `host` itself may be a symlink, which is followed, or a FIFO or a device such as
+    /// `/dev/stdin` or `/dev/fd/63`, which is read to its end. Inside a directory, symlinks are kept
+    /// as they are, and FIFOs, sockets and devices are left behind (see [`Staged::skipped`]).
+    ///
+    /// Set-id bits are dropped, as `cp` does. What the caller could read, the owner can read.
+    ///
+    /// # Errors
+    ///
+    /// [`StageError`], which names the path inside `host` that failed. What was staged of a
+    /// directory before that stays.
+    pub fn host(&mut self, path: &TreePath, host: &Path) -> Result<(), StageError> {
+        let source = Source::Host(host.to_owned());
+        let item = Item {
+            source: &source,
+            path,
+        };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+        // A FIFO's open waits for its writer, which is what reading it to its end means.
+        let opened = rustix::fs::open(host, flags, Mode::empty()).map_err(|e| item.unread(e))?;
+        let stat = rustix::fs::fstat(&opened).map_err(|e| item.unread(e))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => self.host_directory(path, host, opened, &stat),
+            FileType::RegularFile if path.is_root() => Err(item.conflict(path, Kind::Directory)),
+            FileType::RegularFile => {
+                let (parent, name) = self.place(item)?;
+                self.host_file(item, parent, name, opened, &stat, &mut Links::new())
+            }
+            _ => self.plain_file(item, |stage, ino| {
+                stage.stream(item, ino, &mut File::from(opened))
+            }),
+        }
+    }
+
+    /// A directory of the host with all that is in it, depth first.
+    ///
+    /// Holds one descriptor per level, so that a component which is swapped for a symlink meanwhile
+    /// leads nowhere else. Names are taken in byte order: the tree's order, which tools see, must
+    /// not depend on the host's file system.
+    fn host_directory(
+        &mut self,
+        path: &TreePath,
+        host: &Path,
+        opened: OwnedFd,
+        stat: &Stat,
+    ) -> Result<(), StageError> {
+        let ino = self.make_directories(path, path)?;
+        // The root of the mount keeps its own mode and time: it is not what was staged.
+        let attributes = (!path.is_root()).then(|| self.attributes(stat));
+        let mut links = Links::new();
+        let mut levels = vec![Level::open(path, host, opened, ino, attributes)?];
+        while let Some(level) = levels.last_mut() {
+            let Some(Pending {
+                name: host_name,
+                kind,
+            }) = level.pending.pop()
+            else {
+                let (ino, attributes) = (level.ino, level.attributes);
+                let source = Source::Host(level.host_path.clone());
+                let item = Item {
+                    source: &source,
+                    path: &level.path,
+                };
+                if let Some(attributes) = attributes {
+                    self.set(item, ino, &attributes)?;
+                }
+                levels.pop();
+                self.meter.file()?;
+                continue;
+            };
+            let host_path = level
+                .host_path
+                .join(OsStr::from_bytes(host_name.to_bytes()));
+            let source = Source::Host(host_path.clone());
+            let name = Name::new(host_name.to_bytes()).map_err(|error| StageError::Store {
+                path: level.path.clone(),
+                error,
+            })?;
+            let path = level.path.join(name.clone());
+            let item = Item {
+                source: &source,
+                path: &path,
+            };
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            let open = |more| {
+                let opened =
+                    rustix::fs::openat(&level.host, &host_name, flags | more, Mode::empty())
+                        .map_err(|e| item.unread(e))?;
+                let stat = rustix::fs::fstat(&opened).map_err(|e| item.unread(e))?;
+                Ok::<_, StageError>((opened, stat))
+            };
+            match kind {
+                FileType::RegularFile => {
+                    let (opened, stat) = open(OFlags::NOCTTY)?;
+                    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                        self.host_file(item, level.ino, name, opened, &stat, &mut links)?;
+                    } else {
+                        return Err(item.unread(io::Error::other("it changed while it was read")));
+                    }
+                }
+                FileType::Directory => {
+                    let (opened, stat) = open(OFlags::DIRECTORY)?;
+                    let ino = self.make_directory(item, level.ino, name)?;
+                    let attributes = Some(self.attributes(&stat));
+                    levels.push(Level::open(&path, &host_path, opened, ino, attributes)?);
+                }
+                FileType::Symlink => {
+                    let target = rustix::fs::readlinkat(&level.host, &host_name, Vec::new())
+                        .map_err(|e| item.unread(e))?;
+                    let stat =
+                        rustix::fs::statat(&level.host, &host_name, AtFlags::SYMLINK_NOFOLLOW)
+                            .map_err(|e| item.unread(e))?;
+                    let kind = NewKind::Symlink(target.into_bytes());
+                    let ino = self.make(item, level.ino, name, kind, 0o777)?;
+                    let time = SetAttr {
+                        mtime: Some(modified(&stat)),
+                        ..SetAttr::default()
+                    };
+                    self.set(item, ino, &time)?;
+                    self.meter.file()?;
+                }
+                other => self.skipped.push(Skipped {
+                    path: host_path,
+                    kind: kind_of(other),
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    /// One regular file of the host, open for reading.
+    fn host_file(
+        &mut self,
+        item: Item<'_>,
+        parent: Ino,
+        name: Name,
+        opened: OwnedFd,
+        stat: &Stat,
+        links: &mut Links,
+    ) -> Result<(), StageError> {
+        // The types of `Stat` differ between architectures.
+        #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+        let key = (stat.st_dev as u64, stat.st_ino as u64);
+        let many_names = stat.st_nlink > 1;
+        if let Some(&ino) = links.get(&key).filter(|_| many_names) {
+            self.make_room(item, parent, &name)?;
+            let linked = self.tree.link(ino, parent, name, self.now);
+            linked.map_err(|error| self.refused(item, error, None))?;
+            return Ok(self.meter.file()?);
+        }
+        let attributes = self.attributes(stat);
+        let mode = attributes.mode.unwrap_or(0o644);
+        let ino = self.file(item, parent, name, mode, |stage, ino| {
+            stage.copy_file(item, ino, File::from(opened), stat)?;
+            stage.set(item, ino, &attributes)
+        })?;
+        if many_names {
+            links.insert(key, ino);
+        }
+        Ok(())
+    }
+
+    /// The content of a host file: its holes stay holes, and what is appended meanwhile is taken
+    /// along until the end is met or the limit.
+    fn copy_file(
+        &mut self,
+        item: Item<'_>,
+        ino: Ino,
+        mut file: File,
+        stat: &Stat,
+    ) -> Result<(), StageError> {
+        #[allow(clippy::unnecessary_cast)]
+        let (size, allocated) = (stat.st_size as u64, stat.st_blocks as u64 * 512);
+        if allocated < size {
+            return self.copy_sparse(item, ino, &file, size);
+        }
+        self.expect(item, size)?;
+        self.stream(item, ino, &mut file)
+    }
+
+    /// The data between the holes. Also right for compressed files, which only seem to have holes.
+    fn copy_sparse(
+        &mut self,
+        item: Item<'_>,
+        ino: Ino,
+        mut file: &File,
+        size: u64,
+    ) -> Result<(), StageError> {
+        let mut offset = 0;
+        loop {
+            let data = match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+                Ok(data) => data,
+                Err(Errno::NXIO) => break,
+                // No way to ask: all of it is data.
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => {
+                    rustix::fs::seek(file, SeekFrom::Start(0)).map_err(|e| item.unread(e))?;
+                    return self.stream(item, ino, &mut file);
+                }
+                Err(error) => return Err(item.unread(error)),
+            };
+            let hole = rustix::fs::seek(file, SeekFrom::Hole(data)).map_err(|e| item.unread(e))?;
+            rustix::fs::seek(file, SeekFrom::Start(data)).map_err(|e| item.unread(e))?;
+            self.stream_at(item, ino, data, &mut file.take(hole - data))?;
+            offset = hole;
+        }
+        self.set(
+            item,
+            ino,
+            &SetAttr {
+                size: Some(size.max(offset)),
+                ..SetAttr::default()
+            },
+        )
+    }
+
+    fn stream(
+        &mut self,
+        item: Item<'_>,
+        ino: Ino,
+        reader: &mut dyn Read,
+    ) -> Result<(), StageError> {
+        self.stream_at(item, ino, 0, reader)
+    }
+
+    /// All that `reader` gives, from `offset` on.
+    fn stream_at(
+        &mut self,
+        item: Item<'_>,
+        ino: Ino,
+        mut offset: u64,
+        reader: &mut dyn Read,
+    ) -> Result<(), StageError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(BLOCK_BYTES, 0);
+        let result = loop {
+            // Whole blocks, also from a pipe that gives little at a time.
+            let filled = match fill(reader, &mut buffer) {
+                Ok(0) => break Ok(()),
+                Ok(filled) => filled,
+                Err(error) => break Err(item.unread(error)),
+            };
+            let written = self.write(item, ino, offset, &buffer[..filled]);
+            let told = written.and_then(|()| Ok(self.meter.bytes(filled)?));
+            if told.is_err() || filled < BLOCK_BYTES {
+                break told;
+            }
+            offset += filled as u64;
+        };
+        self.buffer = buffer;
+        result
+    }
+
+    /// Writes all of `bytes`; the tree takes less than all at its limit only.
+    fn write(
+        &mut self,
+        item: Item<'_>,
+        ino: Ino,
+        mut offset: u64,
+        mut bytes: &[u8],
+    ) -> Result<(), StageError> {
+        while !bytes.is_empty() {
+            let written = self.tree.write(ino, offset, bytes, self.now);
+            let taken = written.map_err(|error| self.refused(item, error, None))?;
+            offset += taken as u64;
+            bytes = &bytes[taken..];
+        }
+        Ok(())
+    }
+
+    /// A file of mode 0644 at a path of its own.
+    fn plain_file(
+        &mut self,
+        item: Item<'_>,
+        content: impl FnOnce(&mut Self, Ino) -> Result<(), StageError>,
+    ) -> Result<(), StageError> {
+        let (parent, name) = self.place(item)?;
+        self.file(item, parent, name, 0o644, content).map(drop)
+    }
+
+    /// A new file with its content, or no file.
+    fn file(
+        &mut self,
+        item: Item<'_>,
+        parent: Ino,
+        name: Name,
+        mode: u32,
+        content: impl FnOnce(&mut Self, Ino) -> Result<(), StageError>,
+    ) -> Result<Ino, StageError> {
+        let ino = self.make(item, parent, name.clone(), NewKind::File, mode)?;
+        match content(self, ino) {
+            Ok(()) => Ok(self.meter.file().map(|()| ino)?),
+            Err(error) => {
+                // Already failing; an entry that was just made can be taken away.
+                let _ = self.remove(parent, &name);
+                Err(error)
+            }
+        }
+    }
+
+    /// The directory that is to hold `item`, and its name there.
+    fn place(&mut self, item: Item<'_>) -> Result<(Ino, Name), StageError> {
+        match (item.path.parent(), item.path.file_name()) {
+            (Some(parent), Some(name)) => {
+                Ok((self.make_directories(&parent, item.path)?, name.clone()))
+            }
+            _ => Err(item.conflict(item.path, Kind::Directory)),
+        }
+    }
+
+    /// The directory at `path` with all above it, needed for `wanted`.
+    fn make_directories(&mut self, path: &TreePath, wanted: &TreePath) -> Result<Ino, StageError> {
+        let mut ino = Ino::ROOT;
+        for (depth, name) in path.names().iter().enumerate() {
+            ino = match self.tree.lookup(ino, name.as_bytes()) {
+                Err(StoreError::NotFound) => {
+                    let item = Item {
+                        source: &Source::Caller,
+                        path: wanted,
+                    };
+                    self.make(item, ino, name.clone(), NewKind::Directory, 0o755)?
+                }
+                found => {
+                    let item = Item {
+                        source: &Source::Caller,
+                        path: wanted,
+                    };
+                    let found = found.map_err(|error| self.refused(item, error, None))?;
+                    match self.kind(item, found)? {
+                        Kind::Directory => found,
+                        kind => {
+                            let taken = path.names()[..=depth].iter().cloned().collect();
+                            return Err(item.conflict(&taken, kind));
+                        }
+                    }
+                }
+            };
+        }
+        Ok(ino)
+    }
+
+    /// The directory `name` in `parent`, which may be there already.
+    fn make_directory(
+        &mut self,
+        item: Item<'_>,
+        parent: Ino,
+        name: Name,
+    ) -> Result<Ino, StageError> {
+        match self.tree.lookup(parent, name.as_bytes()) {
+            Ok(ino) => match self.kind(item, ino)? {
+                Kind::Directory => Ok(ino),
+                kind => Err(item.conflict(item.path, kind)),
+            },
+            Err(_) => self.make(item, parent, name, NewKind::Directory, 0o700),
+        }
+    }
+
+    /// A new inode, in place of a file of that name.
+    fn make(
+        &mut self,
+        item: Item<'_>,
+        parent: Ino,
+        name: Name,
+        kind: NewKind,
+        mode: u32,
+    ) -> Result<Ino, StageError> {
+        self.make_room(item, parent, &name)?;
+        let new = NewInode {
+            kind,
+            mode,
+            uid: self.owner.uid,
+            gid: self.owner.gid,
+        };
+        let made = self.tree.create(parent, name, new, self.now);
+        made.map(|attr| attr.ino)
+            .map_err(|error| self.refused(item, error, None))
+    }
+
+    /// Takes away a file of that name. Not a write into it: it may have other names.
+    fn make_room(&mut self, item: Item<'_>, parent: Ino, name: &Name) -> Result<(), StageError> {
+        let Ok(ino) = self.tree.lookup(parent, name.as_bytes()) else {
+            return Ok(());
+        };
+        match self.kind(item, ino)? {
+            Kind::Directory => Err(item.conflict(item.path, Kind::Directory)),
+            _ => self
+                .remove(parent, name)
+                .map_err(|error| self.refused(item, error, None)),
+        }
+    }
+
+    fn remove(&mut self, parent: Ino, name: &Name) -> Result<(), StoreError> {
+        let unlinked = self.tree.unlink(parent, name.as_bytes(), self.now)?;
+        if unlinked.orphaned {
+            self.tree.free(unlinked.ino);
+        }
+        Ok(())
+    }
+
+    fn kind(&self, item: Item<'_>, ino: Ino) -> Result<Kind, StageError> {
+        let attr = self
+            .tree
+            .attr(ino)
+            .map_err(|error| self.refused(item, error, None))?;
+        Ok(attr.kind)
+    }
+
+    fn set(&mut self, item: Item<'_>, ino: Ino, change: &SetAttr) -> Result<(), StageError> {
+        let changed = self.tree.set_attr(ino, change, self.now);
+        changed
+            .map(drop)
+            .map_err(|error| self.refused(item, error, None))
+    }
+
+    /// Refuses now what would only fail after most of it was read.
+    fn expect(&self, item: Item<'_>, size: u64) -> Result<(), StageError> {
+        let usage = self.tree.usage();
+        let needed = usage
+            .bytes
+            .saturating_add(size.div_ceil(PAGE_SIZE).saturating_mul(PAGE_SIZE));
+        if needed <= usage.limits.bytes {
+            return Ok(());
+        }
+        Err(self.refused(item, StoreError::NoSpace(Resource::Bytes), Some(needed)))
+    }
+
+    /// Mode and modification time of a host file, as they shall be in the tree.
+    fn attributes(&self, stat: &Stat) -> SetAttr {
+        let mut mode = stat.st_mode & 0o1777;
+        if stat.st_uid != self.owner.uid {
+            // We read it by its group's or everybody's right; now it has another owner.
+            mode |= 0o400;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                mode |= 0o100;
+            }
+        }
+        SetAttr {
+            mode: Some(mode),
+            mtime: Some(modified(stat)),
+            ..SetAttr::default()
+        }
+    }
+
+    fn refused(&self, item: Item<'_>, error: StoreError, needed: Option<u64>) -> StageError {
+        let path = item.path.clone();
+        let StoreError::NoSpace(resource) = error else {
+            return StageError::Store { path, error };
+        };
+        let limits = self.tree.usage().limits;
+        let limit = match resource {
+            Resource::Bytes => limits.bytes,
+            Resource::Inodes => limits.inodes,
+        };
+        StageError::Full {
+            from: item.source.clone(),
+            path,
+            resource,
+            limit,
+            needed,
+        }
+    }
+}
+
+/// Inodes that came in under a first name: host device and inode number to inode.
+type Links = HashMap<(u64, u64), Ino>;
+
+/// What is being staged, for errors.
+#[derive(Clone, Copy)]
+struct Item<'i> {
+    source: &'i Source,
+    path: &'i TreePath,
+}
+
+impl Item<'_> {
+    fn unread(self, error: impl Into<io::Error>) -> StageError {
+        StageError::Read {
+            from: self.source.clone(),
+            path: self.path.clone(),
+            error: error.into(),
+        }
+    }
+
+    fn conflict(self, taken: &TreePath, kind: Kind) -> StageError {
+        StageError::Conflict {
+            path: self.path.clone(),
+            taken: taken.clone(),
+            kind,
+        }
+    }
+}
+
+/// A host directory that is being staged.
+struct Level {
+    path: TreePath,
+    host_path: PathBuf,
+    host: OwnedFd,
+    ino: Ino,
+    /// To be set at the end: filling it changes its time and may need its write permission.
+    attributes: Option<SetAttr>,
+    /// Entries still to come, the next one last.
+    pending: Vec<Pending>,
+}
+
+struct Pending {
+    name: CString,
+    kind: FileType,
+}
+
+impl Level {
+    fn open(
+        path: &TreePath,
+        host_path: &Path,
+        host: OwnedFd,
+        ino: Ino,
+        attributes: Option<SetAttr>,
+    ) -> Result<Self, StageError> {
+        let pending = list(&host).map_err(|error| {
+            let source = Source::Host(host_path.to_owned());
+            Item {
+                source: &source,
+                path,
+            }
+            .unread(error)
+        })?;
+        Ok(Self {
+            path: path.clone(),
+            host_path: host_path.to_owned(),
+            host,
+            ino,
+            attributes,
+            pending,
+        })
+    }
+}
+
+/// The entries of a directory, in falling order of their names.
+fn list(directory: impl AsFd) -> io::Result<Vec<Pending>> {
+    let mut pending = Vec::new();
+    for entry in Dir::read_from(&directory)? {
+        let entry = entry?;
+        let name: &CStr = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            // Some file systems do not say.
+            FileType::Unknown => {
+                let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                FileType::from_raw_mode(stat.st_mode)
+            }
+            kind => kind,
+        };
+        pending.push(Pending {
+            name: name.to_owned(),
+            kind,
+        });
+    }
+    pending.sort_unstable_by(|a, b| b.name.cmp(&a.name));
+    Ok(pending)
+}
+
+/// Reads until the buffer is full or the end is met.
+fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn modified(stat: &Stat) -> Timestamp {
+    #[allow(clippy::unnecessary_cast)]
+    Timestamp {
+        secs: stat.st_mtime as i64,
+        nanos: stat.st_mtime_nsec as u32,
+    }
+}
+
+fn kind_of(file_type: FileType) -> Kind {
+    match file_type {
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
+        FileType::Fifo => Kind::Fifo,
+        FileType::Socket => Kind::Socket,
+        FileType::CharacterDevice => Kind::CharDevice,
+        FileType::BlockDevice => Kind::BlockDevice,
+        FileType::RegularFile | FileType::Unknown => Kind::File,
+    }
+}
+
+/// The kind with its article, for messages.
+pub(crate) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::File => "a file",
+        Kind::Directory => "a directory",
+        Kind::Symlink => "a symlink",
+        Kind::Fifo => "a FIFO",
+        Kind::Socket => "a socket",
+        Kind::CharDevice | Kind::BlockDevice => "a device",
+    }
+}
+
+/// An input in a message: its path in the tree, and the host's where that differs.
+struct Input<'i>(&'i Source, &'i TreePath);
+
+impl fmt::Display for Input<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Source::Host(host) if *host == self.1.to_path_buf() => write!(f, "{:?}", self.1),
+            Source::Host(host) => write!(f, "{host:?} for {:?}", self.1),
+            Source::Caller => write!(f, "the input for {:?}", self.1),
+        }
+    }
+}
+
+/// A full limit in a message.
+struct Shortage(Resource, u64, Option<u64>);
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(resource, limit, needed) = *self;
+        let count = |f: &mut fmt::Formatter<'_>, amount| match resource {
+            Resource::Bytes => write!(f, "{}", ByteCount(amount)),
+            Resource::Inodes => write!(f, "{amount} inodes"),
+        };
+        f.write_str("the limit of ")?;
+        count(f, limit)?;
+        f.write_str(" is reached")?;
+        if let Some(needed) = needed {
+            f.write_str(", at least ")?;
+            count(f, needed)?;
+            f.write_str(" are needed")?;
+        }
+        Ok(())
+    }
+}
