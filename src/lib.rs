@@ -1,12 +1,72 @@
 //! Files in RAM for tools that insist on files: bytes in, bytes out, nothing on disk.
+//!
+//! A named pipe looks like a file until the tool seeks, reopens, maps, renames or asks for a size.
+//! notapipe gives the tool a real file system that lives in RAM (FUSE, Linux 5.15 or later),
+//! visible to the tool alone.
+//!
+//! # Which type do I want?
+//!
+//! - A command-line tool as a function, inputs to outputs: [`Job`], which gives an [`Outcome`].
+//! - The same while my program does something else: [`Job::start`], which gives a [`RunningJob`].
+//! - What many jobs have in common, staged once: [`Base`].
+//! - One command of a job with a say in its streams or environment: [`Step`].
+//! - A directory in RAM that stays while my program reads, writes and runs commands in it:
+//!   [`Scratch`].
+//! - To end a job from another thread: [`Interrupt`].
+//!
+//! ```
+//! # fn main() -> Result<(), notapipe::Error> {
+//! let outcome = notapipe::Job::new()
+//!     .input("words", "pear\napple\n")
+//!     .step(["sort", "words", "-o", "sorted"])
+//!     .output("sorted")
+//!     .run()?;
+//! assert_eq!(outcome.output("sorted").unwrap(), "apple\npear\n");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where things are
+//!
+//! Data walks one way: bytes → [`stage`] → [`store`] ⇄ [`fuse`] ⇄ the tool, then store →
+//! [`collect`] → bytes.
+//!
+//! | module | what it knows |
+//! | --- | --- |
+//! | [`store`] | the tree: inodes, names, content; forks share every byte. No kernel, no host, no process |
+//! | [`view`] | one tree as one mount sees it: who still refers to an inode, and when it is freed |
+//! | [`stage`], [`collect`] | the host's files into the tree, and out of it, whole or not at all |
+//! | `archive` | tar and zip archives into the tree, and out of it (feature `archives`) |
+//! | [`fuse`] | the kernel's protocol, and what it may cache |
+//! | [`mount`] | a mount's life: private in namespaces of its own, or public |
+//! | [`scratch`] | a tree that is mounted, for programs |
+//! | [`run`] | jobs: steps, their processes, and what came of them |
+//! | `control` | speaking to a live mount of another process (feature `control`) |
+//! | [`memory`] | the default limits |
+//!
+//! Features: `cli` (default) builds the `notapipe` program; without it no argument parser is compiled. `archives`
+//! and `control` add the modules of those names; `cli` includes both.
 
 #[cfg(feature = "archives")]
 pub mod archive;
 pub mod collect;
+#[cfg(feature = "control")]
+pub mod control;
 pub mod fuse;
+pub mod memory;
+pub mod mount;
 mod progress;
+pub mod run;
+pub mod scratch;
 pub mod stage;
 pub mod store;
+mod sys;
 pub mod view;
 
-pub use progress::Progress;
+pub use progress::{ByteCount, Progress};
+pub use run::{
+    Base, BaseBuilder, Error, Interrupt, Job, Outcome, RunningJob, Slots, Stdin, Stdout, Step,
+};
+pub use scratch::{Follow, OpenOptions, Scratch, ScratchBuilder, ScratchFile, Watch};
+pub use store::{Limits, Source};
+pub use view::Event;

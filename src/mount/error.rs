@@ -1,0 +1,319 @@
+//! Why a mount could not be made or removed, and what to do about it.
+
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use crate::sys::proc::ProcessInfo;
+
+/// What was being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Looking for the directory to mount over.
+    FindDirectory,
+    /// Making a directory of one's own.
+    MakeDirectory,
+    /// Removing that directory.
+    RemoveDirectory,
+    /// Starting the process that makes the namespaces.
+    Fork,
+    /// unshare(2) of a user namespace.
+    MakeUserNamespace,
+    /// Writing the user namespace's id maps.
+    MapUser,
+    /// unshare(2) of a mount namespace.
+    MakeMountNamespace,
+    /// Keeping what is mounted inside from showing outside.
+    MakePropagationSlave,
+    /// Opening `/dev/fuse`.
+    OpenDevice,
+    /// mount(2).
+    Mount,
+    /// Opening the namespaces' descriptors.
+    OpenNamespaces,
+    /// Answering the kernel's first request.
+    Serve,
+    /// Starting the process that removes the mount if we are killed.
+    StartWatchdog,
+    /// umount2(2).
+    Unmount,
+    /// Waiting for the session's end.
+    Join,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Operation::FindDirectory => "find the directory",
+            Operation::MakeDirectory => "make a directory",
+            Operation::RemoveDirectory => "remove the directory made for the mount",
+            Operation::Fork => "start a process for the mount",
+            Operation::MakeUserNamespace => "make a user namespace for the mount",
+            Operation::MapUser => "map our user into the namespace of the mount",
+            Operation::MakeMountNamespace => "make a mount namespace for the mount",
+            Operation::MakePropagationSlave => "keep the mount from showing outside",
+            Operation::OpenDevice => "open /dev/fuse for the mount",
+            Operation::Mount => "mount",
+            Operation::OpenNamespaces => "open the namespaces of the mount",
+            Operation::Serve => "serve the mount",
+            Operation::StartWatchdog => "start the watchdog of the mount",
+            Operation::Unmount => "unmount",
+            Operation::Join => "end the session of the mount",
+        })
+    }
+}
+
+/// What a person can change so that it works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Remedy {
+    /// There is no `/dev/fuse`.
+    ProvideDevice,
+    /// `/dev/fuse` is there and may not be opened.
+    OpenUpDevice,
+    /// AppArmor keeps programs without a profile from using user namespaces (Ubuntu 23.10 and later).
+    AllowUserNamespacesInAppArmor,
+    /// `user.max_user_namespaces` is used up, or 0.
+    RaiseUserNamespaces,
+    /// `kernel.unprivileged_userns_clone` is 0 (Debian's kernels).
+    EnableUserNamespaces,
+    /// A seccomp filter or a security module says no, as in a default container.
+    LoosenSandbox,
+    /// `fusermount3` is not installed.
+    InstallFuse3,
+    /// `allow_other` is not allowed to users.
+    AllowOther,
+    /// Processes still use the mount.
+    EndHolders,
+    /// A mount whose server is dead covers the directory.
+    RemoveDeadMount,
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Remedy::ProvideDevice => {
+                "load the kernel's fuse module (modprobe fuse), or start the container with --device /dev/fuse"
+            }
+            Remedy::OpenUpDevice => {
+                "make the device usable (chmod 0666 /dev/fuse), or start the container with --device /dev/fuse"
+            }
+            Remedy::AllowUserNamespacesInAppArmor => {
+                "set kernel.apparmor_restrict_unprivileged_userns=0 with sysctl, or give the program an AppArmor \
+                 profile with the rule `userns,`"
+            }
+            Remedy::RaiseUserNamespaces => "raise user.max_user_namespaces with sysctl",
+            Remedy::EnableUserNamespaces => "set kernel.unprivileged_userns_clone=1 with sysctl",
+            Remedy::LoosenSandbox => {
+                "allow mounting to this sandbox or container (--cap-add SYS_ADMIN, and a security profile that \
+                 allows unshare and mount)"
+            }
+            Remedy::InstallFuse3 => "install the package fuse3 (or fuse)",
+            Remedy::AllowOther => "put the line `user_allow_other` into /etc/fuse.conf",
+            Remedy::RemoveDeadMount => {
+                "a dead mount covers it: remove that with fusermount3 -u, or umount as root"
+            }
+            Remedy::EndHolders => "end the processes that use it, or detach it",
+        })
+    }
+}
+
+/// Why a mount could not be made or removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MountError {
+    /// The system refused a step.
+    #[error("cannot {operation} {path:?}: {error}{}", hint(*remedy))]
+    System {
+        /// Which step.
+        operation: Operation,
+        /// Where the mount was to stand, or stands.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+        /// What may help.
+        remedy: Option<Remedy>,
+    },
+    /// `fusermount3` refused.
+    #[error("{program:?} cannot mount or unmount {path:?}: {message}{}", hint(*remedy))]
+    Helper {
+        /// The program that was asked.
+        program: PathBuf,
+        /// Where the mount was to stand, or stands.
+        path: PathBuf,
+        /// What it said.
+        message: String,
+        /// What may help.
+        remedy: Option<Remedy>,
+    },
+    /// Neither `fusermount3` nor `fusermount` was found, and mounting without it needs root.
+    #[error(
+        "cannot mount {path:?} as an ordinary user: fusermount3 was not found{}",
+        hint(Some(Remedy::InstallFuse3))
+    )]
+    HelperMissing {
+        /// Where the mount was to stand.
+        path: PathBuf,
+    },
+    /// The path leads to something that cannot be mounted over.
+    #[error("cannot mount over {path:?}: not a directory")]
+    NotADirectory {
+        /// The path as it was given.
+        path: PathBuf,
+    },
+    /// Mounting would hide what the directory holds.
+    #[error(
+        "cannot mount over {path:?}: the directory is not empty; choose an empty one, or allow hiding what is in it"
+    )]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// None of the usual places is free for a private mount.
+    #[error(
+        "no empty directory to mount over among {tried:?}; choose an existing directory for the mount"
+    )]
+    NoMountPoint {
+        /// The places.
+        tried: Vec<PathBuf>,
+    },
+    /// No mount of ours stands there.
+    #[error("cannot unmount {path:?}: no notapipe mount stands there")]
+    NotMounted {
+        /// The path as it was given.
+        path: PathBuf,
+    },
+    /// Somebody uses it: it is still mounted.
+    #[error(
+        "cannot unmount {path:?}: in use{}{}",
+        holders_list(holders),
+        hint(Some(Remedy::EndHolders))
+    )]
+    Busy {
+        /// Where it stands.
+        path: PathBuf,
+        /// Who uses it, as far as we may look.
+        holders: Vec<ProcessInfo>,
+    },
+    /// Something else was mounted over it: unmounting would remove that.
+    #[error("cannot unmount {path:?}: another mount covers it; unmount that one first")]
+    Covered {
+        /// Where both stand.
+        path: PathBuf,
+    },
+    /// Neither way works.
+    #[error("{private}; and publicly: {public}")]
+    Neither {
+        /// Why not privately.
+        private: Box<MountError>,
+        /// Why not publicly.
+        public: Box<MountError>,
+    },
+}
+
+impl MountError {
+    /// An error of the system, with the remedy that fits it.
+    pub(crate) fn system(operation: Operation, path: &Path, error: io::Error) -> Self {
+        let remedy = remedy(operation, &error);
+        MountError::System {
+            operation,
+            path: path.to_owned(),
+            error,
+            remedy,
+        }
+    }
+
+    /// Both ways failed. What is wrong with the request itself is told once.
+    pub(crate) fn neither(private: MountError, public: MountError) -> Self {
+        match private {
+            MountError::NotADirectory { .. }
+            | MountError::System {
+                operation: Operation::FindDirectory,
+                ..
+            } => private,
+            _ => MountError::Neither {
+                private: Box::new(private),
+                public: Box::new(public),
+            },
+        }
+    }
+
+    /// In use by these processes.
+    pub(crate) fn busy(path: &Path, holders: Vec<i32>) -> Self {
+        MountError::Busy {
+            path: path.to_owned(),
+            holders: holders.into_iter().map(ProcessInfo::of).collect(),
+        }
+    }
+
+    /// What a person can change so that it works, where that is known.
+    #[must_use]
+    pub fn remedy(&self) -> Option<Remedy> {
+        match self {
+            MountError::System { remedy, .. } | MountError::Helper { remedy, .. } => *remedy,
+            MountError::HelperMissing { .. } => Some(Remedy::InstallFuse3),
+            MountError::Busy { .. } => Some(Remedy::EndHolders),
+            MountError::Neither { private, public } => private.remedy().or_else(|| public.remedy()),
+            MountError::NotADirectory { .. }
+            | MountError::NotEmpty { .. }
+            | MountError::NoMountPoint { .. }
+            | MountError::NotMounted { .. }
+            | MountError::Covered { .. } => None,
+        }
+    }
+}
+
+fn remedy(operation: Operation, error: &io::Error) -> Option<Remedy> {
+    let errno = error.raw_os_error()?;
+    let refused = matches!(errno, libc::EPERM | libc::EACCES);
+    match operation {
+        Operation::FindDirectory if errno == libc::ENOTCONN => Some(Remedy::RemoveDeadMount),
+        Operation::OpenDevice if refused => Some(Remedy::OpenUpDevice),
+        Operation::OpenDevice => Some(Remedy::ProvideDevice),
+        Operation::Mount if errno == libc::ENODEV => Some(Remedy::ProvideDevice),
+        Operation::MakeUserNamespace | Operation::MapUser => Some(user_namespace_remedy(errno)),
+        Operation::MakeMountNamespace | Operation::MakePropagationSlave | Operation::Mount
+            if refused =>
+        {
+            Some(user_namespace_remedy(errno))
+        }
+        _ => None,
+    }
+}
+
+/// Which of the switches that distributions have is off.
+fn user_namespace_remedy(errno: i32) -> Remedy {
+    let reads = |name: &str, value: &str| {
+        std::fs::read_to_string(format!("/proc/sys/{name}")).is_ok_and(|text| text.trim() == value)
+    };
+    if matches!(errno, libc::ENOSPC | libc::EUSERS) || reads("user/max_user_namespaces", "0") {
+        Remedy::RaiseUserNamespaces
+    } else if reads("kernel/unprivileged_userns_clone", "0") {
+        Remedy::EnableUserNamespaces
+    } else if reads("kernel/apparmor_restrict_unprivileged_userns", "1") {
+        Remedy::AllowUserNamespacesInAppArmor
+    } else {
+        Remedy::LoosenSandbox
+    }
+}
+
+fn hint(remedy: Option<Remedy>) -> String {
+    remedy
+        .map(|remedy| format!("; {remedy}"))
+        .unwrap_or_default()
+}
+
+fn holders_list(holders: &[ProcessInfo]) -> String {
+    let shown: Vec<String> = holders
+        .iter()
+        .take(5)
+        .map(|holder| format!("{} (process {})", holder.command.display(), holder.pid))
+        .collect();
+    match holders.len() {
+        0 => String::new(),
+        count if count > shown.len() => {
+            format!(" by {} and {} more", shown.join(", "), count - shown.len())
+        }
+        _ => format!(" by {}", shown.join(", ")),
+    }
+}

@@ -1,0 +1,124 @@
+//! Who is in a mount: asked of `/proc`, never of the mount itself.
+
+use std::collections::HashMap;
+use std::io;
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
+use super::privately::Connection;
+use crate::sys::mountinfo;
+use crate::sys::namespaces::NamespaceId;
+use crate::sys::proc;
+
+/// Tells whether a process is inside a mount namespace, or inside one that was copied from it and
+/// still holds the job's mount.
+///
+/// Valid only while the namespace is kept, and the mount stands: their numbers may be given to
+/// others afterwards.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    own: NamespaceId,
+    namespace: NamespaceId,
+    /// The job's mount, while it stands.
+    device: Option<String>,
+    /// What was found out about other namespaces. Nearly all processes share one.
+    others: HashMap<NamespaceId, bool>,
+}
+
+impl Membership {
+    pub(crate) fn new(namespace: NamespaceId, mount: Option<Connection>) -> io::Result<Self> {
+        let own = NamespaceId::at("/proc/self/ns/mnt")?;
+        Ok(Membership {
+            own,
+            namespace,
+            device: mount.map(Connection::device),
+            others: HashMap::new(),
+        })
+    }
+
+    /// All processes inside.
+    pub(crate) fn members(&mut self) -> io::Result<Vec<i32>> {
+        let mut members = proc::all()?;
+        members.retain(|&pid| self.contains(pid));
+        Ok(members)
+    }
+
+    pub(crate) fn contains(&mut self, pid: i32) -> bool {
+        match NamespaceId::at(&format!("/proc/{pid}/ns/mnt")) {
+            Ok(its) => self.is_inside(pid, its),
+            // The first thread may have ended while others go on.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                self.contains_a_thread_of(pid)
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn contains_a_thread_of(&mut self, pid: i32) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+            return false;
+        };
+        threads.flatten().any(|thread| {
+            let link = thread.path().join("ns/mnt");
+            link.to_str()
+                .and_then(|link| NamespaceId::at(link).ok())
+                .is_some_and(|its| self.is_inside(pid, its))
+        })
+    }
+
+    fn is_inside(&mut self, pid: i32, its: NamespaceId) -> bool {
+        if its == self.own {
+            return false;
+        }
+        let holds = || {
+            self.device
+                .as_ref()
+                .is_some_and(|device| mountinfo::lists_device(pid, device))
+        };
+        its == self.namespace || *self.others.entry(its).or_insert_with(holds)
+    }
+}
+
+/// The processes that have a file or directory of this file system open, mapped or as their
+/// working directory, as far as we may look.
+pub(crate) fn users(connection: Connection) -> io::Result<Vec<i32>> {
+    let mut users = proc::all()?;
+    users.retain(|&pid| uses(pid, connection));
+    Ok(users)
+}
+
+fn uses(pid: i32, connection: Connection) -> bool {
+    let links = ["cwd", "root", "exe"].map(|name| format!("/proc/{pid}/{name}"));
+    links.iter().any(|link| is_on(link, connection))
+        || has_open(pid, connection)
+        || maps(pid, connection)
+}
+
+fn has_open(pid: i32, connection: Connection) -> bool {
+    let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    open.flatten().any(|entry| {
+        entry
+            .path()
+            .to_str()
+            .is_some_and(|link| is_on(link, connection))
+    })
+}
+
+/// Asks for cached attributes only, so that a mount nobody serves does not hold us up.
+fn is_on(link: &str, connection: Connection) -> bool {
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    statx(CWD, link, flags, StatxFlags::TYPE).is_ok_and(|stat| {
+        (stat.stx_dev_major, stat.stx_dev_minor) == (connection.major, connection.minor)
+    })
+}
+
+/// `ADDRESS PERMISSIONS OFFSET MAJOR:MINOR …` (proc_pid_maps(5)).
+fn maps(pid: i32, connection: Connection) -> bool {
+    let device = format!("{:02x}:{:02x}", connection.major, connection.minor);
+    std::fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| {
+        maps.lines()
+            .any(|line| line.split(' ').nth(3) == Some(device.as_str()))
+    })
+}

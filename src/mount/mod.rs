@@ -1,0 +1,371 @@
+//! A mount's life: made, ready, gone.
+//!
+//! [`Mount::new`] makes a mount and has it served; [`Mount::unmount`] ends it and says what went
+//! wrong; dropping it ends it quietly. What runs inside is the business of
+//! [`run::process`](crate::run::process), which asks [`Mount::place`] where.
+//!
+//! # The order of closing
+//! 1. End the processes (`Processes::end`): while one lives, a private mount lives.
+//! 2. Unmount. A private mount is unmounted inside its namespace, and then the namespace's
+//!    descriptors are closed; a descriptor still open keeps mount and session alive.
+//! 3. Join the session, which ends because its mount is gone.
+//!
+//! When this process dies instead, the kernel closes the descriptors of a private mount, and the
+//! watchdog removes a public one.
+
+pub mod error;
+pub(crate) mod holders;
+pub mod options;
+pub(crate) mod privately;
+pub(crate) mod publicly;
+mod watchdog;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use std::{fmt, io, thread};
+
+use parking_lot::{Mutex, RwLock};
+
+pub use self::error::{MountError, Operation, Remedy};
+pub(crate) use self::holders::Membership;
+pub use self::options::{MountOptions, Visibility};
+pub(crate) use self::privately::needs_user_namespace;
+use self::privately::{Connection, PrivateMount};
+use self::publicly::PublicMount;
+pub use self::publicly::unmount_at;
+use crate::sys::namespaces::Namespaces;
+pub use crate::sys::proc::ProcessInfo;
+
+/// How long a session may take to end once its mount is gone. It takes well under a millisecond,
+/// unless somebody still holds the mount in a way that `/proc` does not show.
+const SESSION_END: Duration = Duration::from_secs(2);
+
+/// Whatever serves a mounted device: it ends by itself when the mount is gone.
+pub trait Session: Send + Sync {
+    /// Whether [`join`](Self::join) would return at once.
+    fn is_finished(&self) -> bool;
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// How serving failed.
+    fn join(self: Box<Self>) -> io::Result<()>;
+}
+
+impl Session for crate::fuse::Server {
+    fn is_finished(&self) -> bool {
+        crate::fuse::Server::is_finished(self)
+    }
+
+    fn join(self: Box<Self>) -> io::Result<()> {
+        crate::fuse::Server::join(*self)
+    }
+}
+
+/// A mounted and served file system.
+///
+/// It belongs to the process, not to the thread that made it. Dropping it unmounts quietly. If
+/// processes still use it then, a private mount lives until the last of them ends, and a public one
+/// is detached: gone from its path, alive for them.
+pub struct Mount {
+    place: Arc<Place>,
+    session: Option<Box<dyn Session>>,
+    refused: Option<MountError>,
+}
+
+/// Where a mount stands and how to get there: what is needed to start processes in it.
+///
+/// It outlives the mount without keeping it: once unmounted, nothing can be started any more.
+#[derive(Debug)]
+pub struct Place {
+    path: PathBuf,
+    connection: Connection,
+    /// Lock order: the last. Starting a process holds it shared, so that unmounting waits for
+    /// starts.
+    standing: RwLock<Standing>,
+    /// How many may start processes inside. Held while one of them ends its own, so that the last one
+    /// to leave ends nobody else's. Lock order: before `standing`.
+    tenants: Mutex<usize>,
+    /// Whether processes are inside that could not be ended.
+    left_behind: AtomicBool,
+}
+
+/// How a mount stands.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    /// Shared with those who start processes in it: the namespace may outlive the mount, so that what
+    /// still runs there is found.
+    Private(Arc<Namespaces>),
+    Public(PublicMount),
+    Gone,
+}
+
+impl Mount {
+    /// Mounts as `options` say and has `serve` answer the kernel. `serve` returns when the kernel's
+    /// first request has been answered; from then on, opening a file works.
+    ///
+    /// # Errors
+    /// [`MountError`]; nothing is left of the attempt.
+    pub fn new<S: Session + 'static>(
+        options: &MountOptions,
+        serve: impl FnOnce(OwnedFd) -> io::Result<S>,
+    ) -> Result<Self, MountError> {
+        let (device, place, refused) = Place::mount(options)?;
+        let served = serve(device);
+        let session =
+            served.map_err(|error| MountError::system(Operation::Serve, &place.path, error))?;
+        Ok(Mount {
+            place: Arc::new(place),
+            session: Some(Box::new(session)),
+            refused,
+        })
+    }
+
+    /// Where the mount stands: seen from inside when it is private.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.place.path
+    }
+
+    /// What is needed to start processes in it.
+    #[must_use]
+    pub fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
+    /// Why the mount is public although [`Visibility::Auto`] would rather have had it private.
+    #[must_use]
+    pub fn why_public(&self) -> Option<&MountError> {
+        self.refused.as_ref()
+    }
+
+    /// Unmounts and waits for the end of the session. A second call does nothing.
+    ///
+    /// # Errors
+    /// [`MountError::Busy`] when processes still use it: it is then still mounted and served, and
+    /// the call can be repeated.
+    pub fn unmount(&mut self) -> Result<(), MountError> {
+        self.place.unmount()?;
+        match self.session.take() {
+            Some(session) => self.join(session),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the mount from its path although processes use it; it is served until the last of them
+    /// ends, or this process does. Nothing can be started in it any more.
+    ///
+    /// # Errors
+    /// The system refused; it is then still mounted and served.
+    pub fn detach(mut self) -> Result<(), MountError> {
+        self.place.detach()?;
+        // The session ends by itself, with the last process.
+        self.session = None;
+        Ok(())
+    }
+
+    fn join(&mut self, session: Box<dyn Session>) -> Result<(), MountError> {
+        if !ends_within(session.as_ref(), SESSION_END) {
+            let holders = holders::users(self.place.connection).unwrap_or_default();
+            self.session = Some(session);
+            return Err(MountError::busy(&self.place.path, holders));
+        }
+        session
+            .join()
+            .map_err(|error| MountError::system(Operation::Join, &self.place.path, error))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let Err(error) = self.unmount() {
+            log::debug!("{error}; detached instead");
+            // Dropping how it stands closes the namespaces' descriptors, or detaches.
+            *self.place.standing.write() = Standing::Gone;
+        }
+    }
+}
+
+impl fmt::Debug for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mount")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    /// A device that nobody serves yet, where it is mounted, and why not privately.
+    fn mount(options: &MountOptions) -> Result<(OwnedFd, Self, Option<MountError>), MountError> {
+        match options.visibility {
+            Visibility::Private => {
+                Self::privately(options).map(|(device, place)| (device, place, None))
+            }
+            Visibility::Public => {
+                Self::publicly(options).map(|(device, place)| (device, place, None))
+            }
+            Visibility::Auto => match Self::privately(options) {
+                Ok((device, place)) => Ok((device, place, None)),
+                Err(refused) => match Self::publicly(options) {
+                    Ok((device, place)) => Ok((device, place, Some(refused))),
+                    Err(public) => Err(MountError::neither(refused, public)),
+                },
+            },
+        }
+    }
+
+    fn privately(options: &MountOptions) -> Result<(OwnedFd, Self), MountError> {
+        let PrivateMount {
+            device,
+            path,
+            namespaces,
+            connection,
+        } = privately::mount(options)?;
+        Ok((
+            device,
+            Place {
+                path,
+                connection,
+                standing: RwLock::new(Standing::Private(Arc::new(namespaces))),
+                tenants: Mutex::new(0),
+                left_behind: AtomicBool::new(false),
+            },
+        ))
+    }
+
+    fn publicly(options: &MountOptions) -> Result<(OwnedFd, Self), MountError> {
+        let (device, mount) = publicly::mount(options)?;
+        let (path, connection) = (mount.path().to_owned(), mount.connection());
+        Ok((
+            device,
+            Place {
+                path,
+                connection,
+                standing: RwLock::new(Standing::Public(mount)),
+                tenants: Mutex::new(0),
+                left_behind: AtomicBool::new(false),
+            },
+        ))
+    }
+
+    /// Where the mount stands: seen from inside when it is private.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether only what is started in it sees it. False once it is unmounted.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        matches!(*self.standing.read(), Standing::Private(_))
+    }
+
+    /// Ends the connection to the kernel: every request, waiting or to come, fails. For processes
+    /// that cannot be killed because they wait for an answer.
+    ///
+    /// # Errors
+    /// The kernel did not let us, or the mount is gone.
+    pub fn abort(&self) -> io::Result<()> {
+        // Recursive: an unmount may be waiting for a start that only we can free.
+        let standing = self.standing.read_recursive();
+        if matches!(*standing, Standing::Gone) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        // Where fusectl is mounted, it belongs to whoever mounted (fs/fuse/control.c).
+        let control = format!("/sys/fs/fuse/connections/{}/abort", self.connection.minor);
+        if std::fs::write(control, "1").is_ok() {
+            return Ok(());
+        }
+        match &*standing {
+            Standing::Private(namespaces) => PrivateMount::abort(&self.path, namespaces),
+            Standing::Public(mount) => mount.abort(),
+            Standing::Gone => Ok(()),
+        }
+    }
+
+    pub(crate) fn connection(&self) -> Connection {
+        self.connection
+    }
+
+    /// Says that processes may be started inside from now on.
+    pub(crate) fn move_in(&self) {
+        *self.tenants.lock() += 1;
+    }
+
+    /// Takes back [`move_in`](Self::move_in). `leave` ends the processes; it is told whether nobody
+    /// else has any, and until it returns nobody else moves in.
+    pub(crate) fn move_out<E>(&self, leave: impl FnOnce(bool) -> Result<(), E>) -> Result<(), E> {
+        let mut tenants = self.tenants.lock();
+        *tenants -= 1;
+        let left = leave(*tenants == 0);
+        if left.is_err() {
+            self.left_behind.store(true, Ordering::Release);
+        }
+        left
+    }
+
+    /// Runs `use_it`, and keeps the mount standing meanwhile.
+    pub(crate) fn with_standing<T>(&self, use_it: impl FnOnce(&Standing) -> T) -> T {
+        use_it(&self.standing.read())
+    }
+
+    fn unmount(&self) -> Result<(), MountError> {
+        let mut standing = self.standing.write();
+        match &mut *standing {
+            Standing::Private(inside) => self.leave_privately(inside)?,
+            Standing::Public(mount) => mount.unmount()?,
+            Standing::Gone => {}
+        }
+        *standing = Standing::Gone;
+        Ok(())
+    }
+
+    fn detach(&self) -> Result<(), MountError> {
+        let mut standing = self.standing.write();
+        if let Standing::Public(mount) = &mut *standing {
+            mount.detach()?;
+        }
+        *standing = Standing::Gone;
+        Ok(())
+    }
+
+    fn leave_privately(&self, inside: &Arc<Namespaces>) -> Result<(), MountError> {
+        // Closing the descriptors is enough when nobody can be inside and nobody else has them, and
+        // takes half the time.
+        if !self.left_behind.load(Ordering::Acquire) && Arc::strong_count(inside) == 1 {
+            return Ok(());
+        }
+        let Err(error) = PrivateMount::unmount(&self.path, inside) else {
+            return Ok(());
+        };
+        let fail = |error| MountError::system(Operation::Unmount, &self.path, error);
+        let membership = inside
+            .mount_id()
+            .and_then(|id| Membership::new(id, Some(self.connection)));
+        let members = membership.and_then(|mut it| it.members()).map_err(fail)?;
+        if !members.is_empty() {
+            return Err(MountError::busy(&self.path, members));
+        }
+        // Nobody is inside: something was mounted on top, or it was unmounted inside before. The
+        // namespace goes in a moment, and all of it with it.
+        log::debug!("{}: {error}; left to the kernel", self.path.display());
+        Ok(())
+    }
+}
+
+/// Asks at growing intervals, because a thread's end cannot be waited for with a bound.
+fn ends_within(session: &dyn Session, bound: Duration) -> bool {
+    let give_up = Instant::now() + bound;
+    let mut pause = Duration::from_micros(20);
+    while !session.is_finished() {
+        if Instant::now() >= give_up {
+            return false;
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(5));
+    }
+    true
+}

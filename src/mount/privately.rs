@@ -1,0 +1,442 @@
+//! A mount in namespaces of its own: nobody else sees it, and the kernel removes it when we end,
+//! however we end.
+//!
+//! A short-lived child makes the namespaces, opens `/dev/fuse` inside (the kernel takes only a
+//! device that was opened in the user namespace of the mount: `fs/fuse/inode.c`, `fuse_get_tree`),
+//! mounts, opens the namespaces' descriptors and exits. It shares our descriptor table, so what it
+//! opens is ours, close-on-exec. Nothing is forked: see [`vfork`](crate::sys::vfork).
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, StatxFlags, openat, statx};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change};
+use rustix::thread::{CapabilitySet, UnshareFlags};
+
+use super::error::{MountError, Operation};
+use super::options::{MountOptions, device_options, mount_flags};
+use crate::sys::child::Exit;
+use crate::sys::namespaces::Namespaces;
+use crate::sys::vfork::vfork;
+
+/// A mounted device that nobody serves yet, in namespaces of its own.
+#[derive(Debug)]
+pub(crate) struct PrivateMount {
+    /// `/dev/fuse`, connected to the mount.
+    pub(crate) device: OwnedFd,
+    /// Where the mount stands, seen from inside.
+    pub(crate) path: PathBuf,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) connection: Connection,
+}
+
+/// The kernel's number of a FUSE connection: the minor device number of its file system, and its
+/// name in `/sys/fs/fuse/connections`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Connection {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+}
+
+impl Connection {
+    /// As mountinfo writes it.
+    pub(crate) fn device(self) -> String {
+        format!("{}:{}", self.major, self.minor)
+    }
+
+    /// From what mountinfo writes.
+    pub(crate) fn parse(device: &str) -> Option<Self> {
+        let (major, minor) = device.split_once(':')?;
+        Some(Connection {
+            major: major.parse().ok()?,
+            minor: minor.parse().ok()?,
+        })
+    }
+}
+
+/// Directories that the job's mount may cover, in order of preference: the first that exists and is
+/// empty, so that nothing a tool may need is hidden and the path is the same in every run.
+///
+/// They are the file hierarchy standard's places for things that come and go. The last one needs
+/// only a kernel with FUSE: an empty directory made to be mounted upon (`fs/fuse/inode.c`,
+/// `fuse_sysfs_init`), which at most hides a list of connections from the job.
+const MOUNT_POINTS: [&str; 8] = [
+    "/mnt",
+    "/media",
+    "/srv",
+    "/opt",
+    "/var/opt",
+    "/var/local",
+    "/usr/local/games",
+    LAST_RESORT,
+];
+const LAST_RESORT: &str = "/sys/fs/fuse/connections";
+
+/// Mounts at `options.at`, or else at the first free of the usual places. Returns before anybody
+/// serves the device: until then, whoever opens something there waits.
+///
+/// # Errors
+/// The step that the kernel refused, with the remedy where one is known.
+pub(crate) fn mount(options: &MountOptions) -> Result<PrivateMount, MountError> {
+    let path = mount_point(options.at.as_deref())?;
+    let plan = Plan::new(&path, options);
+    let mut found = Found::default();
+    let mut failure = None;
+    // SAFETY: `build` makes system calls on what `plan` holds, and stores descriptors in `found`.
+    // The descriptor table is shared; the child changes nothing in it but by opening.
+    let child = unsafe {
+        vfork(libc::CLONE_FILES, || {
+            failure = build(&plan, &mut found).err();
+            0
+        })
+    };
+    let child = child.map_err(|error| MountError::system(Operation::Fork, &path, error))?;
+    let end = child
+        .wait()
+        .map_err(|error| MountError::system(Operation::Fork, &path, error))?;
+    if let Some((operation, errno)) = failure {
+        return Err(MountError::system(operation, &path, errno.into()));
+    }
+    let killed = || {
+        MountError::system(
+            Operation::Fork,
+            &path,
+            io::Error::other(format!("the child ended: {end:?}")),
+        )
+    };
+    if end.exit != Exit::Code(0) {
+        return Err(killed());
+    }
+    found.into_mount(path.clone()).ok_or_else(killed)
+}
+
+impl PrivateMount {
+    /// Ends the connection: every request, waiting or to come, fails, and nobody hangs on it.
+    pub(crate) fn abort(path: &Path, namespaces: &Namespaces) -> io::Result<()> {
+        inside(path, namespaces, UnmountFlags::FORCE)
+    }
+
+    /// Unmounts now, even if somebody else keeps the namespace.
+    pub(crate) fn unmount(path: &Path, namespaces: &Namespaces) -> io::Result<()> {
+        inside(path, namespaces, UnmountFlags::NOFOLLOW)
+    }
+}
+
+/// umount2(2) from inside.
+fn inside(path: &Path, namespaces: &Namespaces, flags: UnmountFlags) -> io::Result<()> {
+    let path = c_path(path);
+    let mut result = Ok(());
+    // SAFETY: system calls only, on values made before.
+    let child = unsafe {
+        vfork(0, || {
+            result = namespaces
+                .enter()
+                .map_err(|(_, errno)| errno)
+                .and_then(|()| rustix::mount::unmount(path.as_c_str(), flags));
+            0
+        })
+    }?;
+    child.wait()?;
+    Ok(result?)
+}
+
+/// What the child needs, made before it exists.
+struct Plan {
+    path: CString,
+    source: CString,
+    kind: CString,
+    flags: rustix::mount::MountFlags,
+    /// Everything of the mount's data but the descriptor's number, which comes first.
+    data_tail: CString,
+    /// `uid_map` and `gid_map`, where a user namespace is needed.
+    user: Option<Maps>,
+}
+
+struct Maps {
+    users: CString,
+    groups: CString,
+}
+
+impl Plan {
+    fn new(path: &Path, options: &MountOptions) -> Self {
+        let user = needs_user_namespace().then(Maps::identity);
+        // Within a user namespace there is one user only, and the kernel lets in just those inside it,
+        // whatever the option says. Outside of one, a step of root's job may become another user: it
+        // then meets a mount that is not its own, unless others were asked for; and where others come
+        // in, the kernel has to check what they may do.
+        let everybody = options.allow_other || user.is_some();
+        let checks = options.default_permissions.unwrap_or(everybody);
+        Plan {
+            path: c_path(path),
+            source: c_string(options.source.clone()),
+            kind: c"fuse.notapipe".to_owned(),
+            flags: mount_flags(options),
+            data_tail: c_string(device_options(options, everybody, checks)),
+            user,
+        }
+    }
+}
+
+impl Maps {
+    /// One's own ids mean themselves; all others are nobody's (user_namespaces(7)).
+    fn identity() -> Self {
+        let (user, group) = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        Maps {
+            users: c_string(format!("{user} {user} 1")),
+            groups: c_string(format!("{group} {group} 1")),
+        }
+    }
+}
+
+/// Root may mount by itself, unless it lacks the capability as in a default container.
+pub(crate) fn needs_user_namespace() -> bool {
+    !rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// What the child leaves. The descriptors are in the table that we share with it.
+#[derive(Default)]
+struct Found {
+    device: Option<OwnedFd>,
+    user: Option<OwnedFd>,
+    mount: Option<OwnedFd>,
+    root: Option<OwnedFd>,
+    connection: Option<Connection>,
+}
+
+impl Found {
+    fn into_mount(self, path: PathBuf) -> Option<PrivateMount> {
+        Some(PrivateMount {
+            device: self.device?,
+            path,
+            namespaces: Namespaces {
+                user: self.user,
+                mount: self.mount?,
+                root: self.root?,
+            },
+            connection: self.connection?,
+        })
+    }
+}
+
+/// The child's work: system calls only, no allocation.
+fn build(plan: &Plan, found: &mut Found) -> Result<(), (Operation, Errno)> {
+    if let Some(maps) = &plan.user {
+        unshare(UnshareFlags::NEWUSER).map_err(at(Operation::MakeUserNamespace))?;
+        write_maps(maps).map_err(at(Operation::MapUser))?;
+    }
+    unshare(UnshareFlags::NEWNS).map_err(at(Operation::MakeMountNamespace))?;
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change(c"/", slave).map_err(at(Operation::MakePropagationSlave))?;
+    found.device = Some(open(c"/dev/fuse", OFlags::RDWR).map_err(at(Operation::OpenDevice))?);
+    mount_device(plan, found).map_err(at(Operation::Mount))?;
+    keep_namespaces(plan, found).map_err(at(Operation::OpenNamespaces))
+}
+
+fn at(operation: Operation) -> impl Fn(Errno) -> (Operation, Errno) {
+    move |errno| (operation, errno)
+}
+
+fn unshare(flags: UnshareFlags) -> Result<(), Errno> {
+    // SAFETY: never with `FILES`, so that no descriptor changes hands.
+    unsafe { rustix::thread::unshare_unsafe(flags) }
+}
+
+fn write_maps(maps: &Maps) -> Result<(), Errno> {
+    // Before a group is mapped, setgroups(2) must be given up (user_namespaces(7)).
+    write(c"/proc/self/setgroups", c"deny")?;
+    write(c"/proc/self/uid_map", &maps.users)?;
+    write(c"/proc/self/gid_map", &maps.groups)
+}
+
+fn write(path: &CStr, text: &CStr) -> Result<(), Errno> {
+    let file = open(path, OFlags::WRONLY)?;
+    rustix::io::write(&file, text.to_bytes()).map(drop)
+}
+
+fn open(path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn mount_device(plan: &Plan, found: &Found) -> Result<(), Errno> {
+    let Some(device) = &found.device else {
+        return Err(Errno::BADF);
+    };
+    let mut data = DataBuffer::new();
+    data.push(b"fd=");
+    data.push_number(std::os::fd::AsRawFd::as_raw_fd(device).unsigned_abs());
+    data.push(plan.data_tail.to_bytes());
+    let data = data.as_c_str().ok_or(Errno::TOOBIG)?;
+    rustix::mount::mount(
+        plan.source.as_c_str(),
+        plan.path.as_c_str(),
+        plan.kind.as_c_str(),
+        plan.flags,
+        Some(data),
+    )
+}
+
+fn keep_namespaces(plan: &Plan, found: &mut Found) -> Result<(), Errno> {
+    found.connection = Some(connection_at(&plan.path)?);
+    if plan.user.is_some() {
+        found.user = Some(open(c"/proc/self/ns/user", OFlags::RDONLY)?);
+    }
+    found.mount = Some(open(c"/proc/self/ns/mnt", OFlags::RDONLY)?);
+    found.root = Some(open(c"/", OFlags::PATH | OFlags::DIRECTORY)?);
+    Ok(())
+}
+
+/// The connection mounted here. Asks the kernel's cache only: nobody need serve it.
+pub(crate) fn connection_at(path: &CStr) -> Result<Connection, Errno> {
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
+    let stat = statx(CWD, path, flags, StatxFlags::TYPE)?;
+    Ok(Connection {
+        major: stat.stx_dev_major,
+        minor: stat.stx_dev_minor,
+    })
+}
+
+/// The mount's data, put together without allocating because the descriptor's number is known only
+/// in the child.
+struct DataBuffer {
+    bytes: [u8; 512],
+    length: usize,
+}
+
+impl DataBuffer {
+    fn new() -> Self {
+        DataBuffer {
+            bytes: [0; 512],
+            length: 0,
+        }
+    }
+
+    /// What does not fit is left out, which [`as_c_str`](Self::as_c_str) then tells.
+    fn push(&mut self, text: &[u8]) {
+        let end = self.length + text.len();
+        if let Some(place) = self.bytes.get_mut(self.length..end) {
+            place.copy_from_slice(text);
+        }
+        self.length = end;
+    }
+
+    fn push_number(&mut self, number: u32) {
+        let mut divisor = 1_000_000_000;
+        let mut started = false;
+        while divisor > 0 {
+            let digit = (number / divisor % 10) as u8;
+            started |= digit != 0 || divisor == 1;
+            if started {
+                self.push(&[b'0' + digit]);
+            }
+            divisor /= 10;
+        }
+    }
+
+    fn as_c_str(&self) -> Option<&CStr> {
+        CStr::from_bytes_until_nul(self.bytes.get(..=self.length)?).ok()
+    }
+}
+
+/// The directory that will be covered, with symlinks resolved so that getcwd(3) agrees.
+fn mount_point(at: Option<&Path>) -> Result<PathBuf, MountError> {
+    match at {
+        Some(path) => given_directory(path),
+        None => MOUNT_POINTS
+            .iter()
+            .map(Path::new)
+            .find(|path| is_free(path))
+            .map(Path::to_owned)
+            .ok_or(MountError::NoMountPoint {
+                tried: MOUNT_POINTS.iter().map(PathBuf::from).collect(),
+            }),
+    }
+}
+
+/// An existing directory, its path without symlinks.
+pub(crate) fn given_directory(path: &Path) -> Result<PathBuf, MountError> {
+    let resolved = std::fs::canonicalize(path)
+        .map_err(|error| MountError::system(Operation::FindDirectory, path, error))?;
+    if !resolved.is_dir() {
+        return Err(MountError::NotADirectory {
+            path: path.to_owned(),
+        });
+    }
+    Ok(resolved)
+}
+
+/// Whether this is a directory, no symlink, empty, and not a place where looking makes mounts
+/// appear (autofs shows an empty directory that is not).
+fn is_free(path: &Path) -> bool {
+    const AUTOFS: rustix::fs::FsWord = 0x0187;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(directory) = openat(CWD, path, flags, Mode::empty()) else {
+        return false;
+    };
+    // The field is of another width on other architectures.
+    let automatic =
+        rustix::fs::fstatfs(&directory).is_ok_and(|fs| i128::from(fs.f_type) == i128::from(AUTOFS));
+    // A fusectl already mounted over the last resort lists connections of no interest to a job.
+    path == Path::new(LAST_RESORT) || !automatic && is_empty(&directory)
+}
+
+/// Whether an open directory has no entries.
+pub(crate) fn is_empty(directory: &OwnedFd) -> bool {
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 2048];
+    let mut entries = RawDir::new(directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        if !entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")) {
+            return false;
+        }
+    }
+    true
+}
+
+/// A path that came from the system or was checked holds no NUL.
+pub(crate) fn c_path(path: &Path) -> CString {
+    use std::os::unix::ffi::OsStrExt;
+    c_string(path.as_os_str().as_bytes())
+}
+
+/// Cut off at a NUL, which no path and none of our options has.
+fn c_string(text: impl Into<Vec<u8>>) -> CString {
+    let mut bytes = text.into();
+    if let Some(end) = bytes.iter().position(|&byte| byte == 0) {
+        bytes.truncate(end);
+    }
+    CString::new(bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_holds_the_number_and_refuses_what_does_not_fit() {
+        let mut data = DataBuffer::new();
+        data.push(b"fd=");
+        data.push_number(0);
+        data.push(b",a=");
+        data.push_number(40_960);
+        assert_eq!(data.as_c_str().unwrap(), c"fd=0,a=40960");
+        data.push(&[b'x'; 500]);
+        assert_eq!(data.as_c_str(), None);
+    }
+
+    #[test]
+    fn a_mount_point_must_be_a_directory_that_exists() {
+        assert!(matches!(
+            mount_point(Some(Path::new("/etc/passwd"))),
+            Err(MountError::NotADirectory { .. })
+        ));
+        assert!(mount_point(Some(Path::new("/no/such/place"))).is_err());
+        let free = mount_point(None).unwrap();
+        assert_eq!(free, mount_point(None).unwrap());
+    }
+}

@@ -1,0 +1,551 @@
+//! A mount that everybody sees: by mount(2) as root, by the set-user-id program `fusermount3`
+//! otherwise. A watchdog removes it should we be killed.
+
+use std::collections::hash_map::RandomState;
+use std::ffi::{CString, OsStr};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::UnmountFlags;
+use rustix::net::SocketType;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::error::{MountError, Operation, Remedy};
+use super::holders;
+use super::options::{MountOptions, device_options, mount_flags, shared_options};
+use super::privately::{Connection, c_path, given_directory, is_empty, needs_user_namespace};
+use super::watchdog::Watchdog;
+use crate::sys::child::Exit;
+use crate::sys::launch::{Candidate, Launch, LaunchError};
+use crate::sys::mountinfo::{self, MountLine};
+use crate::sys::socket;
+
+/// A mount that everybody sees. Dropping it detaches it and removes what was made for it, quietly.
+#[derive(Debug)]
+pub(crate) struct PublicMount {
+    path: PathBuf,
+    line: MountLine,
+    connection: Connection,
+    tools: Tools,
+    /// Whether the directory was made for this mount.
+    own_directory: bool,
+    /// Taken when there is nothing to watch any more.
+    watchdog: Option<Watchdog>,
+}
+
+/// Who mounts and unmounts.
+#[derive(Debug)]
+enum Tools {
+    /// We ourselves, with mount(2).
+    Root,
+    /// `fusermount3` or its older sister.
+    Helper(PathBuf),
+}
+
+/// How to unmount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Only when nobody uses it.
+    Checked,
+    /// Gone from its path now, alive for those who use it.
+    Detach,
+}
+
+/// Mounts over `options.at`, or over a directory made for it that only we may enter. Returns the
+/// device, which nobody serves yet.
+///
+/// # Errors
+/// [`MountError`]; nothing is left of the attempt.
+pub(crate) fn mount(options: &MountOptions) -> Result<(OwnedFd, PublicMount), MountError> {
+    let (path, own_directory) = match &options.at {
+        Some(at) => (free_directory(at, options.allow_nonempty)?, false),
+        None => (new_name(&options.directory_parent)?, true),
+    };
+    let tools = Tools::find(&path, options)?;
+    let watchdog = Watchdog::start(&path, own_directory, tools.helper())
+        .map_err(|error| MountError::system(Operation::StartWatchdog, &path, error))?;
+    let mounted = mount_watched(options, &path, own_directory, &tools, &watchdog);
+    let (device, line, connection) = match mounted {
+        Ok(mounted) => mounted,
+        Err(error) => {
+            if own_directory {
+                let _ = std::fs::remove_dir(&path);
+            }
+            watchdog.dismiss();
+            return Err(error);
+        }
+    };
+    let watchdog = Some(watchdog);
+    Ok((
+        device,
+        PublicMount {
+            path,
+            line,
+            connection,
+            tools,
+            own_directory,
+            watchdog,
+        },
+    ))
+}
+
+fn mount_watched(
+    options: &MountOptions,
+    path: &Path,
+    own_directory: bool,
+    tools: &Tools,
+    watchdog: &Watchdog,
+) -> Result<(OwnedFd, MountLine, Connection), MountError> {
+    if own_directory {
+        let made = DirBuilder::new().mode(0o700).create(path);
+        made.map_err(|error| MountError::system(Operation::MakeDirectory, path, error))?;
+    }
+    let device = match tools {
+        Tools::Root => mount_as_root(options, path)?,
+        Tools::Helper(helper) => mount_by_helper(options, path, helper, watchdog)?,
+    };
+    // The device is dropped on an error below: that ends the connection, not the mount.
+    let identified = identify(path).and_then(|(line, connection)| {
+        watchdog.watch(&line)?;
+        Ok((line, connection))
+    });
+    identified
+        .map(|(line, connection)| (device, line, connection))
+        .map_err(|error| {
+            let _ = tools.unmount(path, Way::Detach);
+            MountError::system(Operation::Mount, path, error)
+        })
+}
+
+impl PublicMount {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn connection(&self) -> Connection {
+        self.connection
+    }
+
+    /// Unmounts, and removes the directory that was made for it.
+    ///
+    /// # Errors
+    /// [`MountError::Busy`] while somebody uses it, [`MountError::Covered`] when something else was
+    /// mounted on top. It is still mounted then.
+    pub(crate) fn unmount(&mut self) -> Result<(), MountError> {
+        self.leave(Way::Checked)
+    }
+
+    /// Takes it from its path, whoever uses it.
+    pub(crate) fn detach(&mut self) -> Result<(), MountError> {
+        self.leave(Way::Detach)
+    }
+
+    fn leave(&mut self, way: Way) -> Result<(), MountError> {
+        if self.watchdog.is_none() {
+            return Ok(());
+        }
+        if self.stands()? {
+            self.tools
+                .unmount(&self.path, way)
+                .map_err(|error| explain(error, &self.path, self.connection))?;
+        }
+        if self.own_directory {
+            let removed = std::fs::remove_dir(&self.path);
+            removed.map_err(|error| {
+                MountError::system(Operation::RemoveDirectory, &self.path, error)
+            })?;
+        }
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.dismiss();
+        }
+        Ok(())
+    }
+
+    /// Whether our mount is still there, and on top.
+    fn stands(&self) -> Result<bool, MountError> {
+        let fail = |error| MountError::system(Operation::Unmount, &self.path, error);
+        let lines = mountinfo::own().map_err(fail)?;
+        let mut here = lines
+            .iter()
+            .filter(|line| line.path == self.path)
+            .peekable();
+        let listed = here.any(|line| line.id == self.line.id && line.device == self.line.device);
+        if listed && here.peek().is_some() {
+            return Err(MountError::Covered {
+                path: self.path.clone(),
+            });
+        }
+        Ok(listed)
+    }
+
+    /// Ends the connection as root can; the mount may go with it.
+    pub(crate) fn abort(&self) -> io::Result<()> {
+        match self.tools {
+            Tools::Root => Ok(rustix::mount::unmount(
+                self.path.as_path(),
+                UnmountFlags::FORCE,
+            )?),
+            Tools::Helper(_) => Err(io::ErrorKind::PermissionDenied.into()),
+        }
+    }
+}
+
+/// A refusal because somebody uses it names who.
+fn explain(error: MountError, path: &Path, connection: Connection) -> MountError {
+    let busy = match &error {
+        MountError::System { error, .. } => error.raw_os_error() == Some(libc::EBUSY),
+        MountError::Helper { message, .. } => message.contains("busy"),
+        _ => false,
+    };
+    if busy {
+        MountError::busy(path, holders::users(connection).unwrap_or_default())
+    } else {
+        error
+    }
+}
+
+impl Drop for PublicMount {
+    fn drop(&mut self) {
+        if let Err(error) = self.detach() {
+            log::debug!("left to the watchdog: {error}");
+        }
+    }
+}
+
+impl Tools {
+    fn find(path: &Path, options: &MountOptions) -> Result<Self, MountError> {
+        if !needs_user_namespace() {
+            return Ok(Tools::Root);
+        }
+        find_helper(&options.helper_path)
+            .map(Tools::Helper)
+            .ok_or_else(|| MountError::HelperMissing {
+                path: path.to_owned(),
+            })
+    }
+
+    fn helper(&self) -> Option<&Path> {
+        match self {
+            Tools::Root => None,
+            Tools::Helper(helper) => Some(helper),
+        }
+    }
+
+    fn unmount(&self, path: &Path, way: Way) -> Result<(), MountError> {
+        match self {
+            Tools::Root => {
+                let how = if way == Way::Detach {
+                    UnmountFlags::DETACH
+                } else {
+                    UnmountFlags::empty()
+                };
+                rustix::mount::unmount(path, how | UnmountFlags::NOFOLLOW)
+                    .map_err(|errno| MountError::system(Operation::Unmount, path, errno.into()))
+            }
+            Tools::Helper(helper) => {
+                let option = if way == Way::Detach { c"-uz" } else { c"-u" };
+                let call = Call {
+                    helper,
+                    path,
+                    arguments: vec![option.to_owned()],
+                    comm: None,
+                    alive: None,
+                };
+                call.run()
+            }
+        }
+    }
+}
+
+/// Unmounts the notapipe mount at a path, whichever process serves it; `lazy` detaches one that is in use.
+///
+/// The path is looked up without asking the mount itself, so that a dead or a stuck one can be removed too.
+/// `helper_path` is where `fusermount3` is looked for, as in the environment variable PATH.
+///
+/// # Errors
+/// [`MountError::NotMounted`] when something else or nothing is mounted there, [`MountError::Busy`] when
+/// processes use it, and what the system refused.
+pub fn unmount_at(path: &Path, lazy: bool, helper_path: &OsStr) -> Result<(), MountError> {
+    let find = |error| MountError::system(Operation::FindDirectory, path, error);
+    let place = resolve_parent(path).map_err(find)?;
+    let line = mountinfo::top_at(&place).map_err(find)?;
+    let Some(line) = line.filter(|line| line.kind == "fuse.notapipe") else {
+        return Err(MountError::NotMounted {
+            path: path.to_owned(),
+        });
+    };
+    let options = MountOptions {
+        helper_path: helper_path.to_owned(),
+        ..MountOptions::default()
+    };
+    let tools = Tools::find(&place, &options)?;
+    let way = if lazy { Way::Detach } else { Way::Checked };
+    tools
+        .unmount(&place, way)
+        .map_err(|error| match Connection::parse(&line.device) {
+            Some(connection) => explain(error, &place, connection),
+            None => error,
+        })
+}
+
+/// The path without symlinks in all but its last part, which is not looked at.
+fn resolve_parent(path: &Path) -> io::Result<PathBuf> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => {
+            let parent = if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            };
+            Ok(parent.canonicalize()?.join(name))
+        }
+        // `.`, `..` and `/` have no name of their own.
+        _ => path.canonicalize(),
+    }
+}
+
+/// `fusermount3`, or `fusermount` of the older library.
+fn find_helper(search_path: &OsStr) -> Option<PathBuf> {
+    const USUAL: [&str; 6] = [
+        "/usr/bin",
+        "/bin",
+        "/usr/local/bin",
+        "/run/wrappers/bin",
+        "/usr/sbin",
+        "/sbin",
+    ];
+    let given = search_path
+        .as_bytes()
+        .split(|&byte| byte == b':')
+        .map(|it| Path::new(OsStr::from_bytes(it)));
+    let directories: Vec<&Path> = given
+        .filter(|it| it.is_absolute())
+        .chain(USUAL.into_iter().map(Path::new))
+        .collect();
+    let is_program = |path: &PathBuf| {
+        path.metadata()
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    ["fusermount3", "fusermount"].iter().find_map(|name| {
+        directories
+            .iter()
+            .map(|directory| directory.join(name))
+            .find(is_program)
+    })
+}
+
+fn mount_as_root(options: &MountOptions, path: &Path) -> Result<OwnedFd, MountError> {
+    let device = openat(
+        CWD,
+        c"/dev/fuse",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| MountError::system(Operation::OpenDevice, path, errno.into()))?;
+    let checks = options.default_permissions.unwrap_or(true);
+    let data = format!(
+        "fd={}{}",
+        device.as_raw_fd(),
+        device_options(options, options.allow_other, checks)
+    );
+    let data = CString::new(data)
+        .map_err(|error| MountError::system(Operation::Mount, path, error.into()))?;
+    rustix::mount::mount(
+        options.source.as_str(),
+        path,
+        c"fuse.notapipe",
+        mount_flags(options),
+        Some(data.as_c_str()),
+    )
+    .map_err(|errno| MountError::system(Operation::Mount, path, errno.into()))?;
+    Ok(device)
+}
+
+/// fusermount3(1) opens the device, mounts, and sends it to us over the socket that the environment
+/// names.
+fn mount_by_helper(
+    options: &MountOptions,
+    path: &Path,
+    helper: &Path,
+    watchdog: &Watchdog,
+) -> Result<OwnedFd, MountError> {
+    let fail = |error| MountError::system(Operation::Mount, path, error);
+    let (ours, theirs) = socket::pair(SocketType::STREAM).map_err(fail)?;
+    let checks = options.default_permissions.unwrap_or(true);
+    let shared = shared_options(options, options.allow_other, checks);
+    // A comma or a backslash in a name is escaped (util/fusermount.c, get_string_opt).
+    let source = options.source.replace('\\', "\\\\").replace(',', "\\,");
+    let access = if options.read_only { "ro" } else { "rw" };
+    let list = format!("{access},nosuid,nodev,fsname={source},subtype=notapipe{shared}");
+    let list = CString::new(list).map_err(|error| fail(error.into()))?;
+    let arguments = vec![c"-o".to_owned(), list];
+    let call = Call {
+        helper,
+        path,
+        arguments,
+        comm: Some(&theirs),
+        alive: Some(watchdog),
+    };
+    call.run()?;
+    drop(theirs);
+    let received = socket::receive(ours.as_fd()).map_err(fail)?;
+    received
+        .and_then(|(_, mut descriptors)| descriptors.pop())
+        .ok_or_else(|| fail(io::Error::other("fusermount3 sent no device")))
+}
+
+/// One call of `fusermount3`.
+struct Call<'a> {
+    helper: &'a Path,
+    path: &'a Path,
+    arguments: Vec<CString>,
+    /// Where it sends the device to.
+    comm: Option<&'a OwnedFd>,
+    /// Who must not take us for dead while it runs.
+    alive: Option<&'a Watchdog>,
+}
+
+impl Call<'_> {
+    fn run(self) -> Result<(), MountError> {
+        let (exit, said) = self
+            .execute()
+            .map_err(|error| MountError::system(Operation::Mount, self.path, error))?;
+        if exit.success() {
+            return Ok(());
+        }
+        let message = said.trim().to_owned();
+        let remedy = helper_remedy(&message);
+        Err(MountError::Helper {
+            program: self.helper.to_owned(),
+            path: self.path.to_owned(),
+            message,
+            remedy,
+        })
+    }
+
+    /// Returns what it said on standard error.
+    fn execute(&self) -> io::Result<(Exit, String)> {
+        let null = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
+        let (messages, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+        let comm = self.comm.map(AsFd::as_fd);
+        let child = Launch {
+            programs: vec![Candidate {
+                path: c_path(self.helper),
+                decides: true,
+            }],
+            arguments: self.words(),
+            environment: self.environment()?,
+            directory: Some(c"/".to_owned()),
+            keep: comm
+                .into_iter()
+                .chain(self.alive.map(Watchdog::alive))
+                .collect(),
+            ..Launch::new([null.as_fd(), null.as_fd(), theirs.as_fd()])
+        }
+        .start(None)
+        .map_err(LaunchError::into_io)?;
+        drop(theirs);
+        let mut said = Vec::new();
+        File::from(messages).read_to_end(&mut said)?;
+        let exit = match child.wait() {
+            Ok(end) => end.exit,
+            // This program ignores SIGCHLD, so that the status is lost; what was said is not.
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
+                Exit::Code(i32::from(!said.is_empty()))
+            }
+            Err(error) => return Err(error),
+        };
+        Ok((exit, String::from_utf8_lossy(&said).into_owned()))
+    }
+
+    fn words(&self) -> Vec<CString> {
+        let mut words = vec![c"fusermount3".to_owned()];
+        words.extend(self.arguments.iter().cloned());
+        words.extend([c"--".to_owned(), c_path(self.path)]);
+        words
+    }
+
+    fn environment(&self) -> io::Result<Vec<CString>> {
+        let comm = self
+            .comm
+            .map(|comm| CString::new(format!("_FUSE_COMMFD={}", comm.as_raw_fd())));
+        Ok(comm.transpose()?.into_iter().collect())
+    }
+}
+
+fn helper_remedy(message: &str) -> Option<Remedy> {
+    if message.contains("user_allow_other") {
+        Some(Remedy::AllowOther)
+    } else if message.contains("device not found") {
+        Some(Remedy::ProvideDevice)
+    } else if message.contains("/dev/fuse: Permission denied")
+        || message.contains("/dev/fuse: Operation not permitted")
+    {
+        Some(Remedy::OpenUpDevice)
+    } else if message.contains("mount failed: Operation not permitted") {
+        Some(Remedy::LoosenSandbox)
+    } else {
+        None
+    }
+}
+
+/// The mount that was just made: the last one at its path.
+fn identify(path: &Path) -> io::Result<(MountLine, Connection)> {
+    let line = mountinfo::top_at(path)?.filter(|line| line.kind.starts_with("fuse"));
+    let line = line.ok_or_else(|| io::Error::other("the mount is not in /proc/self/mountinfo"))?;
+    let connection = Connection::parse(&line.device).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((line, connection))
+}
+
+/// An existing directory, empty unless that does not matter.
+fn free_directory(at: &Path, allow_nonempty: bool) -> Result<PathBuf, MountError> {
+    let path = given_directory(at)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(CWD, path.as_path(), flags, Mode::empty())
+        .map_err(|errno| MountError::system(Operation::FindDirectory, &path, errno.into()))?;
+    if !allow_nonempty && !is_empty(&directory) {
+        return Err(MountError::NotEmpty { path });
+    }
+    Ok(path)
+}
+
+/// A name that nobody else uses. Only a name: the watchdog must know it before the directory exists.
+fn new_name(parent: &Path) -> Result<PathBuf, MountError> {
+    let parent = given_directory(parent)?;
+    let random = RandomState::new().build_hasher().finish();
+    Ok(parent.join(format!("notapipe-{random:016x}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_helper_says_leads_to_a_remedy() {
+        let said = "fusermount3: option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf";
+        assert_eq!(helper_remedy(said), Some(Remedy::AllowOther));
+        assert_eq!(
+            helper_remedy("fusermount3: fuse device not found, try 'modprobe fuse' first"),
+            Some(Remedy::ProvideDevice)
+        );
+        assert_eq!(helper_remedy("fusermount3: bad mount point"), None);
+    }
+
+    #[test]
+    fn a_directory_in_use_is_refused() {
+        assert!(matches!(
+            free_directory(Path::new("/etc"), false),
+            Err(MountError::NotEmpty { .. })
+        ));
+        assert!(free_directory(Path::new("/etc"), true).is_ok());
+    }
+}

@@ -1,0 +1,140 @@
+//! Removing a public mount when we are killed: a shell that waits for our end.
+//!
+//! It reads lines from a pipe whose other end only we hold (and `fusermount3` while it mounts, so
+//! that there is no moment in which a mount may appear unwatched). `done` sends it home; end of file
+//! means that we are dead, and it removes our mount, that one and no later one at the same path,
+//! and the directory if it was ours. It has a session of its own, blocks all signals and holds
+//! nothing of ours, so that neither Ctrl-C nor a closed terminal ends it before us.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::net::{SendFlags, SocketType};
+
+use crate::sys::child::Child;
+use crate::sys::launch::{Candidate, Launch, LaunchError, Mask};
+use crate::sys::{mountinfo, socket};
+
+/// `$1` the path, `$2` the path as mountinfo shows it, `$3` "own" when the directory is ours,
+/// `$4` fusermount3 or nothing for umount(8), `$5` the mount that stood there before.
+///
+/// Before it has been told which mount is ours, it takes one of our type that was not there before.
+const SCRIPT: &str = r#"
+path=$1 shown=$2 own=$3 helper=$4 before=$5 ours=
+while read -r word value; do
+    case $word in
+        mounted) ours=$value ;;
+        done) exit 0 ;;
+    esac
+done
+present() {
+    top= listed=
+    while read -r id parent device root point rest; do
+        [ "$point" = "$shown" ] || continue
+        top=$id
+        if [ -n "$ours" ]; then
+            [ "$id $device" = "$ours" ] && listed=$id
+        elif [ "$id" != "$before" ]; then
+            case $rest in *" - fuse.notapipe "*) listed=$id ;; esac
+        fi
+    done </proc/self/mountinfo
+    [ -n "$listed" ]
+}
+tries=0
+while present && [ "$tries" -lt 60 ]; do
+    if [ "$listed" = "$top" ]; then
+        if [ -n "$helper" ]; then
+            "$helper" -u -z -q -- "$path"
+        else
+            umount -l -- "$path" || umount -l "$path"
+        fi
+        present || break
+    fi
+    tries=$((tries + 1))
+    sleep 1
+done
+[ -z "$own" ] || rmdir -- "$path"
+"#;
+
+/// What the shell finds its few programs by.
+const SEARCH_PATH: &CStr = c"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin";
+
+/// A running watchdog. Dropping it has it remove the mount.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    shell: Child,
+    alive: OwnedFd,
+}
+
+impl Watchdog {
+    /// Starts it before there is anything to remove.
+    pub(super) fn start(
+        path: &Path,
+        own_directory: bool,
+        helper: Option<&Path>,
+    ) -> io::Result<Self> {
+        let before = mountinfo::top_at(path)?
+            .map(|line| line.id.to_string())
+            .unwrap_or_default();
+        let (alive, theirs) = socket::pair(SocketType::STREAM)?;
+        let null = OpenOptions::new().write(true).open("/dev/null")?;
+        let shown = mountinfo::escape(path);
+        let arguments = [
+            OsStr::new("sh"),
+            OsStr::new("-c"),
+            OsStr::new(SCRIPT),
+            OsStr::new("notapipe-watchdog"),
+            path.as_os_str(),
+            OsStr::new(&shown),
+            OsStr::new(if own_directory { "own" } else { "" }),
+            helper.map_or(OsStr::new(""), Path::as_os_str),
+            OsStr::new(&before),
+        ];
+        let launch = Launch {
+            programs: vec![Candidate {
+                path: c"/bin/sh".to_owned(),
+                decides: true,
+            }],
+            arguments: arguments
+                .into_iter()
+                .map(|it| CString::new(it.as_bytes()))
+                .collect::<Result<_, _>>()?,
+            environment: vec![SEARCH_PATH.to_owned()],
+            directory: Some(c"/".to_owned()),
+            close_others: true,
+            new_session: true,
+            mask: Mask::AllButChild,
+            ..Launch::new([theirs.as_fd(), null.as_fd(), null.as_fd()])
+        };
+        let shell = launch.start(None).map_err(LaunchError::into_io)?;
+        Ok(Watchdog { shell, alive })
+    }
+
+    /// While any process holds this, the watchdog waits.
+    pub(super) fn alive(&self) -> BorrowedFd<'_> {
+        self.alive.as_fd()
+    }
+
+    /// Which mount it is to remove.
+    pub(super) fn watch(&self, mount: &mountinfo::MountLine) -> io::Result<()> {
+        self.say(&format!("mounted {} {}\n", mount.id, mount.device))
+    }
+
+    /// Sends it home: there is nothing to remove any more.
+    pub(super) fn dismiss(self) {
+        let said = self.say("done\n");
+        let gone = said.and_then(|()| self.shell.wait());
+        if let Err(error) = gone {
+            log::debug!("the watchdog had gone before: {error}");
+        }
+    }
+
+    fn say(&self, line: &str) -> io::Result<()> {
+        rustix::net::send(&self.alive, line.as_bytes(), SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+}

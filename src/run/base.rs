@@ -1,0 +1,115 @@
+//! A tree staged once, from which many jobs start.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::error::Error;
+use super::inputs::{Input, Inputs, owner};
+use crate::memory;
+use crate::stage::Skipped;
+use crate::store::{Limits, Timestamp, Tree, Usage};
+
+/// What many jobs have in common, staged once: an SDK, an include directory.
+///
+/// Each job starts from a fork of it: nothing is copied, nothing is shared back, and the job has a
+/// mount and limits of its own. Making the fork takes no time that depends on what is in the base.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::{Base, Job};
+///
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let base = Base::builder().input("inc/words", "pear\napple\n").build()?;
+/// for _request in 0..2 {
+///     let outcome = Job::new()
+///         .base(&base)
+///         .step(["sort", "inc/words", "-o", "inc/words"])
+///         .output("inc/words")
+///         .run()?;
+///     assert_eq!(outcome.output("inc/words").unwrap(), "apple\npear\n");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Base {
+    pub(super) tree: Tree,
+    skipped: Vec<Skipped>,
+}
+
+/// What a [`Base`] is to hold.
+#[derive(Debug, Default)]
+pub struct BaseBuilder {
+    inputs: Inputs,
+    limits: Option<Limits>,
+}
+
+impl Base {
+    /// A base with nothing in it yet.
+    pub fn builder() -> BaseBuilder {
+        BaseBuilder::default()
+    }
+
+    /// What it holds, and the limits that its jobs have unless they say otherwise.
+    pub fn usage(&self) -> Usage {
+        self.tree.usage()
+    }
+
+    /// FIFOs, sockets and devices in staged directories, which were left behind.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+}
+
+impl BaseBuilder {
+    /// A file of these bytes.
+    #[must_use]
+    pub fn input(mut self, name: impl AsRef<Path>, bytes: impl Into<Bytes>) -> Self {
+        self.inputs.add(name.as_ref(), Input::Bytes(bytes.into()));
+        self
+    }
+
+    /// A host file, or a host directory with all that is in it, under this name; `.` fills the
+    /// root.
+    #[must_use]
+    pub fn input_host(mut self, name: impl AsRef<Path>, source: impl Into<PathBuf>) -> Self {
+        self.inputs.add(name.as_ref(), Input::Host(source.into()));
+        self
+    }
+
+    /// A file of everything that this reader gives.
+    #[must_use]
+    pub fn input_reader(
+        mut self,
+        name: impl AsRef<Path>,
+        reader: impl Read + Send + 'static,
+    ) -> Self {
+        self.inputs
+            .add(name.as_ref(), Input::Reader(Box::new(reader)));
+        self
+    }
+
+    /// The most that the base, and with it each job's mount, may hold; half of the memory that this
+    /// process may use unless said.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Stages it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Name`] or [`Error::Stage`].
+    pub fn build(self) -> Result<Base, Error> {
+        let owner = owner();
+        let limits = self.limits.unwrap_or_else(memory::default_limits);
+        let mut tree = Tree::new(limits, 0o755, owner.uid, owner.gid, Timestamp::now());
+        let skipped = self.inputs.stage(&mut tree, owner, None)?;
+        Ok(Base { tree, skipped })
+    }
+}

@@ -1,0 +1,175 @@
+//! Which CPUs a job uses: its processes and the thread that serves its mount together.
+//!
+//! A request costs about 5 µs when the serving thread runs on the CPU that asked, and several times
+//! as much when the wake-up has to cross to another one, above all between virtual CPUs. The kernel
+//! has one queue for all threads that serve a mount, so a thread cannot be bound to the requests of
+//! its CPU; but a job and its serving thread can share a CPU. That takes parallelism from a job
+//! that has it, which is why a single job keeps all CPUs unless told otherwise, and jobs that run
+//! side by side get one each.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// Places for jobs that run side by side: one CPU each, for a job and the thread that serves it.
+///
+/// Clones share the places. A job takes the one that the fewest jobs have, when it starts, and
+/// leaves it when it ends.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::{Job, Slots};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let slots = Slots::new()?;
+/// let jobs: Vec<_> = (0..4)
+///     .map(|_| Job::new().slots(&slots).step(["true"]).start())
+///     .collect::<Result<_, _>>()?;
+/// for job in jobs {
+///     job.wait()?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Slots {
+    places: Arc<Mutex<Vec<Place>>>,
+}
+
+#[derive(Debug)]
+struct Place {
+    cpu: usize,
+    jobs: usize,
+}
+
+impl Slots {
+    /// A slot for each CPU that the calling thread may use.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell (sched_getaffinity(2)).
+    pub fn new() -> io::Result<Self> {
+        let allowed = sched_getaffinity(None)?;
+        let places = numbers(&allowed)
+            .map(|cpu| Place { cpu, jobs: 0 })
+            .collect();
+        Ok(Self {
+            places: Arc::new(Mutex::new(places)),
+        })
+    }
+
+    /// The least used place; left when the result is dropped.
+    pub(super) fn take(&self) -> Slot {
+        let mut places = self.places.lock();
+        let least = places.iter_mut().min_by_key(|place| place.jobs);
+        let cpu = least.map(|place| {
+            place.jobs += 1;
+            place.cpu
+        });
+        Slot {
+            slots: self.clone(),
+            cpu,
+        }
+    }
+}
+
+/// A place that is taken.
+#[derive(Debug)]
+pub(super) struct Slot {
+    slots: Slots,
+    cpu: Option<usize>,
+}
+
+impl Slot {
+    pub fn cpus(&self) -> Cpus {
+        Cpus::new(self.cpu)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut places = self.slots.places.lock();
+        if let Some(place) = places.iter_mut().find(|place| Some(place.cpu) == self.cpu) {
+            place.jobs -= 1;
+        }
+    }
+}
+
+/// A set of CPUs, by their numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cpus(Vec<usize>);
+
+impl Cpus {
+    /// These CPUs. Numbers that the kernel has no room for are left out.
+    pub fn new(numbers: impl IntoIterator<Item = usize>) -> Self {
+        let known = |&number: &usize| number < CpuSet::MAX_CPU;
+        Self(numbers.into_iter().filter(known).collect())
+    }
+
+    /// The CPU on which the calling thread is at this moment.
+    pub fn current() -> Self {
+        Self::new([rustix::thread::sched_getcpu()])
+    }
+
+    /// Binds the calling thread, and with it every thread and process that it starts from now on,
+    /// until the result is dropped.
+    pub(super) fn bind(&self) -> io::Result<Bound> {
+        let before = sched_getaffinity(None)?;
+        let mut set = CpuSet::new();
+        self.0.iter().for_each(|&number| set.set(number));
+        sched_setaffinity(None, &set)?;
+        Ok(Bound { before })
+    }
+}
+
+impl fmt::Display for Cpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<String> = self.0.iter().map(usize::to_string).collect();
+        f.write_str(&words.join(","))
+    }
+}
+
+fn numbers(set: &CpuSet) -> impl Iterator<Item = usize> {
+    (0..CpuSet::MAX_CPU).filter(|&number| set.is_set(number))
+}
+
+/// The calling thread is bound. Must be dropped on the same thread.
+#[derive(Debug)]
+pub(super) struct Bound {
+    before: CpuSet,
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        // Refused only where the CPUs were taken from us meanwhile: then we stay where we are.
+        let _ = sched_setaffinity(None, &self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_side_by_side_are_spread_evenly() {
+        let slots = Slots::new().unwrap();
+        let count = slots.places.lock().len();
+        let taken: Vec<Slot> = (0..2 * count).map(|_| slots.take()).collect();
+        assert!(slots.places.lock().iter().all(|place| place.jobs == 2));
+        drop(taken);
+        assert!(slots.places.lock().iter().all(|place| place.jobs == 0));
+    }
+
+    #[test]
+    fn a_binding_ends_with_its_guard() {
+        let before = sched_getaffinity(None).unwrap();
+        let bound = Cpus::current().bind().unwrap();
+        assert_eq!(numbers(&sched_getaffinity(None).unwrap()).count(), 1);
+        drop(bound);
+        assert!(sched_getaffinity(None).unwrap() == before);
+    }
+}

@@ -1,0 +1,173 @@
+//! Why a job failed.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cpus::Cpus;
+use super::outcome::Outcome;
+use super::process::{Exit, SpawnError, StillRunning};
+use crate::collect::CollectError;
+use crate::mount::MountError;
+use crate::stage::StageError;
+use crate::store::{Limits, PathError, StoreError, TreePath};
+
+/// Why a job, or a scratch directory, failed: what, on which path or in which step, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A name that cannot stand in the mount.
+    #[error("the {role} name {name:?} cannot be used: {source}")]
+    Name {
+        /// Input or output.
+        role: &'static str,
+        /// The name as it was given.
+        name: PathBuf,
+        /// What is wrong with it.
+        source: PathError,
+    },
+    /// An input could not be staged.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// No mount could be made, or it could not be taken down.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// The processes' surroundings could not be made or ended.
+    #[error("cannot {operation} the job's processes")]
+    Processes {
+        /// What was being done.
+        operation: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The job could not be bound to the CPUs that it was given.
+    #[error("cannot use the CPUs {cpus}")]
+    Cpus {
+        /// The CPUs.
+        cpus: Cpus,
+        /// What sched_setaffinity(2) said: EINVAL when none of them is there or may be used.
+        source: io::Error,
+    },
+    /// Something that a step started does not go away.
+    #[error(transparent)]
+    StillRunning(#[from] StillRunning),
+    /// A step could not be started.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// A step's standard streams could not be opened, or its output not be read.
+    #[error("cannot connect the streams of {program:?}")]
+    Streams {
+        /// The step's program.
+        program: OsString,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A step could not be waited for.
+    #[error("cannot wait for {program:?}")]
+    Wait {
+        /// The step's program.
+        program: OsString,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A file or directory of a mounted tree could not be read or changed.
+    #[error("cannot {operation} {path:?}: {source}")]
+    Scratch {
+        /// What was being done.
+        operation: &'static str,
+        /// To which file or directory.
+        path: TreePath,
+        /// Why the tree refused.
+        source: StoreError,
+    },
+    /// The [`Source`](crate::Source) of an input failed, or panicked. The tool that reached for it saw EIO.
+    #[error("the source of {path:?} failed: {source}")]
+    Source {
+        /// The input.
+        path: TreePath,
+        /// Why it failed.
+        source: Arc<io::Error>,
+    },
+    /// Events were asked for where opens and closes are not seen.
+    #[error(
+        "cannot {operation}: opens and closes are not seen in this mount; \
+         make it with ScratchBuilder::profile(Profile::Observed)"
+    )]
+    NotObserved {
+        /// What was asked for.
+        operation: &'static str,
+    },
+    /// A step ended with a status other than 0, or by a signal.
+    #[error("{0}")]
+    StepFailed(Box<StepFailure>),
+    /// The steps took longer than they may; everything in the job was killed.
+    #[error("{program:?} was ended: the job took longer than {limit:?}")]
+    Timeout {
+        /// The step that ran at that moment.
+        program: OsString,
+        /// The limit.
+        limit: Duration,
+    },
+    /// A closure or a reader of the caller's panicked. This job failed; others are not concerned.
+    #[error("the job was ended by a panic: {message}")]
+    Panicked {
+        /// What the panic said; empty where it was not words.
+        message: String,
+    },
+    /// Somebody raised the [`Interrupt`](super::Interrupt) of the job.
+    #[error("the job was cancelled")]
+    Cancelled,
+    /// An output is missing, or could not be taken out.
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+    /// Bytes that a tool wrote through a mapping were lost, because the limit was reached when the
+    /// kernel wrote them back. The tool cannot have noticed.
+    #[error(
+        "{file:?} lost bytes that were written through a memory mapping: the limit of {} is reached",
+        crate::progress::ByteCount(.limits.bytes)
+    )]
+    LostPages {
+        /// The file.
+        file: TreePath,
+        /// The limits in force.
+        limits: Limits,
+    },
+}
+
+/// A step that failed, and everything that is known of the job.
+#[derive(Debug)]
+pub struct StepFailure {
+    /// How the step ended.
+    pub exit: Exit,
+    /// The job up to there; the failed step is the last of its [steps](Outcome::steps).
+    pub outcome: Outcome,
+}
+
+impl std::fmt::Display for StepFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let report = self.outcome.steps().last();
+        let program = report
+            .and_then(|report| report.command.first())
+            .cloned()
+            .unwrap_or_default();
+        match self.exit {
+            Exit::Code(code) => write!(f, "{program:?} ended with status {code}")?,
+            Exit::Signal(signal) => write!(f, "{program:?} was ended by signal {signal}")?,
+        }
+        // A tool's last words say more than its status does.
+        if let Some(last) = report.and_then(|report| {
+            report
+                .stderr
+                .to_text()
+                .trim_end()
+                .lines()
+                .last()
+                .map(str::to_owned)
+        }) {
+            write!(f, ": {last}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,231 @@
+//! The init of a job: what our binary becomes when it is executed with its hidden argument.
+//!
+//! It starts the steps that it is asked for, collects every process that ends, and waits for the
+//! one of these that comes first: we close the control socket, or we are dead, which a descriptor
+//! of our process tells whatever happened to the socket. Then it exits. In a PID namespace the
+//! kernel kills everything else at that moment; without one, the init is the subreaper of the job
+//! (PR_SET_CHILD_SUBREAPER(2const)) and kills its descendants until none is left.
+//!
+//! All its signals are blocked, from before it was executed: Ctrl-C, Ctrl-Z and a closed terminal
+//! reach the steps, which are in the caller's process group, and not the init.
+//!
+//! Unlike the rest of the library it exits and, called wrongly, prints.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+
+use super::process::StepStatus;
+use super::process::wire::{self, REQUEST_DESCRIPTORS, Report};
+use crate::sys::child::{End, Exit};
+use crate::sys::launch::{Launch, LaunchError};
+use crate::sys::proc::{self, Held};
+use crate::sys::{signals, socket};
+
+/// The hidden first argument with which our binary becomes an init.
+pub const ARGUMENT: &str = "--notapipe-init";
+
+/// How long descendants that do not die are waited for, when there is no PID namespace.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Serves as the init of a job until the job's owner ends, and exits. `arguments` are what follows
+/// the hidden arguments of [`InitProgram`](super::process::InitProgram).
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ! {
+    let descriptors: Vec<RawFd> = arguments
+        .map_while(|argument| argument.to_str()?.parse().ok().filter(|&number| number > 2))
+        .collect();
+    let &[control, owner] = descriptors.as_slice() else {
+        eprintln!("notapipe: this is how notapipe starts its own helper; it is of no use by hand");
+        std::process::exit(2);
+    };
+    // SAFETY: we were executed with exactly these descriptors open, and nobody else has taken them.
+    let (control, owner) = unsafe { (OwnedFd::from_raw_fd(control), OwnedFd::from_raw_fd(owner)) };
+    let outcome = Init::new(control, owner).and_then(|mut init| {
+        let outcome = init.serve();
+        init.end();
+        outcome
+    });
+    std::process::exit(i32::from(outcome.is_err()));
+}
+
+struct Init {
+    control: OwnedFd,
+    /// Readable when our owner is dead.
+    owner: OwnedFd,
+    /// Readable when a child has ended.
+    children: OwnedFd,
+    steps: HashMap<i32, Step>,
+    /// First process of a PID namespace: the kernel ends everything with us.
+    contained: bool,
+}
+
+struct Step {
+    report: OwnedFd,
+    started: Instant,
+}
+
+impl Init {
+    fn new(control: OwnedFd, owner: OwnedFd) -> io::Result<Self> {
+        signals::set_mask(!0);
+        for descriptor in [&control, &owner] {
+            rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC)?;
+        }
+        let contained = rustix::process::getpid().as_raw_nonzero().get() == 1;
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let children = signals::descriptor(libc::SIGCHLD)?;
+        Ok(Init {
+            control,
+            owner,
+            children,
+            steps: HashMap::new(),
+            contained,
+        })
+    }
+
+    /// Until the owner hangs up or is dead.
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            let mut events = [&self.owner, &self.children, &self.control]
+                .map(|descriptor| PollFd::new(descriptor, PollFlags::IN));
+            rustix::io::retry_on_intr(|| poll(&mut events, None))?;
+            let [owner_is_dead, child_ended, asked] =
+                events.map(|event| !event.revents().is_empty());
+            if owner_is_dead {
+                return Ok(());
+            }
+            if child_ended {
+                signals::drain(&self.children);
+                self.collect();
+            }
+            if asked {
+                match socket::receive(self.control.as_fd())? {
+                    Some((_, descriptors)) => self.start(descriptors)?,
+                    None => return Ok(()),
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        let request: [OwnedFd; REQUEST_DESCRIPTORS] = descriptors
+            .try_into()
+            .map_err(|_| io::ErrorKind::InvalidData)?;
+        let [description, report, stdin, stdout, stderr] = request;
+        let launch = wire::decode(description, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
+        // Without a PID namespace, somebody who kills us must not leave the steps behind.
+        let launch = Launch {
+            dies_with_starter: !self.contained,
+            ..launch
+        };
+        // Who asked may be gone by now; the job then ends in a moment.
+        // Before: a start returns once the program runs, and a short one may then be over.
+        let started = Instant::now();
+        match launch.start(None) {
+            Ok(child) => {
+                let _ = socket::send(report.as_fd(), &Report::Started.encode(), &[child.as_fd()]);
+                self.steps.insert(child.pid(), Step { report, started });
+            }
+            Err(error) => {
+                let _ = socket::send(report.as_fd(), &failure(&error).encode(), &[]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Collects whatever has ended. False when nothing is left that could end.
+    fn collect(&mut self) -> bool {
+        loop {
+            match wait_any() {
+                Ok(Some((pid, end))) => {
+                    if let Some(step) = self.steps.remove(&pid) {
+                        let ended = Report::Ended(step_status(end, step.started.elapsed()));
+                        let _ = socket::send(step.report.as_fd(), &ended.encode(), &[]);
+                    }
+                }
+                Ok(None) => return true,
+                Err(error) => return error.raw_os_error() != Some(libc::ECHILD),
+            }
+        }
+    }
+
+    /// Kills everything that descends from us, and waits for it.
+    fn end(&mut self) {
+        if self.contained {
+            return;
+        }
+        let ourselves = rustix::process::getpid().as_raw_nonzero().get();
+        let give_up = Instant::now() + PATIENCE;
+        while self.collect() && Instant::now() < give_up {
+            for pid in proc::descendants(ourselves).unwrap_or_default() {
+                if let Some(process) = Held::checked(pid, |pid| proc::descends(pid, ourselves)) {
+                    let _ = process.signal(Signal::KILL);
+                }
+            }
+            let mut ended = [PollFd::new(&self.children, PollFlags::IN)];
+            let _ = poll(
+                &mut ended,
+                Some(&Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 5_000_000,
+                }),
+            );
+            signals::drain(&self.children);
+        }
+    }
+}
+
+fn failure(error: &LaunchError) -> Report {
+    Report::Failed {
+        stage: error.stage,
+        errno: error.errno.raw_os_error().unwrap_or(libc::EIO),
+        program: u32::try_from(error.program).unwrap_or(0),
+    }
+}
+
+fn step_status(end: End, wall_time: Duration) -> StepStatus {
+    let End {
+        exit,
+        user_time,
+        system_time,
+        max_rss_bytes,
+    } = end;
+    StepStatus {
+        exit,
+        wall_time,
+        user_time,
+        system_time,
+        max_rss_bytes,
+    }
+}
+
+/// wait4(2) for any child, without waiting.
+fn wait_any() -> io::Result<Option<(i32, End)>> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are to live values of the right type.
+    let pid = unsafe {
+        libc::wait4(
+            -1,
+            &raw mut status,
+            libc::WNOHANG | libc::__WALL,
+            usage.as_mut_ptr(),
+        )
+    };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed, which is a valid value, and then filled in by the kernel if anybody ended.
+    let usage = unsafe { usage.assume_init() };
+    let exit = if libc::WIFEXITED(status) {
+        Exit::Code(libc::WEXITSTATUS(status))
+    } else {
+        Exit::Signal(libc::WTERMSIG(status))
+    };
+    Ok((pid != 0).then(|| (pid, End::new(exit, &usage))))
+}

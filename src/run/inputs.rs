@@ -1,0 +1,91 @@
+//! What is to stand in a tree before anything runs.
+
+use std::fmt;
+use std::io::Read;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::error::Error;
+use crate::progress::Progress;
+use crate::stage::{Owner, Skipped, Stage};
+use crate::store::{Timestamp, Tree, TreePath};
+
+/// Told after every block and every file that is staged; `Break` ends the staging.
+pub(super) type Listener = Box<dyn FnMut(Progress) -> ControlFlow<()> + Send>;
+
+/// Names and where their content comes from, in order.
+#[derive(Debug, Default)]
+pub(super) struct Inputs {
+    list: Vec<(TreePath, Input)>,
+    /// The first name that was refused; told by `stage`, so that building needs no `?`.
+    invalid: Option<Error>,
+}
+
+pub(super) enum Input {
+    Bytes(Bytes),
+    Host(PathBuf),
+    Reader(Box<dyn Read + Send>),
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Host(path) => write!(f, "{}", path.display()),
+            Self::Reader(_) => f.write_str("a reader"),
+        }
+    }
+}
+
+impl Inputs {
+    pub fn add(&mut self, name: &Path, input: Input) {
+        match check_name("input", name) {
+            Ok(path) => self.list.push((path, input)),
+            Err(error) => {
+                self.invalid.get_or_insert(error);
+            }
+        }
+    }
+
+    /// Puts everything into `tree`; tells what was left behind.
+    pub fn stage(
+        self,
+        tree: &mut Tree,
+        owner: Owner,
+        listener: Option<Listener>,
+    ) -> Result<Vec<Skipped>, Error> {
+        if let Some(error) = self.invalid {
+            return Err(error);
+        }
+        let mut stage = Stage::new(tree, owner, Timestamp::now());
+        if let Some(listener) = listener {
+            stage = stage.listen(listener);
+        }
+        for (path, input) in self.list {
+            match input {
+                Input::Bytes(bytes) => stage.bytes(&path, bytes)?,
+                Input::Host(source) => stage.host(&path, &source)?,
+                Input::Reader(mut reader) => stage.reader(&path, &mut *reader)?,
+            }
+        }
+        Ok(stage.finish().skipped)
+    }
+}
+
+/// The path that a name means in the tree.
+pub(super) fn check_name(role: &'static str, name: &Path) -> Result<TreePath, Error> {
+    TreePath::try_from(name).map_err(|source| {
+        let name = name.to_path_buf();
+        Error::Name { role, name, source }
+    })
+}
+
+/// Whoever runs us owns what we stage.
+pub(super) fn owner() -> Owner {
+    Owner {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+    }
+}

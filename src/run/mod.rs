@@ -1,0 +1,25 @@
+//! A job: stage, mount, spawn, wait, unmount, and the tree that is left.
+//!
+//! [`Job`] says what is to be done; [`Job::run`] does it and gives an [`Outcome`].
+
+mod base;
+mod cpus;
+mod error;
+pub mod init;
+mod inputs;
+mod job;
+mod outcome;
+pub mod process;
+mod running;
+mod stdio;
+mod step;
+
+pub use base::{Base, BaseBuilder};
+pub use cpus::{Cpus, Slots};
+pub use error::{Error, StepFailure};
+pub use job::Job;
+pub use outcome::{Captured, Outcome, Phases, StepReport};
+pub use process::{Exit, InitProgram, Interrupt, StepStatus};
+pub use running::RunningJob;
+pub use stdio::{Stdin, Stdout};
+pub use step::Step;

@@ -1,0 +1,173 @@
+//! What a job did: its steps, its outputs, what it used.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::process::StepStatus;
+use crate::collect;
+use crate::fuse::RequestCounts;
+use crate::stage::Skipped;
+use crate::store::{Resource, Tree, TreePath, Usage};
+
+/// What a job left behind when all of its steps succeeded.
+///
+/// Holds the final tree, whose bytes are shared, not copied: reading an output costs nothing but a
+/// reference as long as it lies in one piece.
+#[derive(Debug)]
+pub struct Outcome {
+    pub(super) steps: Vec<StepReport>,
+    pub(super) outputs: Vec<TreePath>,
+    pub(super) staged: Tree,
+    pub(super) tree: Tree,
+    pub(super) skipped: Vec<Skipped>,
+    pub(super) limit_met: Option<Resource>,
+    pub(super) requests: Arc<RequestCounts>,
+    pub(super) phases: Phases,
+}
+
+impl Outcome {
+    /// The bytes of an output, or of any other file that the job left, by its path in the mount.
+    ///
+    /// `None` where there is no such file.
+    pub fn output(&self, path: impl AsRef<std::path::Path>) -> Option<Bytes> {
+        let path = TreePath::try_from(path.as_ref()).ok()?;
+        collect::read(&self.tree, &path).ok()
+    }
+
+    /// The declared outputs with their bytes, in the order in which they were declared.
+    pub fn outputs(&self) -> impl Iterator<Item = (&TreePath, Bytes)> {
+        self.outputs
+            .iter()
+            .filter_map(|path| Some((path, collect::read(&self.tree, path).ok()?)))
+    }
+
+    /// One report a step, in order.
+    pub fn steps(&self) -> &[StepReport] {
+        &self.steps
+    }
+
+    /// The tree as the job left it.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The tree as it was before the first step.
+    pub fn staged(&self) -> &Tree {
+        &self.staged
+    }
+
+    /// FIFOs, sockets and devices in staged directories, which were left behind.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// What the final tree holds, and its limits.
+    pub fn usage(&self) -> Usage {
+        self.tree.usage()
+    }
+
+    /// The limit that a step ran into, if one did: it then saw ENOSPC, whatever it made of that.
+    pub fn limit_met(&self) -> Option<Resource> {
+        self.limit_met
+    }
+
+    /// How many requests the kernel sent, by kind.
+    pub fn requests(&self) -> &RequestCounts {
+        &self.requests
+    }
+
+    /// Where the job's time went.
+    pub fn phases(&self) -> Phases {
+        self.phases
+    }
+}
+
+/// Where a job's time went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// Inputs into the tree.
+    pub stage: Duration,
+    /// The mount, from the first system call to the answered INIT.
+    pub mount: Duration,
+    /// The steps, from the first start to the last end.
+    pub run: Duration,
+    /// Ending what still ran, and the unmount.
+    pub unmount: Duration,
+}
+
+/// How one step went.
+#[derive(Clone, Debug)]
+pub struct StepReport {
+    /// Its program and arguments.
+    pub command: Vec<std::ffi::OsString>,
+    /// How it ended, and what it used.
+    pub status: StepStatus,
+    /// What the kernel asked while it ran.
+    pub requests: RequestCounts,
+    /// What it wrote to its standard output, where that was captured.
+    pub stdout: Captured,
+    /// What it wrote to its standard error, where that was captured.
+    pub stderr: Captured,
+}
+
+/// Output of a step, as far as it was kept.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Captured {
+    /// The last bytes, up to the bound on what is kept.
+    pub bytes: Vec<u8>,
+    /// How many bytes before them were dropped.
+    pub dropped: u64,
+}
+
+impl Captured {
+    /// Keeps at most `most` of the latest bytes.
+    pub(super) fn append(&mut self, bytes: &[u8], most: usize) {
+        self.bytes.extend_from_slice(bytes);
+        // Cut only when twice the bound is held, so that each byte is moved at most once on
+        // average.
+        if self.bytes.len() > 2 * most {
+            self.cut(most);
+        }
+    }
+
+    pub(super) fn cut(&mut self, most: usize) {
+        let excess = self.bytes.len().saturating_sub(most);
+        self.bytes.drain(..excess);
+        self.dropped += excess as u64;
+    }
+
+    /// The text, with anything that is not UTF-8 replaced.
+    pub fn to_text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+impl fmt::Debug for Captured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Captured(\"{}\", {} dropped)",
+            self.bytes.escape_ascii(),
+            self.dropped
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capture_keeps_the_end_and_counts_the_rest() {
+        let mut captured = Captured::default();
+        for byte in 0..=99u8 {
+            captured.append(&[byte], 10);
+        }
+        captured.cut(10);
+        assert_eq!(captured.bytes, (90..100).collect::<Vec<u8>>());
+        assert_eq!(captured.dropped, 90);
+    }
+}

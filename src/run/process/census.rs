@@ -1,0 +1,163 @@
+//! Who belongs to a job, and ending all of them.
+
+use std::ffi::CString;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+
+use super::{LAST_PATIENCE, PATIENCE, StillRunning};
+use crate::mount::{Membership, Place, ProcessInfo};
+use crate::sys::proc::{self, Held};
+
+/// How the processes of a job are found.
+#[derive(Debug)]
+pub(super) enum Census {
+    /// By their mount namespace.
+    Namespace(Membership),
+    /// By descent from this process, which adopts those whose parents have ended.
+    Descent(i32),
+    /// These children of ours, which nobody has collected: their numbers stay theirs.
+    Children(Vec<i32>),
+    /// By a variable in their environment, unless they changed it.
+    Mark(Mark),
+}
+
+/// `NAME=VALUE`, the value never used before.
+#[derive(Debug, Clone)]
+pub(super) struct Mark(CString);
+
+impl Mark {
+    pub(super) fn new() -> Self {
+        let random = RandomState::new().build_hasher().finish();
+        Mark(CString::new(format!("NOTAPIPE_JOB={random:016x}")).unwrap_or_default())
+    }
+
+    pub(super) fn variable(&self) -> CString {
+        self.0.clone()
+    }
+
+    fn is_on(&self, pid: i32) -> bool {
+        std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| {
+            text.split(|&byte| byte == 0)
+                .any(|variable| variable == self.0.as_bytes())
+        })
+    }
+}
+
+impl Census {
+    pub(super) fn members(&mut self) -> io::Result<Vec<i32>> {
+        match self {
+            Census::Namespace(membership) => membership.members(),
+            Census::Descent(ancestor) => proc::descendants(*ancestor),
+            Census::Children(children) => Ok(children
+                .iter()
+                .copied()
+                .filter(|&pid| proc::is_alive(pid))
+                .collect()),
+            Census::Mark(mark) => {
+                let mut pids = proc::all()?;
+                pids.retain(|&pid| mark.is_on(pid));
+                Ok(pids)
+            }
+        }
+    }
+
+    fn contains(&mut self, pid: i32) -> bool {
+        match self {
+            Census::Namespace(membership) => membership.contains(pid),
+            Census::Descent(ancestor) => proc::descends(pid, *ancestor),
+            Census::Children(children) => children.contains(&pid),
+            Census::Mark(mark) => mark.is_on(pid),
+        }
+    }
+
+    /// Kills all members, in rounds until a look finds nobody: what was forked in between is found
+    /// by the next. Members that wait for an answer from the mount are freed by aborting it, after a
+    /// while.
+    pub(super) fn kill_all(mut self, place: &Place) -> Result<(), StillRunning> {
+        let abort_at = Instant::now() + PATIENCE;
+        let give_up_at = abort_at + LAST_PATIENCE;
+        let mut aborted = false;
+        loop {
+            let members = self.members().unwrap_or_else(|error| {
+                log::debug!("the job's processes cannot be found: {error}");
+                Vec::new()
+            });
+            if members.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= give_up_at {
+                return Err(StillRunning::new(place, members));
+            }
+            if Instant::now() >= abort_at && !aborted {
+                aborted = true;
+                abort(place);
+            }
+            self.kill(&members, abort_at.max(Instant::now() + ROUND));
+        }
+    }
+
+    /// Sends a signal to all members but one.
+    pub(super) fn signal_all(&mut self, signal: Signal, spared: Option<i32>) -> io::Result<()> {
+        for pid in self
+            .members()?
+            .into_iter()
+            .filter(|&pid| Some(pid) != spared)
+        {
+            if let Some(process) = Held::checked(pid, |pid| self.contains(pid)) {
+                // It may have ended meanwhile.
+                let _ = process.signal(signal);
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills them, and waits for their ends until then.
+    fn kill(&mut self, members: &[i32], until: Instant) {
+        let held: Vec<Held> = members
+            .iter()
+            .filter_map(|&pid| Held::checked(pid, |pid| self.contains(pid)))
+            .collect();
+        for process in &held {
+            if let Err(error) = process.signal(Signal::KILL) {
+                log::debug!("process {}: not killed: {error}", process.pid);
+            }
+        }
+        wait_for_all(&held, until);
+    }
+}
+
+/// How long a round waits for stragglers before it looks again, once patience has run out.
+const ROUND: Duration = Duration::from_millis(50);
+
+/// Frees whoever waits for an answer from the mount.
+pub(super) fn abort(place: &Place) {
+    if let Err(error) = place.abort() {
+        log::debug!("{}: not aborted: {error}", place.path().display());
+    }
+}
+
+fn wait_for_all(held: &[Held], until: Instant) {
+    for process in held {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).ok();
+        let mut ended = [PollFd::from_borrowed_fd(
+            process.descriptor.as_fd(),
+            PollFlags::IN,
+        )];
+        let _ = poll(&mut ended, timeout.as_ref());
+    }
+}
+
+impl StillRunning {
+    fn new(place: &Place, left: Vec<i32>) -> Self {
+        StillRunning {
+            path: place.path().to_owned(),
+            processes: left.into_iter().map(ProcessInfo::of).collect(),
+        }
+    }
+}

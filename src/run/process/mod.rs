@@ -1,0 +1,469 @@
+//! Starting steps in a mount, waiting for them, and ending everything that they started.
+//!
+//! A step starts like posix_spawn(3) would start it: the cost does not depend on our size, and the
+//! child makes only system calls. It finds itself in the mount's root directory (or a directory
+//! below), with the caller's environment and streams, default signal actions and no signal held
+//! back.
+//!
+//! Who belongs to a job is told by the job's mount namespace, whatever a process did to get away
+//! (setsid(2), double fork). Given a program to execute as an init, steps run in a PID namespace
+//! under it, which ends with us even if we are killed. [`Containment`] lists what is done where the
+//! system allows less.
+
+mod census;
+mod direct;
+mod program;
+mod running;
+mod supervised;
+pub(super) mod wire;
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use self::census::{Census, Mark};
+use self::direct::Direct;
+pub use self::running::{Interrupt, Running, StepStatus, Waited};
+pub use self::supervised::InitProgram;
+use self::supervised::Supervisor;
+use crate::mount::{Membership, Place, ProcessInfo, Standing};
+pub use crate::sys::child::Exit;
+use crate::sys::launch::{Candidate, Launch, LaunchError, Stage};
+use crate::sys::namespaces::Namespaces;
+
+/// How long killed processes may take to go before the mount's connection is aborted, which frees
+/// those that wait for an answer from it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long they may take after that.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A command to start in a mount.
+#[derive(Debug, Clone)]
+pub struct StepCommand<'a> {
+    /// A bare name is looked for in the PATH of `environment`; a relative path in
+    /// `caller_directory` and then in the working directory; an absolute one is taken as it is.
+    pub program: OsString,
+    /// Without the program's own name.
+    pub arguments: Vec<OsString>,
+    /// All of it: nothing is inherited.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Absolute: what a relative `program` is relative to.
+    pub caller_directory: PathBuf,
+    /// The working directory below the mount's root; empty for the root itself.
+    pub directory: PathBuf,
+    /// Standard input.
+    pub stdin: BorrowedFd<'a>,
+    /// Standard output.
+    pub stdout: BorrowedFd<'a>,
+    /// Standard error.
+    pub stderr: BorrowedFd<'a>,
+}
+
+/// Why a step did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// There is no such program.
+    #[error("{program:?} was not found{}", looked_in.as_ref().map(|path| format!(" in PATH ({})", path.display())).unwrap_or_default())]
+    NotFound {
+        /// As it was given.
+        program: OsString,
+        /// The PATH that was searched, for a bare name.
+        looked_in: Option<OsString>,
+    },
+    /// It is there and cannot be executed.
+    #[error("{path:?} cannot be executed: {error}{}", execution_hint(error))]
+    NotExecutable {
+        /// The file.
+        path: PathBuf,
+        /// What execve(2) said.
+        error: io::Error,
+    },
+    /// The working directory cannot be entered.
+    #[error("{path:?} cannot be entered: {error}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What chdir(2) said.
+        error: io::Error,
+    },
+    /// A word holds a NUL, which no command line can pass on.
+    #[error("{word:?} holds a NUL byte")]
+    Nul {
+        /// The word.
+        word: OsString,
+    },
+    /// The mount is unmounted.
+    #[error("{program:?} cannot be started: the mount is gone")]
+    Unmounted {
+        /// The program, as it was given.
+        program: OsString,
+    },
+    /// The system refused something else.
+    #[error("cannot {action} for {program:?}: {error}")]
+    System {
+        /// What was being done.
+        action: String,
+        /// The program, as it was given.
+        program: OsString,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl SpawnError {
+    /// The exit status by which env(1), nohup(1) and timeout(1) tell this: 127 not found, 126 found
+    /// and not executable, 125 anything else.
+    #[must_use]
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            SpawnError::NotFound { .. } => 127,
+            SpawnError::NotExecutable { .. } => 126,
+            _ => 125,
+        }
+    }
+}
+
+fn execution_hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::E2BIG) => " (its arguments and environment are too long)",
+        Some(libc::ENOENT) => {
+            " (the file is there; the interpreter or loader that it names is not)"
+        }
+        Some(libc::ENOEXEC) => " (neither a program for this machine nor a script)",
+        _ => "",
+    }
+}
+
+/// Processes that do not go away.
+#[derive(Debug, thiserror::Error)]
+#[error("{} processes of the job in {path:?} cannot be ended: {}", processes.len(), list(processes))]
+pub struct StillRunning {
+    /// Where the job's mount stands.
+    pub path: PathBuf,
+    /// The processes.
+    pub processes: Vec<ProcessInfo>,
+}
+
+fn list(processes: &[ProcessInfo]) -> String {
+    let shown: Vec<String> = processes
+        .iter()
+        .map(|it| format!("{} (process {})", it.command.display(), it.pid))
+        .collect();
+    shown.join(", ")
+}
+
+/// What keeps the processes of a job together, from the surest to the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Containment {
+    /// A PID namespace: the kernel ends everything when we end, however we end.
+    PidNamespace,
+    /// An init that adopts whatever loses its parent, and kills everything when we end, however we
+    /// end; unless the init itself is killed.
+    Subreaper,
+    /// The job's mount namespace tells who belongs to it. When we are killed, processes live on
+    /// (their files gone).
+    MountNamespace,
+    /// A variable in the environment of the steps, `NOTAPIPE_JOB`, tells who belongs to the job,
+    /// unless a process cleared its environment. When we are killed, processes live on.
+    Environment,
+}
+
+/// The processes of one job.
+///
+/// Several may share a mount. Each then ends its own: under an init everything that came of its
+/// steps, otherwise its steps and what descends from them; what got away from its parents ends with
+/// the last. At most one of them should have an init, whose `/proc` all steps in the mount see.
+///
+/// Dropping it kills all of them, quietly.
+#[derive(Debug)]
+pub struct Processes {
+    place: Arc<Place>,
+    kinship: Kinship,
+    starter: Starter,
+    ended: bool,
+}
+
+/// What the processes of a job have in common.
+#[derive(Debug)]
+enum Kinship {
+    /// The namespaces of their private mount.
+    Inside(Arc<Namespaces>),
+    /// A variable in their environment.
+    Marked(Mark),
+}
+
+#[derive(Debug)]
+enum Starter {
+    Direct(Direct),
+    Init(Supervisor),
+}
+
+impl Processes {
+    /// Prepares to start processes in a mount, under an init where there is a program for it.
+    ///
+    /// # Errors
+    /// The init cannot be executed, or the mount is gone.
+    pub fn start(place: &Arc<Place>, init: Option<&InitProgram>) -> io::Result<Self> {
+        let kinship = place.with_standing(|standing| match standing {
+            Standing::Private(namespaces) => Ok(Kinship::Inside(Arc::clone(namespaces))),
+            Standing::Public(_) => Ok(Kinship::Marked(Mark::new())),
+            Standing::Gone => Err(io::Error::from(io::ErrorKind::NotFound)),
+        })?;
+        let starter = match init {
+            Some(program) => Starter::Init(Supervisor::start(place, program)?),
+            None => Starter::Direct(Direct::default()),
+        };
+        place.move_in();
+        Ok(Processes {
+            place: Arc::clone(place),
+            kinship,
+            starter,
+            ended: false,
+        })
+    }
+
+    /// What keeps the processes together.
+    #[must_use]
+    pub fn containment(&self) -> Containment {
+        match (&self.starter, &self.kinship) {
+            (Starter::Init(supervisor), _) => supervisor.containment(),
+            (Starter::Direct(_), Kinship::Inside(_)) => Containment::MountNamespace,
+            (Starter::Direct(_), Kinship::Marked(_)) => Containment::Environment,
+        }
+    }
+
+    /// The root of the mount: the working directory of a step that names no other.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// Starts a step, and returns once its program has been executed.
+    ///
+    /// A program that lies in the mount is read from it before this returns; should nobody answer
+    /// there, [`Place::abort`] frees the call.
+    ///
+    /// # Errors
+    /// [`SpawnError`]; nothing runs then.
+    pub fn spawn(&self, command: &StepCommand<'_>) -> Result<Running, SpawnError> {
+        let mut launch = command.launch(self.place.path())?;
+        if let Kinship::Marked(mark) = &self.kinship
+            && self.containment() != Containment::PidNamespace
+        {
+            launch.environment.push(mark.variable());
+        }
+        let started = self
+            .place
+            .with_standing(|standing| match (&self.starter, standing) {
+                (_, Standing::Gone) => Err(LaunchError::new(
+                    Stage::Unmounted,
+                    io::ErrorKind::NotFound.into(),
+                )),
+                (Starter::Init(supervisor), _) => supervisor.spawn(&launch),
+                (Starter::Direct(direct), Standing::Private(inside)) => {
+                    direct.start(&launch, Some(inside))
+                }
+                (Starter::Direct(direct), Standing::Public(_)) => direct.start(&launch, None),
+            });
+        started.map_err(|error| command.spawn_error(launch, error))
+    }
+
+    /// The processes that run now, those that no step waits for any more included.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn remaining(&self) -> io::Result<Vec<ProcessInfo>> {
+        let mut members = self.with_census(|mut census| census.members())??;
+        members.retain(|&pid| Some(pid) != self.init_pid());
+        Ok(members.into_iter().map(ProcessInfo::of).collect())
+    }
+
+    /// Sends a signal to every process that runs now.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn signal_all(&self, signal: Signal) -> io::Result<()> {
+        self.with_census(|mut census| census.signal_all(signal, self.init_pid()))?
+    }
+
+    /// Kills everything and waits until it is gone. Processes that wait for an answer from the mount
+    /// are freed by aborting it, after a while.
+    ///
+    /// # Errors
+    /// [`StillRunning`], with what does not go.
+    pub fn end(mut self) -> Result<(), StillRunning> {
+        self.end_all()
+    }
+
+    fn init_pid(&self) -> Option<i32> {
+        match &self.starter {
+            Starter::Init(supervisor) => Some(supervisor.init_pid()),
+            Starter::Direct(_) => None,
+        }
+    }
+
+    fn end_all(&mut self) -> Result<(), StillRunning> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        let place = Arc::clone(&self.place);
+        place.move_out(|is_last| self.kill_all(is_last))
+    }
+
+    /// Those that got away from their parents can be told from others' only when there are no others;
+    /// unless there is an init.
+    fn kill_all(&mut self, is_last: bool) -> Result<(), StillRunning> {
+        match &mut self.starter {
+            Starter::Init(supervisor) => {
+                supervisor.end(&self.place);
+                if supervisor.has_ended() && supervisor.containment() == Containment::PidNamespace {
+                    return Ok(());
+                }
+            }
+            Starter::Direct(direct) => direct.kill_descendants(&self.place)?,
+        }
+        if !is_last && matches!(self.kinship, Kinship::Inside(_)) {
+            return Ok(());
+        }
+        let outcome = self.with_census(|census| census.kill_all(&self.place));
+        outcome.unwrap_or_else(|error| {
+            log::debug!("the job's processes cannot be found: {error}");
+            Ok(())
+        })
+    }
+
+    /// Looks for the processes while the mount stays as it is: what its numbers mean does not change
+    /// meanwhile.
+    fn with_census<T>(&self, look: impl FnOnce(Census) -> T) -> io::Result<T> {
+        self.place.with_standing(|standing| {
+            let stands_privately = matches!(standing, Standing::Private(_));
+            Ok(look(self.census(stands_privately)?))
+        })
+    }
+
+    fn census(&self, stands_privately: bool) -> io::Result<Census> {
+        let mount = stands_privately.then(|| self.place.connection());
+        match (&self.kinship, &self.starter) {
+            (Kinship::Inside(namespaces), _) => {
+                Membership::new(namespaces.mount_id()?, mount).map(Census::Namespace)
+            }
+            (Kinship::Marked(_), Starter::Init(supervisor)) if !supervisor.has_ended() => {
+                supervisor.census()
+            }
+            (Kinship::Marked(mark), _) => Ok(Census::Mark(mark.clone())),
+        }
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        if let Err(error) = self.end_all() {
+            log::debug!("{error}");
+        }
+    }
+}
+
+impl StepCommand<'_> {
+    /// Everything that the child needs, as the kernel takes it.
+    fn launch(&self, root: &Path) -> Result<Launch<'_>, SpawnError> {
+        let words = [&self.program].into_iter().chain(&self.arguments);
+        let variables = self
+            .environment
+            .iter()
+            .map(|(name, value)| variable(name, value));
+        Ok(Launch {
+            programs: program::candidates(
+                &self.program,
+                &self.caller_directory,
+                self.search_path(),
+            )?,
+            arguments: words.map(|word| c_string(word)).collect::<Result<_, _>>()?,
+            environment: variables
+                .map(|variable| c_string(&variable))
+                .collect::<Result<_, _>>()?,
+            directory: Some(c_string(root.join(&self.directory).as_os_str())?),
+            ..Launch::new([self.stdin, self.stdout, self.stderr])
+        })
+    }
+
+    fn search_path(&self) -> Option<&OsStr> {
+        self.environment
+            .iter()
+            .find(|(name, _)| name == "PATH")
+            .map(|(_, value)| value.as_os_str())
+    }
+
+    fn spawn_error(&self, launch: Launch<'_>, failure: LaunchError) -> SpawnError {
+        let path = |string: &CString| PathBuf::from(OsStr::from_bytes(string.as_bytes()));
+        let LaunchError {
+            stage,
+            errno: error,
+            program,
+        } = failure;
+        match (stage, launch.programs.get(program)) {
+            (Stage::Execute, Some(candidate)) if is_absence(&error, candidate) => self.not_found(),
+            (Stage::Execute, Some(candidate)) => SpawnError::NotExecutable {
+                path: path(&candidate.path),
+                error,
+            },
+            (Stage::Directory, _) => SpawnError::Directory {
+                path: launch.directory.as_ref().map(path).unwrap_or_default(),
+                error,
+            },
+            (Stage::Unmounted, _) => SpawnError::Unmounted {
+                program: self.program.clone(),
+            },
+            (stage, _) => SpawnError::System {
+                action: stage.to_string(),
+                program: self.program.clone(),
+                error,
+            },
+        }
+    }
+
+    fn not_found(&self) -> SpawnError {
+        let is_bare = !self.program.as_bytes().contains(&b'/');
+        let searched = || {
+            self.search_path()
+                .unwrap_or(program::DEFAULT_PATH.as_ref())
+                .to_owned()
+        };
+        SpawnError::NotFound {
+            program: self.program.clone(),
+            looked_in: is_bare.then(searched),
+        }
+    }
+}
+
+/// Whether execve(2) failed because nothing is there. A file in the mount cannot be looked at from
+/// here, and counts as absent where that is the question.
+fn is_absence(error: &io::Error, candidate: &Candidate) -> bool {
+    let path = Path::new(OsStr::from_bytes(candidate.path.as_bytes()));
+    match error.raw_os_error() {
+        Some(libc::ENOTDIR) => true,
+        // Or else an interpreter is missing.
+        Some(libc::ENOENT) => !(path.is_absolute() && path.exists()),
+        // A directory of PATH that this user may not enter hides no tool of theirs; nor is a
+        // directory with the tool's name the tool.
+        Some(libc::EACCES) => !candidate.decides && path.is_absolute() && !path.is_file(),
+        _ => false,
+    }
+}
+
+fn variable(name: &OsStr, value: &OsStr) -> OsString {
+    OsString::from_vec([name.as_bytes(), b"=", value.as_bytes()].concat())
+}
+
+fn c_string(word: &OsStr) -> Result<CString, SpawnError> {
+    CString::new(word.as_bytes()).map_err(|_| SpawnError::Nul {
+        word: word.to_owned(),
+    })
+}

@@ -1,0 +1,325 @@
+//! A step that runs, and how it ended.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use super::wire::Report;
+use crate::sys::child::{Child, End, Exit};
+use crate::sys::{proc, socket};
+
+/// How a step ended, and what it used, with the processes that it waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepStatus {
+    /// How it ended.
+    pub exit: Exit,
+    /// From its start to its end, or to when a wait noticed the end.
+    pub wall_time: Duration,
+    /// Processor time in the program.
+    pub user_time: Duration,
+    /// Processor time in the kernel for it.
+    pub system_time: Duration,
+    /// The largest resident size of one of its processes: an upper bound, because the kernel counts
+    /// from the size of whoever started the program (`fs/exec.c`, `exec_mmap`). That is some 3 MiB
+    /// under an init, and our own size in the library.
+    pub max_rss_bytes: u64,
+}
+
+/// What a wait came back with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// The step has ended.
+    Ended(StepStatus),
+    /// The deadline has passed.
+    Deadline,
+    /// Somebody called [`Interrupt::raise`].
+    Interrupted,
+}
+
+/// Ends waits from elsewhere: another thread, or a signal handler ([`raise`](Self::raise) is one
+/// write(2)).
+#[derive(Debug, Clone)]
+pub struct Interrupt {
+    event: Arc<OwnedFd>,
+}
+
+impl Interrupt {
+    /// One that has not been raised.
+    ///
+    /// # Errors
+    /// eventfd(2) failed.
+    pub fn new() -> io::Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Interrupt {
+            event: Arc::new(eventfd(0, flags)?),
+        })
+    }
+
+    /// Ends every wait that it was given to, now and from now on.
+    pub fn raise(&self) {
+        let _ = rustix::io::write(&*self.event, &1u64.to_ne_bytes());
+    }
+
+    /// Whether it has been raised.
+    #[must_use]
+    pub fn is_raised(&self) -> bool {
+        let mut event = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::IN)];
+        matches!(
+            poll(
+                &mut event,
+                Some(&Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0
+                })
+            ),
+            Ok(1)
+        )
+    }
+}
+
+impl AsFd for Interrupt {
+    /// Readable once it has been raised.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+}
+
+/// A child whose end is collected once, by whoever comes first.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    child: Child,
+    started: Instant,
+    /// Lock order: held alone.
+    status: Mutex<Option<StepStatus>>,
+}
+
+impl Tracked {
+    pub(super) fn new(child: Child, started: Instant) -> Self {
+        Tracked {
+            child,
+            started,
+            status: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.child.pid()
+    }
+
+    pub(super) fn is_collected(&self) -> bool {
+        self.status.lock().is_some()
+    }
+
+    /// Collects the end if it has come. True when there is nothing more to collect.
+    pub(super) fn collect(&self) -> bool {
+        !matches!(self.status(), Ok(None))
+    }
+
+    fn status(&self) -> io::Result<Option<StepStatus>> {
+        let mut status = self.status.lock();
+        if status.is_none()
+            && let Some(end) = self.child.try_wait()?
+        {
+            *status = Some(step_status(end, self.started.elapsed()));
+        }
+        Ok(*status)
+    }
+}
+
+fn step_status(end: End, wall_time: Duration) -> StepStatus {
+    let End {
+        exit,
+        user_time,
+        system_time,
+        max_rss_bytes,
+    } = end;
+    StepStatus {
+        exit,
+        wall_time,
+        user_time,
+        system_time,
+        max_rss_bytes,
+    }
+}
+
+/// A step that was started. Dropping it leaves the step running; `Processes` ends it.
+#[derive(Debug)]
+pub struct Running {
+    process: Process,
+}
+
+#[derive(Debug)]
+enum Process {
+    Direct(Arc<Tracked>),
+    Supervised(Supervised),
+}
+
+/// A child of the job's init.
+#[derive(Debug)]
+struct Supervised {
+    /// Where the init tells its end; end of file when the init has ended, and the step with it.
+    report: OwnedFd,
+    /// The step's process.
+    process: OwnedFd,
+    started: Instant,
+    status: Option<StepStatus>,
+}
+
+impl Supervised {
+    /// Waits for the report, which must be there or be coming.
+    fn receive(&mut self) -> io::Result<StepStatus> {
+        let report = socket::receive(self.report.as_fd())?;
+        let status = match report
+            .map(|(packet, _)| Report::decode(&packet))
+            .transpose()?
+        {
+            Some(Report::Ended(status)) => status,
+            _ => killed_with_its_init(self.started.elapsed()),
+        };
+        self.status = Some(status);
+        Ok(status)
+    }
+}
+
+fn killed_with_its_init(wall_time: Duration) -> StepStatus {
+    let zero = Duration::ZERO;
+    let exit = Exit::Signal(Signal::KILL.as_raw());
+    StepStatus {
+        exit,
+        wall_time,
+        user_time: zero,
+        system_time: zero,
+        max_rss_bytes: 0,
+    }
+}
+
+impl Running {
+    pub(super) fn direct(child: Arc<Tracked>) -> Self {
+        Running {
+            process: Process::Direct(child),
+        }
+    }
+
+    pub(super) fn supervised(report: OwnedFd, process: OwnedFd) -> Self {
+        let supervised = Supervised {
+            report,
+            process,
+            started: Instant::now(),
+            status: None,
+        };
+        Running {
+            process: Process::Supervised(supervised),
+        }
+    }
+
+    /// Its number in our own PID namespace, unless it has been collected.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        match &self.process {
+            Process::Direct(child) => Some(child.child.pid()),
+            Process::Supervised(supervised) => proc::pid_of(supervised.process.as_fd()),
+        }
+    }
+
+    /// Waits for its end. What has ended wins over what is late.
+    ///
+    /// # Errors
+    /// ECHILD when this program ignores SIGCHLD or waits for all children elsewhere, and there is no
+    /// init: the status is lost then.
+    pub fn wait(
+        &mut self,
+        deadline: Option<Instant>,
+        interrupt: Option<&Interrupt>,
+    ) -> io::Result<Waited> {
+        loop {
+            if let Some(status) = self.status()? {
+                return Ok(Waited::Ended(status));
+            }
+            match wait_readable(self.as_fd(), deadline, interrupt)? {
+                Woken::Ready => self.collect()?,
+                Woken::Deadline => return Ok(Waited::Deadline),
+                Woken::Interrupted => return Ok(Waited::Interrupted),
+            }
+        }
+    }
+
+    fn status(&self) -> io::Result<Option<StepStatus>> {
+        match &self.process {
+            Process::Direct(child) => child.status(),
+            Process::Supervised(supervised) => Ok(supervised.status),
+        }
+    }
+
+    fn collect(&mut self) -> io::Result<()> {
+        match &mut self.process {
+            Process::Direct(_) => Ok(()),
+            Process::Supervised(supervised) => supervised.receive().map(drop),
+        }
+    }
+
+    /// Sends a signal to the step itself, and not to what it started.
+    ///
+    /// # Errors
+    /// pidfd_send_signal(2) failed; a step that has ended is no error.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let process = match &self.process {
+            Process::Direct(child) => child.child.as_fd(),
+            Process::Supervised(supervised) => supervised.process.as_fd(),
+        };
+        match rustix::process::pidfd_send_signal(process, signal) {
+            Err(Errno::SRCH) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// SIGKILL to the step itself.
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal).
+    pub fn kill(&self) -> io::Result<()> {
+        self.signal(Signal::KILL)
+    }
+}
+
+impl AsFd for Running {
+    /// Readable when the step has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.process {
+            Process::Direct(child) => child.child.as_fd(),
+            Process::Supervised(supervised) => supervised.report.as_fd(),
+        }
+    }
+}
+
+pub(super) enum Woken {
+    Ready,
+    Deadline,
+    Interrupted,
+}
+
+/// Waits until `descriptor` can be read. What is ready wins over what is late.
+pub(super) fn wait_readable(
+    descriptor: BorrowedFd<'_>,
+    deadline: Option<Instant>,
+    interrupt: Option<&Interrupt>,
+) -> io::Result<Woken> {
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut events = vec![PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
+        events.extend(interrupt.map(|it| PollFd::from_borrowed_fd(it.as_fd(), PollFlags::IN)));
+        match poll(&mut events, timeout.as_ref()) {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+            Ok(0) => return Ok(Woken::Deadline),
+            Ok(_) if !events[0].revents().is_empty() => return Ok(Woken::Ready),
+            Ok(_) => return Ok(Woken::Interrupted),
+        }
+    }
+}

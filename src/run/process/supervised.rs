@@ -1,0 +1,221 @@
+//! Steps under an init: a process of our own binary, in a PID namespace where the system allows it,
+//! that ends with us however we end, and takes everything with it.
+
+use std::ffi::{CString, OsString};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::net::{Shutdown, SocketType};
+use rustix::process::{PidfdFlags, Signal};
+
+use super::super::init::ARGUMENT;
+use super::census::{self, Census};
+use super::running::{Running, Woken, wait_readable};
+use super::wire::{self, Report};
+use super::{Containment, LAST_PATIENCE, PATIENCE};
+use crate::mount::{Membership, Place, Standing, needs_user_namespace};
+use crate::sys::child::Child;
+use crate::sys::launch::{Candidate, Launch, LaunchError, Mask, Stage};
+use crate::sys::namespaces::NamespaceId;
+use crate::sys::socket;
+
+/// Our own binary, and the arguments that make it call [`run::init::main`](crate::run::init::main).
+#[derive(Debug, Clone)]
+pub struct InitProgram {
+    /// An executable file; `/proc/self/exe` for the running one, even if it was replaced meanwhile.
+    pub path: PathBuf,
+    /// The hidden arguments that stand before the init's own two.
+    pub arguments: Vec<OsString>,
+}
+
+impl InitProgram {
+    /// The running program. Its `main` must hand over to [`run::init::main`](crate::run::init::main)
+    /// when its first argument is [`ARGUMENT`].
+    #[must_use]
+    pub fn ourselves() -> Self {
+        InitProgram {
+            path: PathBuf::from("/proc/self/exe"),
+            arguments: vec![OsString::from(ARGUMENT)],
+        }
+    }
+}
+
+/// A running init.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    init: Child,
+    control: OwnedFd,
+    containment: Containment,
+    ended: bool,
+}
+
+impl Supervisor {
+    /// Starts the init: in a PID namespace with its own /proc, or without where that is refused.
+    pub(super) fn start(place: &Place, program: &InitProgram) -> io::Result<Self> {
+        let (control, theirs) = socket::pair(SocketType::SEQPACKET)?;
+        let ourselves =
+            rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+        let null = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
+        let launch = init_launch(program, &null, &theirs, &ourselves)?;
+        let started = place.with_standing(|standing| start_init(&launch, standing));
+        let (init, containment) = started
+            .ok_or(io::ErrorKind::NotFound)?
+            .map_err(LaunchError::into_io)?;
+        Ok(Supervisor {
+            init,
+            control,
+            containment,
+            ended: false,
+        })
+    }
+
+    /// Has the init start a step.
+    pub(super) fn spawn(&self, launch: &Launch<'_>) -> Result<Running, LaunchError> {
+        let channel = |error| LaunchError::new(Stage::AskInit, error);
+        let (report, theirs) = socket::pair(SocketType::SEQPACKET).map_err(channel)?;
+        let description = wire::encode(launch).map_err(channel)?;
+        let [stdin, stdout, stderr] = launch.stdio;
+        let request = [description.as_fd(), theirs.as_fd(), stdin, stdout, stderr];
+        socket::send(self.control.as_fd(), b"S", &request).map_err(channel)?;
+        drop(theirs);
+        match first_report(report.as_fd()).map_err(channel)? {
+            (Report::Started, Some(process)) => Ok(Running::supervised(report, process)),
+            (
+                Report::Failed {
+                    stage,
+                    errno,
+                    program,
+                },
+                _,
+            ) => Err(LaunchError {
+                stage,
+                errno: io::Error::from_raw_os_error(errno),
+                program: program as usize,
+            }),
+            _ => Err(channel(io::ErrorKind::InvalidData.into())),
+        }
+    }
+
+    pub(super) fn containment(&self) -> Containment {
+        self.containment
+    }
+
+    /// The number of the init's process, which is one of the job's and not a step.
+    pub(super) fn init_pid(&self) -> i32 {
+        self.init.pid()
+    }
+
+    /// Who belongs to the init of a public mount.
+    pub(super) fn census(&self) -> io::Result<Census> {
+        let init = self.init_pid();
+        match self.containment {
+            // It made a mount namespace, to have a /proc of its own, and keeps it while it lives.
+            Containment::PidNamespace => {
+                let namespace = NamespaceId::at(&format!("/proc/{init}/ns/mnt"))?;
+                Membership::new(namespace, None).map(Census::Namespace)
+            }
+            _ => Ok(Census::Descent(init)),
+        }
+    }
+
+    /// Whether the init is gone, as far as we have noticed.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Ends the init, and with it everything but what cannot be killed.
+    pub(super) fn end(&mut self, place: &Place) {
+        if self.ended {
+            return;
+        }
+        if self.containment == Containment::PidNamespace {
+            let _ = self.init.signal(Signal::KILL);
+        } else {
+            // It then kills what it started, and exits. Killed itself, it could not.
+            let _ = rustix::net::shutdown(&self.control, Shutdown::Both);
+        }
+        if !self.ends_within(PATIENCE) {
+            census::abort(place);
+            self.ends_within(LAST_PATIENCE);
+        }
+    }
+
+    fn ends_within(&mut self, bound: Duration) -> bool {
+        let deadline = Some(Instant::now() + bound);
+        if !matches!(
+            wait_readable(self.init.as_fd(), deadline, None),
+            Ok(Woken::Ready)
+        ) {
+            return false;
+        }
+        let _ = self.init.try_wait();
+        self.ended = true;
+        true
+    }
+}
+
+fn init_launch<'a>(
+    program: &InitProgram,
+    null: &'a File,
+    control: &'a OwnedFd,
+    ourselves: &'a OwnedFd,
+) -> io::Result<Launch<'a>> {
+    let path = CString::new(program.path.as_os_str().as_bytes())?;
+    let mut arguments = vec![CString::new("notapipe")?];
+    for argument in &program.arguments {
+        arguments.push(CString::new(argument.as_bytes())?);
+    }
+    for descriptor in [control, ourselves] {
+        arguments.push(CString::new(descriptor.as_raw_fd().to_string())?);
+    }
+    Ok(Launch {
+        programs: vec![Candidate {
+            path,
+            decides: true,
+        }],
+        arguments,
+        directory: Some(c"/".to_owned()),
+        keep: vec![control.as_fd(), ourselves.as_fd()],
+        // From its first moment on, Ctrl-C and a closed terminal are not for it.
+        mask: Mask::All,
+        ..Launch::new([null.as_fd(), null.as_fd(), rustix::stdio::stderr()])
+    })
+}
+
+type Started = Option<Result<(Child, Containment), LaunchError>>;
+
+/// Nothing when the mount is gone.
+fn start_init(launch: &Launch<'_>, standing: &Standing) -> Started {
+    let (namespaces, may_contain) = match standing {
+        Standing::Private(namespaces) => (Some(&**namespaces), true),
+        // An ordinary user makes no PID namespace without a user namespace.
+        Standing::Public(_) => (None, !needs_user_namespace()),
+        Standing::Gone => return None,
+    };
+    if may_contain {
+        match launch.start_in_pid_namespace(namespaces) {
+            Ok(init) => return Some(Ok((init, Containment::PidNamespace))),
+            Err(error) if error.stage == Stage::Execute => return Some(Err(error)),
+            Err(error) => log::debug!("no PID namespace: cannot {}: {}", error.stage, error.errno),
+        }
+    }
+    Some(
+        launch
+            .start(namespaces)
+            .map(|init| (init, Containment::Subreaper)),
+    )
+}
+
+/// Waits for the answer to a request; end of file means that the init has died.
+fn first_report(report: BorrowedFd<'_>) -> io::Result<(Report, Option<OwnedFd>)> {
+    let died = || io::Error::other("the job's init has ended");
+    let (packet, mut descriptors) = socket::receive(report)?.ok_or_else(died)?;
+    Ok((Report::decode(&packet)?, descriptors.pop()))
+}

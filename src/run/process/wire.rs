@@ -1,0 +1,249 @@
+//! What passes between us and the init of a job.
+//!
+//! We send one packet a step over the control socket: a byte, and descriptors of the description
+//! ([`encode`]) in a memfd, of the socket to report to, and of the three streams. A memfd because a
+//! command line may be megabytes long, and a packet may not. The init reports on the step's own
+//! socket: [`Report::Started`] with the process's descriptor or [`Report::Failed`], and at last
+//! [`Report::Ended`]. End of file instead means that the init is gone, and with it the step.
+//!
+//! Both ends are the same binary, so there is no version. All sockets keep packets apart
+//! (`SOCK_SEQPACKET`).
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::fs::MemfdFlags;
+
+use super::{Exit, StepStatus};
+use crate::sys::launch::{Candidate, Launch, Stage};
+use crate::sys::socket;
+
+/// How many descriptors come with the request for a step.
+pub(crate) const REQUEST_DESCRIPTORS: usize = 5;
+
+/// What the init tells about a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// It runs; its descriptor (pidfd_open(2)) comes along.
+    Started,
+    /// It does not.
+    Failed {
+        stage: Stage,
+        errno: i32,
+        program: u32,
+    },
+    /// It has ended.
+    Ended(StepStatus),
+}
+
+impl Report {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut packet = Vec::with_capacity(socket::MAX_BYTES);
+        match self {
+            Report::Started => packet.push(b'S'),
+            Report::Failed {
+                stage,
+                errno,
+                program,
+            } => {
+                packet.extend([b'F', stage.number()]);
+                packet.extend(errno.to_le_bytes());
+                packet.extend(program.to_le_bytes());
+            }
+            Report::Ended(status) => {
+                let (kind, number) = match status.exit {
+                    Exit::Code(code) => (b'E', code),
+                    Exit::Signal(signal) => (b'K', signal),
+                };
+                packet.push(kind);
+                packet.extend(number.to_le_bytes());
+                for time in [status.wall_time, status.user_time, status.system_time] {
+                    packet.extend(
+                        u64::try_from(time.as_micros())
+                            .unwrap_or(u64::MAX)
+                            .to_le_bytes(),
+                    );
+                }
+                packet.extend(status.max_rss_bytes.to_le_bytes());
+            }
+        }
+        packet
+    }
+
+    pub(crate) fn decode(packet: &[u8]) -> io::Result<Self> {
+        let mut rest = Reader(packet);
+        match rest.byte()? {
+            b'S' => Ok(Report::Started),
+            b'F' => {
+                let stage = Stage::from_number(rest.byte()?).ok_or(io::ErrorKind::InvalidData)?;
+                Ok(Report::Failed {
+                    stage,
+                    errno: i32::from_le_bytes(rest.array()?),
+                    program: rest.u32()?,
+                })
+            }
+            b'E' => rest.status(Exit::Code).map(Report::Ended),
+            b'K' => rest.status(Exit::Signal).map(Report::Ended),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// Writes what to start into memory of the kernel's, to be passed on by descriptor.
+pub(crate) fn encode(launch: &Launch<'_>) -> io::Result<OwnedFd> {
+    let mut text = Vec::new();
+    let programs: Vec<CString> = launch.programs.iter().map(|it| it.path.clone()).collect();
+    put_list(&mut text, &programs);
+    text.extend(launch.programs.iter().map(|it| u8::from(it.decides)));
+    put_list(&mut text, &launch.arguments);
+    put_list(&mut text, &launch.environment);
+    put_list(&mut text, launch.directory.as_slice());
+    let mut file = File::from(rustix::fs::memfd_create(
+        "notapipe-step",
+        MemfdFlags::CLOEXEC,
+    )?);
+    file.write_all(&text)?;
+    Ok(file.into())
+}
+
+/// What to start, read back, with the streams put in.
+pub(crate) fn decode<'a>(file: OwnedFd, stdio: [BorrowedFd<'a>; 3]) -> io::Result<Launch<'a>> {
+    let mut text = Vec::new();
+    let mut file = File::from(file);
+    file.rewind()?;
+    file.read_to_end(&mut text)?;
+    let mut rest = Reader(&text);
+    let paths = rest.list()?;
+    let programs = paths
+        .into_iter()
+        .map(|path| {
+            Ok(Candidate {
+                path,
+                decides: rest.byte()? != 0,
+            })
+        })
+        .collect::<io::Result<_>>()?;
+    let (arguments, environment) = (rest.list()?, rest.list()?);
+    let directory = rest.list()?.pop();
+    Ok(Launch {
+        programs,
+        arguments,
+        environment,
+        directory,
+        ..Launch::new(stdio)
+    })
+}
+
+fn put_list(text: &mut Vec<u8>, strings: &[CString]) {
+    let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+    text.extend(number(strings.len()));
+    for string in strings {
+        text.extend(number(string.as_bytes().len()));
+        text.extend(string.as_bytes());
+    }
+}
+
+/// Takes values off the front of bytes.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take(&mut self, length: usize) -> io::Result<&[u8]> {
+        let (front, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.0 = rest;
+        Ok(front)
+    }
+
+    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    fn byte(&mut self) -> io::Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn u32(&mut self) -> io::Result<u32> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn micros(&mut self) -> io::Result<Duration> {
+        Ok(Duration::from_micros(u64::from_le_bytes(self.array()?)))
+    }
+
+    fn list(&mut self) -> io::Result<Vec<CString>> {
+        (0..self.u32()?)
+            .map(|_| {
+                let length = self.u32()? as usize;
+                CString::new(self.take(length)?).map_err(|_| io::ErrorKind::InvalidData.into())
+            })
+            .collect()
+    }
+
+    fn status(&mut self, exit: fn(i32) -> Exit) -> io::Result<StepStatus> {
+        Ok(StepStatus {
+            exit: exit(i32::from_le_bytes(self.array()?)),
+            wall_time: self.micros()?,
+            user_time: self.micros()?,
+            system_time: self.micros()?,
+            max_rss_bytes: u64::from_le_bytes(self.array()?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn reports_come_back_as_they_were_sent() {
+        let status = StepStatus {
+            exit: Exit::Signal(9),
+            wall_time: Duration::from_micros(1),
+            user_time: Duration::from_secs(2),
+            system_time: Duration::ZERO,
+            max_rss_bytes: u64::MAX,
+        };
+        let failed = Report::Failed {
+            stage: Stage::Execute,
+            errno: 2,
+            program: 7,
+        };
+        for report in [Report::Started, failed, Report::Ended(status)] {
+            assert!(report.encode().len() <= socket::MAX_BYTES);
+            assert_eq!(Report::decode(&report.encode()).unwrap(), report);
+        }
+        assert!(Report::decode(b"").is_err());
+        assert!(Report::decode(b"E123").is_err());
+        assert!(Report::decode(b"?").is_err());
+    }
+
+    #[test]
+    fn a_long_command_line_comes_back_whole() {
+        let null = File::open("/dev/null").unwrap();
+        let stdio = [null.as_fd(); 3];
+        let launch = Launch {
+            programs: vec![Candidate {
+                path: c"/bin/true".into(),
+                decides: true,
+            }],
+            arguments: vec![CString::new(vec![b'x'; 1 << 20]).unwrap(), c"".into()],
+            environment: vec![c"A=1".into()],
+            directory: Some(c"/mnt".into()),
+            ..Launch::new(stdio)
+        };
+        let back = decode(encode(&launch).unwrap(), stdio).unwrap();
+        assert_eq!(back.programs, launch.programs);
+        assert_eq!(back.arguments, launch.arguments);
+        assert_eq!(back.environment, launch.environment);
+        assert_eq!(back.directory, launch.directory);
+    }
+}

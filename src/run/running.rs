@@ -1,0 +1,138 @@
+//! A job that runs while its caller does something else.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use rustix::event::{EventfdFlags, eventfd};
+#[cfg(feature = "tokio")]
+use tokio::io::unix::AsyncFd;
+
+use super::error::Error;
+use super::job::Job;
+use super::outcome::Outcome;
+use super::process::Interrupt;
+
+/// A job that was started; see [`Job::start`].
+///
+/// Dropping it ends the job, and everything in it, before it returns.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let running = notapipe::Job::new().step(["sleep", "600"]).start()?;
+/// running.cancel();
+/// assert!(matches!(running.wait(), Err(notapipe::Error::Cancelled)));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct RunningJob {
+    interrupt: Interrupt,
+    ended: Arc<OwnedFd>,
+    /// Taken by whoever collects the result.
+    thread: Option<JoinHandle<Result<Outcome, Error>>>,
+}
+
+impl RunningJob {
+    pub(super) fn start(job: Job, interrupt: Interrupt) -> io::Result<Self> {
+        let ended = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let end = End(Arc::clone(&ended));
+        let thread = thread::Builder::new()
+            .name("notapipe-job".to_owned())
+            .spawn(move || {
+                // Told when this thread is done with the job, also by a panic.
+                let _end = end;
+                job.run()
+            })?;
+        Ok(Self {
+            interrupt,
+            ended,
+            thread: Some(thread),
+        })
+    }
+
+    /// Waits for the end of the job.
+    ///
+    /// # Errors
+    ///
+    /// As [`Job::run`]; and [`Error::Panicked`] when a closure or reader of the caller's did.
+    pub fn wait(mut self) -> Result<Outcome, Error> {
+        self.collect().unwrap_or(Err(Error::Cancelled))
+    }
+
+    /// The result, if the job has ended; `None` while it runs, and after the result was taken.
+    pub fn try_wait(&mut self) -> Option<Result<Outcome, Error>> {
+        let finished = self.thread.as_ref().is_some_and(JoinHandle::is_finished);
+        if finished { self.collect() } else { None }
+    }
+
+    /// Ends the job: everything in it is killed, and its result is [`Error::Cancelled`].
+    pub fn cancel(&self) {
+        self.interrupt.raise();
+    }
+
+    /// Waits for the end of the job without blocking the executor.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait); and [`Error::Processes`] outside of a tokio runtime with I/O
+    /// enabled.
+    #[cfg(feature = "tokio")]
+    pub async fn wait_async(self) -> Result<Outcome, Error> {
+        let failed = |source| Error::Processes {
+            operation: "wait for",
+            source,
+        };
+        let (ended, interest) = (Arc::clone(&self.ended), tokio::io::Interest::READABLE);
+        // SAFETY: the descriptor stays open as long as the registration, which holds a share of it.
+        let ended = unsafe { AsyncFd::register_with_interest(ended, interest) }
+            .map_err(|refused| failed(refused.into()))?;
+        ended.readable().await.map_err(failed)?.retain_ready();
+        self.wait()
+    }
+
+    fn collect(&mut self) -> Option<Result<Outcome, Error>> {
+        let joined = self.thread.take()?.join();
+        Some(joined.unwrap_or_else(|panic| {
+            Err(Error::Panicked {
+                message: panic_message(&*panic),
+            })
+        }))
+    }
+}
+
+impl AsFd for RunningJob {
+    /// Readable when the job has ended; never read it.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ended.as_fd()
+    }
+}
+
+impl Drop for RunningJob {
+    fn drop(&mut self) {
+        self.cancel();
+        let _ = self.collect();
+    }
+}
+
+/// Tells the end when it is dropped.
+struct End(Arc<OwnedFd>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // Only a counter at its maximum could refuse, and that is readable too.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}
+
+/// What a panic said, where it said it in words.
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,179 @@
+//! A step's standard streams.
+
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use bytes::Bytes;
+use rustix::fs::{MemfdFlags, OFlags, memfd_create};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::outcome::Captured;
+
+/// How much of a step's captured standard output, and of its standard error, is kept: the last 8
+/// MiB.
+const CAPTURE_BYTES: usize = 8 << 20;
+
+/// Where a step's standard input comes from.
+#[derive(Debug, Default)]
+pub enum Stdin {
+    /// Nothing: the step reads the end of the file at once.
+    #[default]
+    Null,
+    /// The standard input of this process.
+    Inherit,
+    /// These bytes, as a file in RAM that can also be sought in.
+    Bytes(Bytes),
+    /// This descriptor.
+    Fd(OwnedFd),
+}
+
+/// Where a step's standard output or standard error goes.
+#[derive(Debug, Default)]
+pub enum Stdout {
+    /// Into the step's report; the last 8 MiB are kept.
+    #[default]
+    Capture,
+    /// Nowhere.
+    Null,
+    /// To the same stream of this process.
+    Inherit,
+    /// To this descriptor.
+    Fd(OwnedFd),
+}
+
+impl Stdin {
+    /// A standard input to write to while the step runs. The step sees its end when the writer is
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptor is left (pipe(2)).
+    pub fn pipe() -> io::Result<(Self, PipeWriter)> {
+        let (reader, writer) = io::pipe()?;
+        Ok((Self::Fd(reader.into()), writer))
+    }
+}
+
+impl Stdout {
+    /// A standard output, or error, to read from while the step runs. A step that writes more than
+    /// a pipe holds waits until it is read.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptor is left (pipe(2)).
+    pub fn pipe() -> io::Result<(Self, PipeReader)> {
+        let (reader, writer) = io::pipe()?;
+        Ok((Self::Fd(writer.into()), reader))
+    }
+}
+
+/// The open streams of one running step.
+#[derive(Debug)]
+pub(super) struct Streams {
+    stdout: Capture,
+    stderr: Capture,
+}
+
+impl Streams {
+    /// Opens them; also returns what the child gets, to be closed here once the child has it, so
+    /// that no end of ours keeps a captured pipe open.
+    pub(super) fn open(
+        stdin: Stdin,
+        stdout: Stdout,
+        stderr: Stdout,
+    ) -> io::Result<(Self, [OwnedFd; 3])> {
+        let input = open_input(stdin)?;
+        let (output, stdout) = open_output(stdout, rustix::stdio::stdout())?;
+        let (error, stderr) = open_output(stderr, rustix::stdio::stderr())?;
+        Ok((Self { stdout, stderr }, [input, output, error]))
+    }
+
+    /// The pipes that have more to come.
+    pub(super) fn open_pipes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [&self.stdout, &self.stderr]
+            .into_iter()
+            .filter_map(|capture| capture.pipe.as_ref())
+            .map(AsFd::as_fd)
+    }
+
+    /// Takes whatever is there, without waiting.
+    pub(super) fn drain(&mut self) -> io::Result<()> {
+        self.stdout.drain()?;
+        self.stderr.drain()
+    }
+
+    pub(super) fn captured(mut self) -> (Captured, Captured) {
+        self.stdout.captured.cut(CAPTURE_BYTES);
+        self.stderr.captured.cut(CAPTURE_BYTES);
+        (self.stdout.captured, self.stderr.captured)
+    }
+}
+
+/// One stream that may be captured.
+#[derive(Debug, Default)]
+struct Capture {
+    /// Our end; closed when the last writer has closed the other.
+    pipe: Option<OwnedFd>,
+    captured: Captured,
+}
+
+impl Capture {
+    fn drain(&mut self) -> io::Result<()> {
+        let mut block = [0; 16 << 10];
+        while let Some(pipe) = &self.pipe {
+            match rustix::io::read(pipe, &mut block) {
+                Ok(0) => self.pipe = None,
+                Ok(len) => self.captured.append(&block[..len], CAPTURE_BYTES),
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open_input(stdin: Stdin) -> io::Result<OwnedFd> {
+    match stdin {
+        Stdin::Null => Ok(File::open("/dev/null")?.into()),
+        Stdin::Inherit => duplicate(rustix::stdio::stdin()),
+        Stdin::Fd(fd) => Ok(fd),
+        Stdin::Bytes(bytes) => {
+            use std::io::{Seek, Write};
+
+            let mut file = File::from(memfd_create("stdin", MemfdFlags::CLOEXEC)?);
+            file.write_all(&bytes)?;
+            file.rewind()?;
+            Ok(file.into())
+        }
+    }
+}
+
+fn open_output(stdout: Stdout, own: BorrowedFd<'_>) -> io::Result<(OwnedFd, Capture)> {
+    let fd = match stdout {
+        Stdout::Null => File::options().write(true).open("/dev/null")?.into(),
+        Stdout::Inherit => duplicate(own)?,
+        Stdout::Fd(fd) => fd,
+        Stdout::Capture => {
+            let (ours, childs) = pipe_with(PipeFlags::CLOEXEC)?;
+            // Only our end: the flag belongs to the open file, and a tool expects a pipe that
+            // blocks.
+            rustix::fs::fcntl_setfl(&ours, OFlags::NONBLOCK)?;
+            return Ok((
+                childs,
+                Capture {
+                    pipe: Some(ours),
+                    captured: Captured::default(),
+                },
+            ));
+        }
+    };
+    Ok((fd, Capture::default()))
+}
+
+fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // From 3 on, so that it can never be taken for one of the three standard streams.
+    Ok(fcntl_dupfd_cloexec(fd, 3)?)
+}

@@ -1,0 +1,461 @@
+//! A tree that is mounted, for programs: write, read, list, run commands in it.
+
+mod bell;
+mod edit;
+mod file;
+mod follow;
+mod handle;
+mod names;
+mod source;
+mod watch;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::fuse::{self, Makers, Notifier, Profile, RequestCounts, ServeOptions};
+use crate::memory;
+use crate::mount::{Mount, MountOptions, Place, Visibility};
+use crate::run::{Error, Interrupt};
+use crate::store::{
+    Attr, Cookie, Limits, Name, Resource, StoreError, Timestamp, Tree, TreePath, Usage,
+};
+use crate::view::{Locked, View};
+use edit::{Edit, Stale};
+pub use file::{OpenOptions, ScratchFile};
+pub use follow::Follow;
+pub use handle::{Handle, ResizeError};
+pub use watch::Watch;
+#[cfg(feature = "tokio")]
+pub use watch::WatchStream;
+
+/// A scratch directory in RAM.
+///
+/// Reading and writing through it goes straight to the tree, never through the mount; what the kernel
+/// keeps in its caches is put right with every change.
+///
+/// Dropping it unmounts quietly; [`unmount`](Self::unmount) tells what went wrong. Neither runs when the
+/// process is killed, in which case the kernel removes a private mount, and a watchdog a public one.
+///
+/// # Examples
+///
+/// ```no_run
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let scratch = notapipe::Scratch::new()?;
+/// scratch.write("in/a.txt", "b\na\n")?;
+/// scratch.run(["sort", "in/a.txt", "-o", "sorted.txt"])?;
+/// assert_eq!(scratch.read("sorted.txt")?, "a\nb\n");
+/// scratch.unmount()
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Scratch {
+    mount: Mount,
+    notifier: Notifier,
+    makers: Arc<Makers>,
+    requests: Arc<RequestCounts>,
+    ended: Arc<OwnedFd>,
+    view: Arc<View>,
+    owner: (u32, u32),
+}
+
+/// How a scratch directory is to be.
+#[derive(Debug)]
+pub struct ScratchBuilder {
+    limits: Option<Limits>,
+    mode: u32,
+    owner: (u32, u32),
+    tree: Option<Tree>,
+    serve: ServeOptions,
+    options: MountOptions,
+}
+
+/// What is left of a scratch directory when it is unmounted.
+#[derive(Debug)]
+pub struct Remains {
+    /// Everything that was in it.
+    pub tree: Tree,
+    /// The limit that a process last ran into, if any did.
+    pub limit_met: Option<Resource>,
+    /// Files that lost bytes which were written through a memory mapping, because the limit was reached
+    /// when the kernel wrote them back. The process that wrote them cannot have noticed.
+    pub lost_files: Vec<TreePath>,
+}
+
+impl Default for ScratchBuilder {
+    fn default() -> Self {
+        Self {
+            limits: None,
+            mode: 0o755,
+            owner: (
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            ),
+            tree: None,
+            serve: ServeOptions::default(),
+            options: MountOptions::default(),
+        }
+    }
+}
+
+impl ScratchBuilder {
+    /// The most it may hold; half of the memory that this process may use unless said.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Permission bits of its root; 0755 unless said.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Owner and group of its root; those of this process unless said.
+    #[must_use]
+    pub fn owner(mut self, uid: u32, gid: u32) -> Self {
+        self.owner = (uid, gid);
+        self
+    }
+
+    /// A tree to begin with, whose limits, modes and owners it keeps.
+    #[must_use]
+    pub fn tree(mut self, tree: Tree) -> Self {
+        self.tree = Some(tree);
+        self
+    }
+
+    /// Where and for whom it is mounted.
+    #[must_use]
+    pub fn mount(mut self, options: MountOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// A public mount over this directory, for every process of this user to see.
+    #[must_use]
+    pub fn public_at(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.options.visibility = Visibility::Public;
+        self.options.at = Some(dir.into());
+        self
+    }
+
+    /// Whether opens and closes are seen; [`Profile::Fast`] unless said.
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.serve.profile = profile;
+        self
+    }
+
+    /// Whether files can have extended attributes; they can unless said. They cost a request for most
+    /// writes to a file after its attributes were looked at.
+    #[must_use]
+    pub fn extended_attributes(mut self, allowed: bool) -> Self {
+        self.serve.extended_attributes = allowed;
+        self
+    }
+
+    /// Mounts it. When this returns, the first open works.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mount`], with what the system refused and what to do.
+    pub fn build(self) -> Result<Scratch, Error> {
+        let tree = self.tree.unwrap_or_else(|| {
+            let limits = self.limits.unwrap_or_else(memory::default_limits);
+            let (uid, gid) = self.owner;
+            Tree::new(limits, self.mode, uid, gid, Timestamp::now())
+        });
+        let view = Arc::new(View::new(tree));
+        let mut told = None;
+        let mount = Mount::new(&self.options, |device| {
+            let server = fuse::serve(device, Arc::clone(&view), self.serve)?;
+            told = Some((
+                server.notifier(),
+                server.makers(),
+                server.counts(),
+                server.ended(),
+            ));
+            Ok(server)
+        })?;
+        // Serving has succeeded, or there would be no mount.
+        let (notifier, makers, requests, ended) = told.expect("a mount is served");
+        Ok(Scratch {
+            mount,
+            notifier,
+            makers,
+            requests,
+            ended,
+            view,
+            owner: self.owner,
+        })
+    }
+}
+
+impl Scratch {
+    /// A scratch directory of the default size, private to the commands that it runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`ScratchBuilder::build`].
+    pub fn new() -> Result<Self, Error> {
+        Self::builder().build()
+    }
+
+    /// A scratch directory with a say in the matter.
+    pub fn builder() -> ScratchBuilder {
+        ScratchBuilder::default()
+    }
+
+    /// Where it is mounted, as its commands see it; of a public one, as everyone sees it.
+    pub fn path(&self) -> &Path {
+        self.mount.path()
+    }
+
+    /// Makes a file of these bytes, or replaces the content of one; missing directories above it are made.
+    ///
+    /// All or nothing: at the limit, the old content stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Name`] or [`Error::Scratch`].
+    pub fn write(&self, path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
+        let path = self.name(path.as_ref())?;
+        let bytes = bytes.as_ref();
+        self.write_back(&path)?;
+        self.change("write", &path, |edit| {
+            let ino = edit.file_at(&path)?;
+            edit.replace_content(ino, bytes)
+        })
+    }
+
+    /// The bytes of a file, shared with it where they lie in one piece, as they are at this moment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Name`] or [`Error::Scratch`].
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Bytes, Error> {
+        let path = self.name(path.as_ref())?;
+        self.make(&path)?;
+        // Pages that a process changed through a mapping may still be the kernel's alone.
+        self.write_back(&path)?;
+        self.look("read", &path, |view| {
+            let ino = view.resolve(path.names())?;
+            let size = view.attr(ino)?.size;
+            let len = usize::try_from(size).map_err(|_| StoreError::TooLarge)?;
+            view.read(ino, 0, len).map(Bytes::from)
+        })
+    }
+
+    /// The names in a directory, in the order in which they were made; `.` is the root.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Name`] or [`Error::Scratch`].
+    pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<PathBuf>, Error> {
+        let path = self.name(path.as_ref())?;
+        self.look("list", &path, |view| {
+            let dir = view.resolve(path.names())?;
+            let to_path = |name: &Name| TreePath::root().join(name.clone()).to_path_buf();
+            Ok(view
+                .entries(dir, Cookie::default())?
+                .map(|entry| to_path(entry.name))
+                .collect())
+        })
+    }
+
+    /// What `stat(2)` tells, symlinks not followed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Name`] or [`Error::Scratch`].
+    pub fn metadata(&self, path: impl AsRef<Path>) -> Result<Attr, Error> {
+        let path = self.name(path.as_ref())?;
+        self.make_size(&path)?;
+        self.write_back(&path)?;
+        self.look("look at", &path, |view| {
+            view.attr(view.resolve(path.names())?)
+        })
+    }
+
+    /// Makes a directory and those above it; one that exists is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Name`] or [`Error::Scratch`].
+    pub fn create_dir(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let path = self.name(path.as_ref())?;
+        self.change("make", &path, |edit| {
+            edit.make_directories(path.names()).map(drop)
+        })
+    }
+
+    /// Removes a file, or a directory with all that is in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Name`] or [`Error::Scratch`].
+    pub fn remove(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let path = self.name(path.as_ref())?;
+        self.change("remove", &path, |edit| edit.remove(&path))
+    }
+
+    /// What it holds, and its limits.
+    pub fn usage(&self) -> Usage {
+        self.view.lock().usage()
+    }
+
+    /// The limit that a process last ran into, if any did.
+    pub fn limit_met(&self) -> Option<Resource> {
+        self.view.limit_met()
+    }
+
+    /// How many requests the kernel sent, by kind.
+    pub fn requests(&self) -> Arc<RequestCounts> {
+        Arc::clone(&self.requests)
+    }
+
+    /// The tree as it is now, for collecting; shares every byte. Files whose [`Source`](crate::Source) was not asked
+    /// for them yet are not in it.
+    pub fn snapshot(&self) -> Tree {
+        self.view.snapshot()
+    }
+
+    /// What other threads may do with it while it is mounted, and look at afterwards.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self)
+    }
+
+    /// Waits until somebody unmounts it from outside, or until `interrupt` is raised.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses to wait (poll(2)).
+    pub fn wait(&self, interrupt: &Interrupt) -> io::Result<()> {
+        self.wait_at_most(interrupt, None).map(drop)
+    }
+
+    /// The same, for no longer than `patience`; false when that was up.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_for(&self, interrupt: &Interrupt, patience: Duration) -> io::Result<bool> {
+        self.wait_at_most(interrupt, Some(patience))
+    }
+
+    fn wait_at_most(&self, interrupt: &Interrupt, patience: Option<Duration>) -> io::Result<bool> {
+        let patience = patience.map(Timespec::try_from).transpose();
+        let patience = patience.map_err(|_| io::ErrorKind::InvalidInput)?;
+        let mut events = [
+            PollFd::from_borrowed_fd(self.ended.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(interrupt.as_fd(), PollFlags::IN),
+        ];
+        loop {
+            match poll(&mut events, patience.as_ref()) {
+                Err(Errno::INTR) => {}
+                result => return Ok(result? > 0),
+            }
+        }
+    }
+
+    /// Unmounts, and tells what went wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mount`]: a public mount that is in use stays, and the error names who uses it.
+    pub fn unmount(self) -> Result<(), Error> {
+        self.into_remains().map(drop)
+    }
+
+    /// Unmounts, and hands over what was in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`unmount`](Self::unmount).
+    pub fn into_remains(mut self) -> Result<Remains, Error> {
+        // Whoever waits for one would keep the mount busy.
+        self.cancel_sources();
+        self.mount.unmount()?;
+        let lost_files = self
+            .view
+            .lost_files()
+            .into_iter()
+            .map(TreePath::from_names)
+            .collect();
+        Ok(Remains {
+            tree: self.view.snapshot(),
+            limit_met: self.view.limit_met(),
+            lost_files,
+        })
+    }
+
+    /// Where processes can be started in it.
+    pub(crate) fn place(&self) -> &Arc<Place> {
+        self.mount.place()
+    }
+
+    fn name(&self, path: &Path) -> Result<TreePath, Error> {
+        TreePath::try_from(path).map_err(|source| Error::Name {
+            role: "file",
+            name: path.to_path_buf(),
+            source,
+        })
+    }
+
+    fn look<T>(
+        &self,
+        operation: &'static str,
+        path: &TreePath,
+        look: impl FnOnce(&Locked<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, Error> {
+        let result = look(&self.view.lock());
+        result.map_err(|source| self.refused(operation, path, source))
+    }
+
+    /// Changes the tree, then tells the kernel what it must not believe any more.
+    fn change<T>(
+        &self,
+        operation: &'static str,
+        path: &TreePath,
+        change: impl FnOnce(&mut Edit<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, Error> {
+        let mut edit = Edit::new(self.view.lock(), self.owner);
+        let result = change(&mut edit);
+        // The lock is gone before the kernel is told: it may have to wait for answers of ours.
+        let stale = edit.finish();
+        stale.iter().for_each(|stale| stale.tell(&self.notifier));
+        result.map_err(|source| self.refused(operation, path, source))
+    }
+
+    /// Has the kernel write back what processes changed through mappings of this file.
+    fn write_back(&self, path: &TreePath) -> Result<(), Error> {
+        let ino = self.view.lock().resolve(path.names());
+        if let Ok(ino) = ino {
+            Stale::Inode(ino).tell(&self.notifier);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Follow, Scratch, ScratchFile, Watch};
+
+    #[test]
+    fn they_may_be_shared_between_threads() {
+        fn shareable<T: Send + Sync + 'static>() {}
+        shareable::<Scratch>();
+        shareable::<ScratchFile>();
+        shareable::<Watch>();
+        shareable::<Follow>();
+    }
+}

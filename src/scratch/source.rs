@@ -1,0 +1,119 @@
+//! Files that are made when somebody first reaches for them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use super::Scratch;
+use crate::fuse::Makers;
+use crate::run::Error;
+use crate::store::{Ino, Source, StoreError, TreePath};
+use crate::view::View;
+
+impl Scratch {
+    /// Makes a file whose content is made when somebody first reaches for it, or replaces one by it; missing
+    /// directories above it are made.
+    ///
+    /// Whoever reaches for the file waits until it is made; others do not. When the source fails or panics, all
+    /// who reach for the file see EIO, now and later, and [`read`](Self::read) gives [`Error::Source`]. A source
+    /// that is still at work when the scratch directory is unmounted is not waited for: whoever waits sees EIO,
+    /// and what it gives later is dropped. At most 16 sources of a scratch directory are at work at a time.
+    ///
+    /// A process that waits for a file of unknown [size](Source::size) does so while it looks the name up, and the
+    /// kernel lets nobody make, remove or rename names in that directory meanwhile. So a source that
+    /// itself waits for a tool to make a file should know its size, or stand in a directory of its own. And a
+    /// source must not read its own file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Name`] or [`Error::Scratch`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::{Scratch, Source};
+    ///
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let scratch = Scratch::new()?;
+    /// scratch.write_source("words", Source::new(|| Ok("pear\napple\n")))?;
+    /// scratch.write_source("unused", Source::new(|| -> std::io::Result<Vec<u8>> { unreachable!() }))?;
+    /// scratch.run(["sort", "words", "-o", "sorted"])?;
+    /// assert_eq!(scratch.read("sorted")?, "apple\npear\n");
+    /// scratch.unmount()
+    /// # }
+    /// ```
+    pub fn write_source(&self, path: impl AsRef<Path>, source: Source) -> Result<(), Error> {
+        let path = self.name(path.as_ref())?;
+        self.change("make", &path, |edit| edit.place_source(&path, source))
+    }
+
+    /// The sources that failed, with the paths that their files had then, in the order in which they did.
+    pub(crate) fn failed_sources(&self) -> Vec<Error> {
+        let failed = self.view.failed_sources().into_iter();
+        failed
+            .map(|(path, source)| Error::Source { path, source })
+            .collect()
+    }
+
+    /// Makes nothing any more, and lets nobody wait: for when processes are to end.
+    pub(crate) fn cancel_sources(&self) {
+        self.view.lock().cancel_sources();
+    }
+
+    /// Waits until the content of a file is made, if it has to be.
+    pub(super) fn make(&self, path: &TreePath) -> Result<(), Error> {
+        if !self.view.may_await() {
+            return Ok(());
+        }
+        let found = self.view.lock().resolve(path.names());
+        if let Ok(ino) = found {
+            make(&self.view, &self.makers, ino);
+        }
+        Ok(())
+    }
+
+    /// The same where only the attributes are looked at.
+    pub(super) fn make_size(&self, path: &TreePath) -> Result<(), Error> {
+        let awaited = self.view.may_await() && {
+            let view = self.view.lock();
+            let found = view.resolve(path.names());
+            found.is_ok_and(|ino| view.is_size_awaited(ino))
+        };
+        if awaited { self.make(path) } else { Ok(()) }
+    }
+
+    /// Tells of a file that cannot be used because of its source, which says more than the tree can.
+    pub(super) fn refused(
+        &self,
+        operation: &'static str,
+        path: &TreePath,
+        source: StoreError,
+    ) -> Error {
+        let path = path.clone();
+        if source == StoreError::NotMade {
+            let view = self.view.lock();
+            let failed = view.resolve(path.names()).ok();
+            if let Some(source) = failed.and_then(|ino| view.source_error(ino)) {
+                return Error::Source { path, source };
+            }
+        }
+        Error::Scratch {
+            operation,
+            path,
+            source,
+        }
+    }
+}
+
+/// Waits until a file is made, or has failed; at once for any other file.
+pub(super) fn make(view: &View, makers: &Arc<Makers>, ino: Ino) {
+    if !(view.may_await() && view.lock().is_awaited(ino)) {
+        return;
+    }
+    let (done, wait) = mpsc::channel();
+    makers.reach(ino, move || {
+        // Nobody listens any more only if this thread is gone.
+        let _ = done.send(());
+    });
+    let _ = wait.recv();
+}

@@ -1,0 +1,139 @@
+//! A process that we started, held by a descriptor: no number that could come to mean another one.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It returned this status (0 to 255).
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl Exit {
+    /// Whether it returned 0.
+    #[must_use]
+    pub fn success(self) -> bool {
+        self == Exit::Code(0)
+    }
+
+    /// The status a shell would show: the code, or 128 + the signal.
+    #[must_use]
+    pub fn shell_code(self) -> i32 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// How a process ended and what it used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) exit: Exit,
+    pub(crate) user_time: Duration,
+    pub(crate) system_time: Duration,
+    pub(crate) max_rss_bytes: u64,
+}
+
+impl End {
+    /// From what wait4(2) and waitid(2) fill in.
+    pub(crate) fn new(exit: Exit, usage: &libc::rusage) -> Self {
+        End {
+            exit,
+            user_time: duration(usage.ru_utime),
+            system_time: duration(usage.ru_stime),
+            max_rss_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
+        }
+    }
+}
+
+/// A child of ours. Dropping it closes the descriptor and leaves the process as it is.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pid: libc::pid_t,
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    pub(crate) fn new(pid: libc::pid_t, pidfd: OwnedFd) -> Self {
+        Child { pid, pidfd }
+    }
+
+    pub(crate) fn pid(&self) -> libc::pid_t {
+        self.pid
+    }
+
+    /// Waits for its end and collects it.
+    pub(crate) fn wait(&self) -> io::Result<End> {
+        loop {
+            match self.wait_with(0) {
+                Ok(Some(end)) => return Ok(end),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Collects it if it has ended.
+    pub(crate) fn try_wait(&self) -> io::Result<Option<End>> {
+        self.wait_with(libc::WNOHANG)
+    }
+
+    /// waitid(2) as the kernel has it, which unlike the C library's also tells the usage.
+    fn wait_with(&self, flags: i32) -> io::Result<Option<End>> {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: the pointers are to live structures of the kernel's own layout.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_waitid,
+                libc::P_PIDFD,
+                self.pidfd.as_raw_fd(),
+                info.as_mut_ptr(),
+                libc::WEXITED | libc::__WALL | flags,
+                usage.as_mut_ptr(),
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: both were zeroed, which is a valid value, and then filled in by the kernel.
+        let (info, usage) = unsafe { (info.assume_init(), usage.assume_init()) };
+        // SAFETY: the kernel fills in the fields of SIGCHLD, or leaves all of them zero.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        if pid == 0 {
+            return Ok(None);
+        }
+        let exit = if info.si_code == libc::CLD_EXITED {
+            Exit::Code(status)
+        } else {
+            Exit::Signal(status)
+        };
+        Ok(Some(End::new(exit, &usage)))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(rustix::process::pidfd_send_signal(&self.pidfd, signal)?)
+    }
+}
+
+impl AsFd for Child {
+    /// Readable when the process has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let micros = u64::try_from(time.tv_usec).unwrap_or(0);
+    Duration::from_secs(seconds) + Duration::from_micros(micros)
+}

@@ -1,0 +1,431 @@
+//! Starting a program: everything is prepared before the child exists, so that the child only makes
+//! system calls.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::{fmt, io, ptr};
+
+use rustix::io::{Errno, FdFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::process::Signal;
+
+use super::child::Child;
+use super::namespaces::Namespaces;
+use super::signals;
+use super::vfork::vfork;
+
+/// Where a child was when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Unmounted,
+    Start,
+    AskInit,
+    JoinUser,
+    JoinMount,
+    NewMount,
+    NewPid,
+    MountProc,
+    Descriptors,
+    Directory,
+    Execute,
+}
+
+impl Stage {
+    const ALL: [Stage; 11] = [
+        Stage::Unmounted,
+        Stage::Start,
+        Stage::AskInit,
+        Stage::JoinUser,
+        Stage::JoinMount,
+        Stage::NewMount,
+        Stage::NewPid,
+        Stage::MountProc,
+        Stage::Descriptors,
+        Stage::Directory,
+        Stage::Execute,
+    ];
+
+    /// For passing it on to another process of this binary.
+    pub(crate) fn number(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.number() == number)
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Unmounted => "find the mount",
+            Stage::Start => "start a process",
+            Stage::AskInit => "ask the job's init to start a process",
+            Stage::JoinUser => "join the job's user namespace",
+            Stage::JoinMount => "join the job's mount namespace",
+            Stage::NewMount => "make a mount namespace",
+            Stage::NewPid => "make a PID namespace",
+            Stage::MountProc => "mount /proc",
+            Stage::Descriptors => "set up the standard streams",
+            Stage::Directory => "enter the working directory",
+            Stage::Execute => "execute the program",
+        })
+    }
+}
+
+/// Why a program did not start.
+#[derive(Debug)]
+pub(crate) struct LaunchError {
+    pub(crate) stage: Stage,
+    pub(crate) errno: io::Error,
+    /// The program that the error is about, for [`Stage::Execute`].
+    pub(crate) program: usize,
+}
+
+/// One place where the program may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) path: CString,
+    /// Whether a file here that may not be executed ends the search (a path that somebody wrote) or
+    /// lets it go on (a directory of PATH; execvp(3)).
+    pub(crate) decides: bool,
+}
+
+/// Which signals the program starts with held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mask {
+    None,
+    /// For an init, which must not be stopped or ended from a terminal, not even while it starts.
+    All,
+    /// The same for a shell, which waits for SIGCHLD to come.
+    AllButChild,
+}
+
+/// A program to start. Descriptors that are close-on-exec do not reach it, except `stdio` and `keep`.
+#[derive(Debug)]
+pub(crate) struct Launch<'a> {
+    pub(crate) programs: Vec<Candidate>,
+    pub(crate) arguments: Vec<CString>,
+    pub(crate) environment: Vec<CString>,
+    pub(crate) directory: Option<CString>,
+    pub(crate) stdio: [BorrowedFd<'a>; 3],
+    /// Given to the program under the numbers they have here.
+    pub(crate) keep: Vec<BorrowedFd<'a>>,
+    pub(crate) mask: Mask,
+    /// Close everything else, also what is not close-on-exec (close_range(2), Linux 5.9).
+    pub(crate) close_others: bool,
+    /// A session of its own, out of reach of the terminal.
+    pub(crate) new_session: bool,
+    /// SIGKILL when the *thread* that starts it ends (PR_SET_PDEATHSIG(2const)).
+    pub(crate) dies_with_starter: bool,
+}
+
+impl<'a> Launch<'a> {
+    /// Nothing yet but the standard streams.
+    pub(crate) fn new(stdio: [BorrowedFd<'a>; 3]) -> Self {
+        Launch {
+            programs: Vec::new(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            directory: None,
+            stdio,
+            keep: Vec::new(),
+            mask: Mask::None,
+            close_others: false,
+            new_session: false,
+            dies_with_starter: false,
+        }
+    }
+
+    /// Starts the program, in these namespaces if any, and returns once it has been executed.
+    pub(crate) fn start(&self, namespaces: Option<&Namespaces>) -> Result<Child, LaunchError> {
+        let mut prepared = Prepared::new(self)?;
+        let mut failure = None;
+        // SAFETY: the body makes system calls on what `prepared` holds, and stores its failure.
+        let child = unsafe {
+            vfork(0, || {
+                failure = Some(
+                    join(namespaces)
+                        .err()
+                        .unwrap_or_else(|| self.become_program(&mut prepared)),
+                );
+                127
+            })
+        };
+        settle(child, failure)
+    }
+
+    /// Starts the program as the first process of a PID namespace with its own /proc.
+    ///
+    /// A mount namespace that is already a job's own gets the new /proc; without one, a copy of ours
+    /// is made first.
+    ///
+    /// The namespaces are entered by a child that then starts the program as *our* child
+    /// (`CLONE_PARENT`): an ordinary user may make a PID namespace only from inside a user namespace.
+    pub(crate) fn start_in_pid_namespace(
+        &self,
+        namespaces: Option<&Namespaces>,
+    ) -> Result<Child, LaunchError> {
+        let mut prepared = Prepared::new(self)?;
+        let (mut failure, mut first) = (None, None);
+        // SAFETY: as in `start`. The descriptor table is shared, so that the inner child's
+        // descriptor is ours; only the inner child changes descriptors, in a table of its own.
+        let outer = unsafe {
+            vfork(libc::CLONE_FILES, || {
+                match join_or_copy(namespaces) {
+                    Ok(()) => match self.first_process(&mut prepared, &mut failure) {
+                        Ok(child) => first = Some(child),
+                        Err(error) => failure = Some(Failure::new(Stage::NewPid, errno_of(&error))),
+                    },
+                    Err(error) => failure = Some(error),
+                }
+                0
+            })
+        };
+        let outer = outer.map_err(LaunchError::fork)?;
+        outer.wait().map_err(LaunchError::fork)?;
+        let missing = || io::Error::other("the child that makes the PID namespace was killed");
+        match (first, failure) {
+            (Some(child), failure) => settle(Ok(child), failure),
+            (None, Some(failure)) => Err(failure.into()),
+            (None, None) => Err(LaunchError::fork(missing())),
+        }
+    }
+
+    fn first_process(
+        &self,
+        prepared: &mut Prepared,
+        failure: &mut Option<Failure>,
+    ) -> io::Result<Child> {
+        // SAFETY: as in `start`; we are the outer child here, and the same rules hold.
+        unsafe {
+            vfork(libc::CLONE_NEWPID | libc::CLONE_PARENT, || {
+                *failure = Some(
+                    mount_proc()
+                        .err()
+                        .unwrap_or_else(|| self.become_program(prepared)),
+                );
+                127
+            })
+        }
+    }
+
+    /// The rest of the child's way. Returns only when it failed.
+    fn become_program(&self, prepared: &mut Prepared) -> Failure {
+        // SAFETY: we are in a vforked child, whose table of signal actions is its own.
+        unsafe { signals::restore_defaults() };
+        if self.new_session {
+            let _ = rustix::process::setsid();
+        }
+        if self.dies_with_starter {
+            let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        }
+        if let Err(errno) = self.place_descriptors(prepared) {
+            return Failure::new(Stage::Descriptors, errno);
+        }
+        if let Some(directory) = &self.directory
+            && let Err(errno) = rustix::process::chdir(directory.as_c_str())
+        {
+            return Failure::new(Stage::Directory, errno);
+        }
+        signals::set_mask(match self.mask {
+            Mask::None => 0,
+            Mask::All => !0,
+            Mask::AllButChild => !(1 << (libc::SIGCHLD - 1)),
+        });
+        prepared.execute(&self.programs)
+    }
+
+    fn place_descriptors(&self, prepared: &Prepared) -> Result<(), Errno> {
+        let [stdin, stdout, stderr] = &prepared.stdio;
+        rustix::stdio::dup2_stdin(stdin)?;
+        rustix::stdio::dup2_stdout(stdout)?;
+        rustix::stdio::dup2_stderr(stderr)?;
+        if self.close_others {
+            // SAFETY: the table is the child's own, and nothing in it is used any more.
+            unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+        }
+        for kept in &self.keep {
+            rustix::io::fcntl_setfd(kept, FdFlags::empty())?;
+        }
+        Ok(())
+    }
+}
+
+fn join(namespaces: Option<&Namespaces>) -> Result<(), Failure> {
+    match namespaces {
+        Some(namespaces) => namespaces
+            .enter()
+            .map_err(|(stage, errno)| Failure::new(stage, errno)),
+        None => Ok(()),
+    }
+}
+
+fn join_or_copy(namespaces: Option<&Namespaces>) -> Result<(), Failure> {
+    match namespaces {
+        Some(_) => join(namespaces),
+        None => copy_mount_namespace(),
+    }
+}
+
+/// A copy of our mount namespace in which mounting changes nothing outside.
+fn copy_mount_namespace() -> Result<(), Failure> {
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    // SAFETY: the descriptor table stays as it is.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
+        .and_then(|()| rustix::mount::mount_change(c"/", slave))
+        .map_err(|errno| Failure::new(Stage::NewMount, errno))
+}
+
+fn mount_proc() -> Result<(), Failure> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount(c"proc", c"/proc", c"proc", flags, None)
+        .map_err(|errno| Failure::new(Stage::MountProc, errno))
+}
+
+/// A started child, or the reason it left behind.
+fn settle(child: io::Result<Child>, failure: Option<Failure>) -> Result<Child, LaunchError> {
+    let child = child.map_err(LaunchError::fork)?;
+    match failure {
+        None => Ok(child),
+        Some(failure) => {
+            let _ = child.wait();
+            Err(failure.into())
+        }
+    }
+}
+
+/// What a child leaves for us: plain values, since it may not allocate.
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    stage: Stage,
+    errno: Errno,
+    program: usize,
+}
+
+impl Failure {
+    fn new(stage: Stage, errno: Errno) -> Self {
+        Failure {
+            stage,
+            errno,
+            program: 0,
+        }
+    }
+}
+
+impl From<Failure> for LaunchError {
+    fn from(failure: Failure) -> Self {
+        LaunchError {
+            stage: failure.stage,
+            errno: failure.errno.into(),
+            program: failure.program,
+        }
+    }
+}
+
+impl LaunchError {
+    pub(crate) fn new(stage: Stage, errno: io::Error) -> Self {
+        LaunchError {
+            stage,
+            errno,
+            program: 0,
+        }
+    }
+
+    fn fork(error: io::Error) -> Self {
+        Self::new(Stage::Start, error)
+    }
+
+    /// With the stage in the text.
+    pub(crate) fn into_io(self) -> io::Error {
+        io::Error::new(
+            self.errno.kind(),
+            format!("cannot {}: {}", self.stage, self.errno),
+        )
+    }
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// Pointers for execve(2), and streams out of each other's way.
+struct Prepared {
+    arguments: Vec<*const c_char>,
+    environment: Vec<*const c_char>,
+    /// `/bin/sh FILE ARGUMENTS…`, for a script without a first line that names its interpreter.
+    shell: Vec<*const c_char>,
+    /// Numbered above 2, so that placing one does not overwrite another.
+    stdio: [OwnedFd; 3],
+}
+
+const SHELL: &CStr = c"/bin/sh";
+
+impl Prepared {
+    fn new(launch: &Launch<'_>) -> Result<Self, LaunchError> {
+        let arguments = pointers(&launch.arguments);
+        let mut shell = vec![SHELL.as_ptr(), ptr::null()];
+        shell.extend(arguments.iter().skip(1));
+        let above = |stream: BorrowedFd<'_>| {
+            rustix::io::fcntl_dupfd_cloexec(stream, 3)
+                .map_err(|errno| LaunchError::from(Failure::new(Stage::Descriptors, errno)))
+        };
+        let [stdin, stdout, stderr] = launch.stdio;
+        Ok(Prepared {
+            arguments,
+            environment: pointers(&launch.environment),
+            shell,
+            stdio: [above(stdin)?, above(stdout)?, above(stderr)?],
+        })
+    }
+
+    /// execvp(3), but with the places given and the errors kept apart.
+    fn execute(&mut self, programs: &[Candidate]) -> Failure {
+        let mut failure = Failure::new(Stage::Execute, Errno::NOENT);
+        for (index, program) in programs.iter().enumerate() {
+            let errno = self.execute_one(&program.path);
+            let here = Failure {
+                stage: Stage::Execute,
+                errno,
+                program: index,
+            };
+            match errno {
+                Errno::NOENT | Errno::NOTDIR | Errno::NODEV | Errno::STALE | Errno::TIMEDOUT => {}
+                Errno::ACCESS if !program.decides => failure = here,
+                _ => return here,
+            }
+        }
+        failure
+    }
+
+    fn execute_one(&mut self, path: &CStr) -> Errno {
+        let errno = execve(path, &self.arguments, &self.environment);
+        if errno != Errno::NOEXEC {
+            return errno;
+        }
+        self.shell[1] = path.as_ptr();
+        execve(SHELL, &self.shell, &self.environment);
+        Errno::NOEXEC
+    }
+}
+
+fn execve(path: &CStr, arguments: &[*const c_char], environment: &[*const c_char]) -> Errno {
+    // SAFETY: both lists end with a null pointer, and every string outlives the call.
+    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    last_errno()
+}
+
+fn last_errno() -> Errno {
+    // SAFETY: the C library's errno of this thread, which the child shares while its parent waits.
+    let errno: c_int = unsafe { *libc::__errno_location() };
+    Errno::from_raw_os_error(errno)
+}
+
+/// The strings' addresses and a null pointer: what execve(2) takes.
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings
+        .iter()
+        .map(|string| string.as_ptr())
+        .chain([ptr::null()])
+        .collect()
+}

@@ -1,0 +1,13 @@
+//! The few system calls that std and rustix leave out, and starting processes without copying ourselves.
+//!
+//! Nothing here knows what a mount or a job is. [`vfork`] is the one place where a process is made,
+//! [`launch`] the one place where one becomes another program.
+
+pub(crate) mod child;
+pub(crate) mod launch;
+pub(crate) mod mountinfo;
+pub(crate) mod namespaces;
+pub(crate) mod proc;
+pub(crate) mod signals;
+pub(crate) mod socket;
+pub(crate) mod vfork;
