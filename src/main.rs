@@ -1,5 +1,42 @@
-//! The `notapipe` program. It says so far that there is nothing to run.
+//! The `notapipe` program: parse, dispatch, print the error chain.
 
-fn main() -> std::process::ExitCode {
-    std::process::ExitCode::from(125)
+mod cli;
+
+use std::process::ExitCode;
+
+use notapipe::run::init;
+
+use cli::Command;
+use cli::signals::Signals;
+
+fn main() -> ExitCode {
+    // First of all, and before anything else is looked at: the init of a job is this program too.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments
+        .next()
+        .is_some_and(|first| first == init::ARGUMENT)
+    {
+        init::main(arguments);
+    }
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(refusal) => return refusal.report(),
+    };
+    let command = match command {
+        Command::Plain(plain) => return plain.run(),
+        command => command,
+    };
+    // Before there is anything that a signal would leave behind.
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => {
+            cli::report::failure(&error);
+            return ExitCode::from(cli::exit::FAILED);
+        }
+    };
+    match command {
+        Command::Run(config) => cli::run::run(config, signals),
+        Command::Mount(config) => cli::mount::mount(config, signals),
+        Command::Plain(plain) => plain.run(),
+    }
 }

@@ -1,0 +1,266 @@
+//! What clap reads, and every help text.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand};
+
+use super::completions::CompletionsArgs;
+use super::config::{LimitsWanted, Verbosity, Visibility};
+use super::doctor::DoctorArgs;
+use super::list::ListArgs;
+use super::man::ManArgs;
+use super::mount_args::MountArgs;
+use super::resize::ResizeArgs;
+use super::size::{self, Size};
+use super::snapshot::SnapshotArgs;
+use super::status::StatusArgs;
+use super::umount::UmountArgs;
+
+const ABOUT: &str = "\
+Files in RAM for tools that insist on files: bytes in, bytes out, nothing on disk.
+
+  notapipe run -i A.asm -i B.o -o A.gb -o A.map -- \\
+      rgbasm A.asm -o A.o --then rgblink A.o B.o -o A.gb -m A.map
+
+stages A.asm and B.o in a directory in RAM, runs the two tools there, and delivers A.gb and A.map
+into the current directory. A.o never leaves the RAM.";
+
+const AFTER: &str = "\
+A named pipe looks like a file until the tool seeks, reopens, maps, renames or asks for a size.
+notapipe gives it a real file. `notapipe run --help` tells the whole grammar, with examples;
+`notapipe mount --help` is about directories that stay, and `notapipe doctor` about this machine.";
+
+const RUN_ABOUT: &str = "\
+Run tools on files in RAM.
+
+The inputs are staged into a directory in RAM that only this job can see, the steps run there one
+after another, and the outputs are delivered when all of them have succeeded. Nothing else is left.";
+
+const RUN_USAGE: &str = "notapipe run [-i [NAME=]SRC]... [-o NAME[=DEST]]... [OPTIONS] -- TOOL [ARG]... [--then TOOL [ARG]...]...";
+
+const RUN_AFTER: &str = "\
+Inputs (-i):
+  -i src/A.asm         stages the file, or the directory with all that is in it, as src/A.asm
+  -i ../lib/B.o        as B.o: the base name, where SRC is absolute or climbs out with `..`
+  -i .                 fills the root with the current directory
+  -i NAME=SRC          under another name; split at the first `=`
+  -i NAME=-            from standard input; the steps then read /dev/null
+  --input NAME SRC     the same for names that hold a `=`
+  A later file takes the place of one that an earlier directory brought in.
+
+Outputs (-o):
+  -o out/A.gb          delivers to out/A.gb below the current directory, making out if it is missing
+  -o NAME=DEST         to DEST: a file, or a directory for it when DEST exists as one or ends in `/`
+  -o NAME=-            to standard output; the steps' own then goes to standard error
+  --output NAME DEST   the same for names that hold a `=`
+  An output that is a directory is delivered with all that is in it, into what is there already.
+  Directories above an output stand before the first step. Each file is replaced whole or not at
+  all, and when one cannot be delivered, those already replaced are put back.
+
+Steps:
+  All words after `--`. A word that is exactly `--then` begins the next step; --then-word renames it
+  for a tool that takes a --then itself. A step that fails ends the job. Steps start in the root of
+  the mount, with the caller's environment. A relative path to a tool (./tool) is the caller's.
+
+Examples:
+  notapipe run -i A.asm -o A.gb -- rgbasm A.asm -o A.o --then rgblink A.o -o A.gb
+  notapipe run -i . -o game.gb -- make game.gb
+  curl -s $URL | notapipe run -i in.mp4=- -o out.wav=- -- ffmpeg -i in.mp4 out.wav | aplay
+  notapipe run -i rom.gb -o rom.gb -- rgbfix -v rom.gb
+  notapipe run --size 2G -i photos -o photos.zip=/srv/www/ -- zip -r photos.zip photos
+
+Exit status:
+  0      every step succeeded and every output was delivered
+  N      the failing step's own
+  128+N  a step was ended by signal N, or notapipe was
+  2      the command line is wrong; nothing was run
+  124    the steps took longer than --timeout
+  125    notapipe failed: an input cannot be read, nobody made an output, no mount, a full limit
+  126    a tool was found and could not be executed
+  127    a tool was not found";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "notapipe", version, about = ABOUT, after_help = AFTER)]
+#[command(
+    arg_required_else_help = true,
+    subcommand_required = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Commands,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Commands {
+    Run(RunArgs),
+    Mount(MountArgs),
+    Umount(UmountArgs),
+    List(ListArgs),
+    Status(StatusArgs),
+    Snapshot(SnapshotArgs),
+    Resize(ResizeArgs),
+    Doctor(DoctorArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(about = "Run tools on files in RAM", long_about = RUN_ABOUT, after_long_help = RUN_AFTER)]
+#[command(override_usage = RUN_USAGE)]
+pub struct RunArgs {
+    /// Stage a file or directory, under its own name or NAME; `-` is standard input
+    #[arg(short = 'i', value_name = "[NAME=]SRC")]
+    pub stage: Vec<OsString>,
+
+    /// Stage SRC as NAME, whatever characters are in them
+    #[arg(long, num_args = 2, value_names = ["NAME", "SRC"], allow_hyphen_values = true)]
+    pub input: Vec<OsString>,
+
+    /// Deliver a file or directory, to its own name or DEST; `-` is standard output
+    #[arg(short = 'o', value_name = "NAME[=DEST]")]
+    pub collect: Vec<OsString>,
+
+    /// Deliver NAME to DEST, whatever characters are in them
+    #[arg(long, num_args = 2, value_names = ["NAME", "DEST"], allow_hyphen_values = true)]
+    pub output: Vec<OsString>,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
+    /// The path under which the steps see the mount; an existing directory
+    ///
+    /// The same in every run unless chosen, so that outputs which embed it are reproducible.
+    #[arg(long, value_name = "DIR")]
+    pub at: Option<PathBuf>,
+
+    /// Who sees the mount: only this job, or everybody (of which only you may enter)
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t)]
+    pub mount: Visibility,
+
+    /// End the job, with everything in it, when its steps take longer
+    #[arg(long, value_name = "TIME", value_parser = size::timeout)]
+    pub timeout: Option<Duration>,
+
+    /// Let in tools that root starts and that become another user
+    #[arg(long)]
+    pub allow_other: bool,
+
+    /// Let files in the mount have extended attributes, which costs requests and few tools use
+    #[arg(long)]
+    pub xattr: bool,
+
+    /// The CPUs for the tools and for notapipe itself: all, one (where it is now), or numbers: 0,2-3
+    ///
+    /// On one CPU each request to the file system is cheapest, and a tool with several threads has to
+    /// share it. Worth it for tools that work one at a time, and for jobs that run side by side.
+    #[arg(
+        long,
+        value_name = "LIST",
+        default_value = "all",
+        hide_default_value = true
+    )]
+    #[arg(value_parser = super::cpus::cpus)]
+    pub cpus: super::cpus::CpusWanted,
+
+    /// Write what the job did to FILE, as JSON: steps, times, sizes, requests
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// The word that separates steps
+    #[arg(long, value_name = "WORD", default_value = "--then")]
+    #[arg(allow_hyphen_values = true, hide_default_value = true)]
+    pub then_word: OsString,
+
+    #[command(flatten)]
+    pub verbosity: VerbosityArgs,
+
+    /// Words before `--`, which are refused with a message of ours.
+    #[arg(hide = true)]
+    pub stray: Vec<OsString>,
+
+    /// The steps: a tool and its arguments, `--then`, the next tool …
+    #[arg(last = true, value_name = "TOOL [ARG]... [--then ...]")]
+    pub words: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct LimitArgs {
+    /// The most that the mount may hold: 512M, 2G, 50% (of the memory; the default)
+    #[arg(long, value_parser = size::size)]
+    pub size: Option<Size>,
+
+    /// The most files, directories and symlinks that it may hold: 100000, 64K
+    #[arg(long, value_name = "COUNT", value_parser = size::inodes)]
+    pub inodes: Option<u64>,
+}
+
+impl From<LimitArgs> for LimitsWanted {
+    fn from(args: LimitArgs) -> Self {
+        Self {
+            size: args.size,
+            inodes: args.inodes,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct VerbosityArgs {
+    /// Tell what was done; twice: everything
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+
+    /// Tell nothing but errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+impl From<VerbosityArgs> for Verbosity {
+    fn from(args: VerbosityArgs) -> Self {
+        match (args.quiet, args.verbose) {
+            (true, _) => Self::Quiet,
+            (_, 0) => Self::Normal,
+            (_, 1) => Self::Verbose,
+            _ => Self::Debug,
+        }
+    }
+}
+
+/// In which order `-i` and `--input`, and `-o` and `--output`, stand on the command line.
+///
+/// clap collects each option by itself; here `true` is the short form.
+#[derive(Debug, Default)]
+pub struct Order {
+    pub inputs: Vec<bool>,
+    pub outputs: Vec<bool>,
+}
+
+impl Order {
+    /// Reads the positions of the options of `run`.
+    pub fn of(run: Option<&ArgMatches>) -> Self {
+        let Some(run) = run else {
+            return Self::default();
+        };
+        let merge = |short, long| {
+            let mut positions = BTreeMap::new();
+            positions.extend(
+                run.indices_of(short)
+                    .into_iter()
+                    .flatten()
+                    .map(|at| (at, true)),
+            );
+            // Two values each; the first one's place counts.
+            let long = run.indices_of(long).into_iter().flatten().step_by(2);
+            positions.extend(long.map(|at| (at, false)));
+            positions.into_values().collect()
+        };
+        Self {
+            inputs: merge("stage", "input"),
+            outputs: merge("collect", "output"),
+        }
+    }
+}

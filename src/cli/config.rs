@@ -1,0 +1,192 @@
+//! What the user asks for, as plain values that are known to make sense.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use notapipe::store::TreePath;
+
+use super::cpus::CpusWanted;
+use super::size::Size;
+
+/// `notapipe run`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunConfig {
+    /// In the order in which they were given: a later one may add to an earlier directory.
+    pub inputs: Vec<Input>,
+    /// In the order in which they were given, with no name twice.
+    pub outputs: Vec<Output>,
+    /// At least one.
+    pub steps: Vec<Step>,
+    /// What the mount may hold.
+    pub limits: LimitsWanted,
+    /// The path under which the steps see the mount.
+    pub at: Option<PathBuf>,
+    /// Who can see the mount.
+    pub visibility: Visibility,
+    /// How long all steps together may take; never zero.
+    pub timeout: Option<Duration>,
+    /// Steps that become another user may enter.
+    pub allow_other: bool,
+    /// Files in the mount can have extended attributes.
+    pub extended_attributes: bool,
+    /// The CPUs to use.
+    pub cpus: CpusWanted,
+    /// Where to write what the job did.
+    pub report: Option<PathBuf>,
+    /// How much to tell.
+    pub verbosity: Verbosity,
+}
+
+impl RunConfig {
+    /// Whether an output goes to standard output, so that the steps' own must go elsewhere.
+    pub fn uses_stdout(&self) -> bool {
+        self.outputs
+            .iter()
+            .any(|output| output.dest == OutputDest::Stdout)
+    }
+
+    /// Whether an input comes from standard input, so that the steps must not read it.
+    pub fn uses_stdin(&self) -> bool {
+        self.inputs
+            .iter()
+            .any(|input| input.source == InputSource::Stdin)
+    }
+}
+
+/// Something to stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// Where it stands in the mount; the root is to be filled from a directory.
+    pub name: TreePath,
+    /// Where it comes from.
+    pub source: InputSource,
+}
+
+/// Where an input comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InputSource {
+    /// A file or directory of the host; not checked to exist.
+    Host(PathBuf),
+    /// Standard input; at most one input.
+    Stdin,
+}
+
+/// Something to collect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Where the steps leave it in the mount.
+    pub name: TreePath,
+    /// Where it goes.
+    pub dest: OutputDest,
+}
+
+/// Where an output goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutputDest {
+    /// A path of the host as `notapipe::collect::Destination::Host` takes it. `-o NAME` alone is
+    /// the directory of that name with a closing slash, so that the output keeps its own.
+    Host(PathBuf),
+    /// Standard output; at most one output.
+    Stdout,
+}
+
+/// One command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The tool and its arguments: at least the tool, which is not empty.
+    pub argv: Vec<OsString>,
+}
+
+/// The limits that were asked for; those that were not have defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitsWanted {
+    /// Bytes of content.
+    pub size: Option<Size>,
+    /// Files, directories and symlinks, the root included.
+    pub inodes: Option<u64>,
+}
+
+/// Who can see the mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Visibility {
+    /// Private where this machine allows it, otherwise public.
+    #[default]
+    Auto,
+    /// Only the job: in namespaces of its own.
+    Private,
+    /// Everybody's view of the files has it, and only its owner may enter.
+    Public,
+}
+
+/// How much to tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Nothing but errors.
+    Quiet,
+    /// Errors and warnings.
+    #[default]
+    Normal,
+    /// What was done, and how long it took.
+    Verbose,
+    /// For finding faults in notapipe.
+    Debug,
+}
+
+/// `notapipe mount`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountConfig {
+    /// Where to mount.
+    pub dir: PathBuf,
+    /// What the mount may hold.
+    pub limits: LimitsWanted,
+    /// What it holds at the beginning.
+    pub from: Option<Filling>,
+    /// Where its content goes at the end.
+    pub save: Option<PathBuf>,
+    /// Return when it is ready.
+    pub background: bool,
+    /// Permission bits of the root directory.
+    pub mode: u32,
+    /// Owner of the root directory, otherwise the caller.
+    pub uid: Option<u32>,
+    /// Group of the root directory, otherwise the caller's.
+    pub gid: Option<u32>,
+    /// Other users may enter, as far as permissions allow.
+    pub allow_other: bool,
+    /// Nothing can be written.
+    pub read_only: bool,
+    /// Device nodes work (root only).
+    pub devices: bool,
+    /// Set-user-id bits work (root only).
+    pub set_user_id: bool,
+    /// Nothing in it can be executed.
+    pub no_exec: bool,
+    /// It may cover a directory that is not empty.
+    pub nonempty: bool,
+    /// What tools such as df show as its source.
+    pub name: Option<String>,
+    /// Who asks.
+    pub caller: Caller,
+    /// How much to tell.
+    pub verbosity: Verbosity,
+}
+
+/// What a mount holds at the beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filling {
+    /// All of a directory, or of an archive.
+    Host(PathBuf),
+    /// An archive on standard input.
+    Stdin,
+}
+
+/// Who asks for a mount, which decides the exit codes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Caller {
+    /// Somebody at a shell.
+    #[default]
+    Person,
+    /// mount(8), through fstab or `mount -t fuse.notapipe`.
+    Mount8,
+}

@@ -1,0 +1,52 @@
+//! `--cpus`: all, one, or a list such as taskset(1) takes it.
+
+/// Which CPUs a job is to use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CpusWanted {
+    /// All that we may use ourselves.
+    All,
+    /// The one on which we are.
+    One,
+    /// These.
+    These(Vec<usize>),
+}
+
+const HELP: &str = "write all, one, or the numbers of CPUs, such as 0 or 0,2-3";
+/// More than any kernel is built for (CONFIG_NR_CPUS).
+const CPUS_MAX: usize = 8192;
+
+/// `all`, `one`, `0`, `0,2-3`.
+pub fn cpus(text: &str) -> Result<CpusWanted, String> {
+    match text {
+        "all" => return Ok(CpusWanted::All),
+        "one" => return Ok(CpusWanted::One),
+        _ => {}
+    }
+    let ranges = text
+        .split(',')
+        .map(range)
+        .collect::<Option<Vec<_>>>()
+        .ok_or(HELP)?;
+    Ok(CpusWanted::These(ranges.into_iter().flatten().collect()))
+}
+
+fn range(text: &str) -> Option<std::ops::RangeInclusive<usize>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last && last < CPUS_MAX).then_some(first..=last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_as_taskset_reads_them() {
+        assert_eq!(cpus("all"), Ok(CpusWanted::All));
+        assert_eq!(cpus("one"), Ok(CpusWanted::One));
+        assert_eq!(cpus("0,2-4"), Ok(CpusWanted::These(vec![0, 2, 3, 4])));
+        for wrong in ["", "x", "1-", "-1", "3-1", "1,,2", "9999999"] {
+            assert_eq!(cpus(wrong), Err(HELP.to_owned()), "{wrong:?}");
+        }
+    }
+}

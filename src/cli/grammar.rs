@@ -1,0 +1,529 @@
+//! From words to values: what the options of `run` mean, and what is refused.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::ops::Bound;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use notapipe::store::{PathError, TreePath};
+
+use super::args::{Order, RunArgs};
+use super::config::{Input, InputSource, Output, OutputDest, RunConfig, Step};
+use super::mount_options::MountOptionError;
+
+/// A command line whose words clap accepts and which makes no sense.
+///
+/// The message names the value; [`remedy`](Self::remedy) says what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UsageError {
+    #[error("the {role} name {name:?} cannot be used: {error}")]
+    Name {
+        role: Role,
+        name: OsString,
+        error: PathError,
+    },
+    #[error("{value:?} gives the input no name")]
+    NoBaseName { value: OsString },
+    #[error("standard {stream} has no name to stand under in the mount", stream = role.stream())]
+    StreamWithoutName { role: Role },
+    #[error("the {role} {name:?} has nothing after its name")]
+    NoPlace { role: Role, name: TreePath },
+    #[error("two {role}s are named {name:?}")]
+    Repeated { role: Role, name: TreePath },
+    #[error("{first:?} and {second:?} cannot both be standard {stream}", stream = role.stream())]
+    StreamTwice {
+        role: Role,
+        first: TreePath,
+        second: TreePath,
+    },
+    #[error("the input {file:?} is a file, and the {role} {below:?} would lie in it")]
+    InFile {
+        file: TreePath,
+        role: Role,
+        below: TreePath,
+    },
+    #[error("the literal form {option} lacks a value: the next word is `--`")]
+    NoValue { option: &'static str },
+    #[error("standard input is one file and cannot fill the whole mount")]
+    RootFromStdin,
+    #[error("{file:?} is a file and cannot fill the whole mount")]
+    RootFromFile { file: PathBuf },
+    #[error("the output \".\" would deliver everything in the mount over the current directory")]
+    RootOutput,
+    #[error("{word:?} stands before the `--`")]
+    Stray { word: OsString },
+    #[error("there is no command to run")]
+    NoCommand,
+    #[error("there is no command {place} {then:?}")]
+    EmptyStep { place: Place, then: OsString },
+    #[error("a command begins with an empty word")]
+    EmptyTool,
+    #[error("a command begins with {word:?}, which looks like an option")]
+    OptionAsTool { word: OsString },
+    #[error("the word that separates steps is empty")]
+    EmptyThenWord,
+    #[error(transparent)]
+    MountOption(#[from] MountOptionError),
+}
+
+/// Which side of a job something is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Input,
+    Output,
+}
+
+impl Role {
+    fn stream(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Output => "output",
+        }
+    }
+
+    fn option(self) -> &'static str {
+        match self {
+            Self::Input => "-i",
+            Self::Output => "-o",
+        }
+    }
+
+    fn place(self) -> &'static str {
+        match self {
+            Self::Input => "SRC",
+            Self::Output => "DEST",
+        }
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.stream())
+    }
+}
+
+/// Where a command is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Before,
+    Between,
+    After,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Before => "before the first",
+            Self::Between => "between two",
+            Self::After => "after the last",
+        })
+    }
+}
+
+impl UsageError {
+    /// What to write instead.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Name { role, error, name } => {
+                let (option, place) = (role.option(), role.place());
+                match error {
+                    PathError::Empty => {
+                        format!("write {option} NAME={place}, such as {option} A.asm=src/main.asm")
+                    }
+                    PathError::Absolute | PathError::Climbs => {
+                        let base = Path::new(name).file_name().unwrap_or(OsStr::new("NAME"));
+                        format!(
+                            "names are paths below the root of the mount: write {option} {}={place}",
+                            base.display()
+                        )
+                    }
+                    _ => format!("choose a shorter one: {option} NAME={place}"),
+                }
+            }
+            Self::NoBaseName { value } => format!(
+                "write -i NAME={0}, or -i .={0} to fill the root with it",
+                value.display()
+            ),
+            Self::StreamWithoutName { role } => {
+                format!("write {0} NAME=-, such as {0} data.bin=-", role.option())
+            }
+            Self::NoPlace {
+                role: Role::Input,
+                name,
+            } => {
+                format!("write -i {name}=SRC, or -i {name}=- for standard input")
+            }
+            Self::NoPlace {
+                role: Role::Output,
+                name,
+            } => {
+                format!("write -o {name}=DEST, -o {name}=- for standard output, or -o {name}")
+            }
+            Self::Repeated { role, .. } => {
+                format!(
+                    "give each {role} its own name with {} NAME={}",
+                    role.option(),
+                    role.place()
+                )
+            }
+            Self::StreamTwice {
+                role: Role::Input, ..
+            } => "read the other one from a file, or from /dev/fd/N".to_owned(),
+            Self::StreamTwice {
+                role: Role::Output, ..
+            } => "deliver the other one to a file, or to /dev/fd/N".to_owned(),
+            Self::InFile { role, .. } => {
+                format!(
+                    "choose another name with {} NAME={}",
+                    role.option(),
+                    role.place()
+                )
+            }
+            Self::NoValue { option } => {
+                format!("write {option} with two values; a file of that name is ./--")
+            }
+            Self::RootFromStdin => "write -i NAME=-, or -i .=DIRECTORY".to_owned(),
+            Self::RootFromFile { file } => {
+                format!("write -i NAME={}, or -i .=DIRECTORY", file.display())
+            }
+            Self::RootOutput => {
+                "write -o .=DIRECTORY to have everything there, or name the outputs".to_owned()
+            }
+            Self::Stray { word } => format!(
+                "write `--` before the tool: notapipe run [OPTIONS] -- {} ...",
+                word.display()
+            ),
+            Self::NoCommand => {
+                "write it after `--`: notapipe run [OPTIONS] -- TOOL ARG...".to_owned()
+            }
+            Self::EmptyStep { then, .. } => {
+                let then = then.display();
+                format!(
+                    "write TOOL ARG... {then} TOOL ARG...; if a tool takes a {then} itself, \
+                         rename ours with --then-word"
+                )
+            }
+            Self::EmptyTool => "write the tool's name; a shell variable may be unset".to_owned(),
+            Self::OptionAsTool { word } => format!(
+                "options of notapipe stand before the `--`; a tool of that name is ./{}",
+                word.display()
+            ),
+            Self::EmptyThenWord => "write a word such as --then-word @@".to_owned(),
+            Self::MountOption(error) => error.remedy(),
+        }
+    }
+}
+
+const LITERAL_FORMS: [&str; 2] = ["--input", "--output"];
+
+/// A literal form whose second value would be the `--` before the steps.
+pub fn forgotten_value(options: &[OsString]) -> Option<UsageError> {
+    let end = options.iter().position(|word| word == "--")?;
+    let mut words = options[..end].iter();
+    while let Some(word) = words.next() {
+        if let Some(option) = LITERAL_FORMS.into_iter().find(|option| word == option)
+            && (words.next().is_none() || words.next().is_none())
+        {
+            return Some(UsageError::NoValue { option });
+        }
+    }
+    None
+}
+
+/// Makes the configuration of a job.
+///
+/// # Errors
+///
+/// [`UsageError`] for the first thing that makes no sense.
+pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
+    // The literal forms take any word, and so the separator where a value was forgotten.
+    for (option, values) in LITERAL_FORMS.into_iter().zip([&args.input, &args.output]) {
+        if values.iter().any(|value| value == "--") {
+            return Err(UsageError::NoValue { option });
+        }
+    }
+    if let Some(word) = args.stray.into_iter().next() {
+        return Err(UsageError::Stray { word });
+    }
+    let inputs = merge(
+        &order.inputs,
+        args.stage,
+        args.input,
+        input,
+        |name, source| literal(Role::Input, name).and_then(|name| from(name, source)),
+    )?;
+    let outputs = merge(
+        &order.outputs,
+        args.collect,
+        args.output,
+        output,
+        |name, dest| literal(Role::Output, name).and_then(|name| to(name, dest)),
+    )?;
+    check_inputs(&inputs)?;
+    check_outputs(&outputs)?;
+    check_files(&inputs, &outputs)?;
+    Ok(RunConfig {
+        inputs,
+        outputs,
+        steps: steps(args.words, &args.then_word)?,
+        limits: args.limits.into(),
+        at: args.at,
+        visibility: args.mount,
+        timeout: args.timeout,
+        allow_other: args.allow_other,
+        extended_attributes: args.xattr,
+        cpus: args.cpus,
+        report: args.report,
+        verbosity: args.verbosity.into(),
+    })
+}
+
+/// Brings the short and the literal forms of an option back into one order.
+fn merge<T>(
+    order: &[bool],
+    short: Vec<OsString>,
+    literal: Vec<OsString>,
+    read_short: impl Fn(OsString) -> Result<T, UsageError>,
+    read_literal: impl Fn(OsString, OsString) -> Result<T, UsageError>,
+) -> Result<Vec<T>, UsageError> {
+    let (mut short, mut literal) = (short.into_iter(), literal.into_iter());
+    let next = |is_short: &bool| {
+        if *is_short {
+            Some(read_short(short.next()?))
+        } else {
+            Some(read_literal(literal.next()?, literal.next()?))
+        }
+    };
+    order.iter().filter_map(next).collect()
+}
+
+/// `-i SRC` and `-i NAME=SRC`.
+fn input(value: OsString) -> Result<Input, UsageError> {
+    match split(&value) {
+        Some((name, source)) => from(literal(Role::Input, name)?, source),
+        None if value == "-" => Err(UsageError::StreamWithoutName { role: Role::Input }),
+        None => Ok(Input {
+            name: own_name(&value)?,
+            source: InputSource::Host(value.into()),
+        }),
+    }
+}
+
+/// `-o NAME` and `-o NAME=DEST`.
+fn output(value: OsString) -> Result<Output, UsageError> {
+    match split(&value) {
+        Some((name, dest)) => to(literal(Role::Output, name)?, dest),
+        None if value == "-" => Err(UsageError::StreamWithoutName { role: Role::Output }),
+        None => {
+            let name = literal(Role::Output, value)?;
+            let Some(above) = name.parent() else {
+                return Err(UsageError::RootOutput);
+            };
+            let dest = OutputDest::Host(above.to_path_buf().join(""));
+            Ok(Output { name, dest })
+        }
+    }
+}
+
+fn from(name: TreePath, source: OsString) -> Result<Input, UsageError> {
+    match source.as_bytes() {
+        b"" => Err(UsageError::NoPlace {
+            role: Role::Input,
+            name,
+        }),
+        b"-" if name.is_root() => Err(UsageError::RootFromStdin),
+        b"-" => Ok(Input {
+            name,
+            source: InputSource::Stdin,
+        }),
+        _ => Ok(Input {
+            name,
+            source: InputSource::Host(source.into()),
+        }),
+    }
+}
+
+fn to(name: TreePath, dest: OsString) -> Result<Output, UsageError> {
+    match dest.as_bytes() {
+        b"" => Err(UsageError::NoPlace {
+            role: Role::Output,
+            name,
+        }),
+        b"-" => Ok(Output {
+            name,
+            dest: OutputDest::Stdout,
+        }),
+        _ => Ok(Output {
+            name,
+            dest: OutputDest::Host(dest.into()),
+        }),
+    }
+}
+
+/// A name that was written out.
+fn literal(role: Role, name: OsString) -> Result<TreePath, UsageError> {
+    TreePath::parse(name.as_bytes()).map_err(|error| UsageError::Name { role, name, error })
+}
+
+/// The name of an input that was given by its source alone: the same relative path without its
+/// dots, or the base name where that would leave the current directory.
+fn own_name(value: &OsStr) -> Result<TreePath, UsageError> {
+    let role = Role::Input;
+    let refused = |error| UsageError::Name {
+        role,
+        name: value.to_owned(),
+        error,
+    };
+    if value.is_empty() {
+        return Err(refused(PathError::Empty));
+    }
+    let mut inside: Vec<&[u8]> = Vec::new();
+    for part in Path::new(value).components() {
+        let outside = match part {
+            Component::Normal(part) => {
+                inside.push(part.as_bytes());
+                false
+            }
+            Component::CurDir => false,
+            Component::ParentDir => inside.pop().is_none(),
+            Component::RootDir | Component::Prefix(_) => true,
+        };
+        if outside {
+            let base = Path::new(value).file_name();
+            let base = base.ok_or_else(|| UsageError::NoBaseName {
+                value: value.to_owned(),
+            })?;
+            return TreePath::parse(base.as_bytes()).map_err(refused);
+        }
+    }
+    if inside.is_empty() {
+        return Ok(TreePath::root());
+    }
+    TreePath::parse(inside.join(&b'/')).map_err(refused)
+}
+
+/// At the first `=`.
+fn split(value: &OsStr) -> Option<(OsString, OsString)> {
+    let at = value.as_bytes().iter().position(|&byte| byte == b'=')?;
+    let (name, place) = value.as_bytes().split_at(at);
+    Some((
+        OsString::from_vec(name.to_vec()),
+        OsString::from_vec(place[1..].to_vec()),
+    ))
+}
+
+fn check_inputs(inputs: &[Input]) -> Result<(), UsageError> {
+    once(Role::Input, inputs.iter().map(|input| &input.name))?;
+    let stdin = inputs
+        .iter()
+        .filter(|input| input.source == InputSource::Stdin);
+    one_stream(Role::Input, stdin.map(|input| &input.name))
+}
+
+fn check_outputs(outputs: &[Output]) -> Result<(), UsageError> {
+    once(Role::Output, outputs.iter().map(|output| &output.name))?;
+    let stdout = outputs
+        .iter()
+        .filter(|output| output.dest == OutputDest::Stdout);
+    one_stream(Role::Output, stdout.map(|output| &output.name))
+}
+
+fn once<'n>(role: Role, names: impl Iterator<Item = &'n TreePath>) -> Result<(), UsageError> {
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(UsageError::Repeated {
+                role,
+                name: name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn one_stream<'n>(
+    role: Role,
+    mut names: impl Iterator<Item = &'n TreePath>,
+) -> Result<(), UsageError> {
+    match (names.next(), names.next()) {
+        (Some(first), Some(second)) => Err(UsageError::StreamTwice {
+            role,
+            first: first.clone(),
+            second: second.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Nothing can lie in an input that is a file. One whose source is missing is left to staging.
+fn check_files(inputs: &[Input], outputs: &[Output]) -> Result<(), UsageError> {
+    let is_file = |source: &InputSource| match source {
+        InputSource::Stdin => true,
+        InputSource::Host(path) => fs::metadata(path).is_ok_and(|there| !there.is_dir()),
+    };
+    let mut names: BTreeMap<&TreePath, Role> = BTreeMap::new();
+    names.extend(outputs.iter().map(|output| (&output.name, Role::Output)));
+    names.extend(inputs.iter().map(|input| (&input.name, Role::Input)));
+    for Input { name: file, source } in inputs {
+        if let InputSource::Host(path) = source
+            && file.is_root()
+            && is_file(source)
+        {
+            return Err(UsageError::RootFromFile { file: path.clone() });
+        }
+        // In the order of paths, what lies below follows at once.
+        let mut after = names.range::<TreePath, _>((Bound::Excluded(file), Bound::Unbounded));
+        let below = after.next().filter(|(name, _)| name.starts_with(file));
+        if let Some((below, role)) = below
+            && is_file(source)
+        {
+            let (file, below) = (file.clone(), (*below).clone());
+            return Err(UsageError::InFile {
+                file,
+                role: *role,
+                below,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Takes the words after `--` apart.
+///
+/// # Errors
+///
+/// [`UsageError`] where a step has no command.
+pub fn steps(words: Vec<OsString>, then: &OsStr) -> Result<Vec<Step>, UsageError> {
+    if then.is_empty() {
+        return Err(UsageError::EmptyThenWord);
+    }
+    if words.is_empty() {
+        return Err(UsageError::NoCommand);
+    }
+    let parts: Vec<&[OsString]> = words.split(|word| word == then).collect();
+    let last = parts.len() - 1;
+    let step = |(index, argv): (usize, &&[OsString])| {
+        let place = match index {
+            0 => Place::Before,
+            _ if index == last => Place::After,
+            _ => Place::Between,
+        };
+        match argv.first() {
+            None => Err(UsageError::EmptyStep {
+                place,
+                then: then.to_owned(),
+            }),
+            Some(tool) if tool.is_empty() => Err(UsageError::EmptyTool),
+            // Kept free for options of a step.
+            Some(tool) if tool.as_bytes().starts_with(b"-") => {
+                Err(UsageError::OptionAsTool { word: tool.clone() })
+            }
+            Some(_) => Ok(Step {
+                argv: argv.to_vec(),
+            }),
+        }
+    };
+    parts.iter().enumerate().map(step).collect()
+}

@@ -1,0 +1,210 @@
+//! The command line: from words to a validated [`Command`], and from errors to messages.
+//!
+//! [`args`] holds what clap reads, with all help texts; [`grammar`] turns it into plain values and
+//! refuses what makes no sense, before anything runs.
+
+pub mod args;
+pub mod background;
+pub mod beside;
+pub mod completions;
+pub mod config;
+pub mod cpus;
+pub mod doctor;
+pub mod figures;
+pub mod fill;
+pub mod grammar;
+pub mod list;
+pub mod man;
+pub mod mount;
+pub mod mount_args;
+pub mod mount_options;
+pub mod progress;
+pub mod report;
+pub mod report_file;
+pub mod resize;
+pub mod rooms;
+pub mod run;
+pub mod save;
+pub mod signals;
+pub mod size;
+pub mod snapshot;
+pub mod status;
+#[cfg(test)]
+mod tests;
+pub mod trim;
+pub mod umount;
+
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use args::{Cli, Commands};
+use config::{Caller, MountConfig, RunConfig};
+use grammar::UsageError;
+
+/// Exit codes of our own; a job that ran ends with its failing step's.
+pub mod exit {
+    /// The command line is wrong.
+    pub const USAGE: u8 = 2;
+    /// The job took longer than `--timeout`.
+    pub const TIMEOUT: u8 = 124;
+    /// notapipe itself failed: an input that cannot be read, an output that nobody made, no mount.
+    pub const FAILED: u8 = 125;
+    /// What mount(8) is told of a wrong command line.
+    pub const MOUNT8_USAGE: u8 = 1;
+    /// What mount(8) is told when there is no mount.
+    pub const MOUNT8_FAILED: u8 = 32;
+    /// Signal N ends in this and N.
+    pub const SIGNAL: u8 = 128;
+}
+
+/// What the user asks for, checked.
+#[derive(Debug)]
+pub enum Command {
+    /// `notapipe run`
+    Run(RunConfig),
+    /// `notapipe mount`
+    Mount(MountConfig),
+    /// Any other, of which clap alone can tell that it is right.
+    Plain(Plain),
+}
+
+/// The commands that need no signals caught and no more checks.
+#[derive(Debug)]
+pub enum Plain {
+    /// `notapipe umount`
+    Umount(umount::UmountArgs),
+    /// `notapipe list`
+    List(list::ListArgs),
+    /// `notapipe status`
+    Status(status::StatusArgs),
+    /// `notapipe snapshot`
+    Snapshot(snapshot::SnapshotArgs),
+    /// `notapipe resize`
+    Resize(resize::ResizeArgs),
+    /// `notapipe doctor`
+    Doctor(doctor::DoctorArgs),
+    /// `notapipe completions`
+    Completions(completions::CompletionsArgs),
+    /// `notapipe man`
+    Man(man::ManArgs),
+}
+
+impl Plain {
+    /// Does it.
+    pub fn run(self) -> ExitCode {
+        match self {
+            Self::Umount(args) => umount::umount(args),
+            Self::List(args) => list::list(args),
+            Self::Status(args) => status::status(args),
+            Self::Snapshot(args) => snapshot::snapshot(args),
+            Self::Resize(args) => resize::resize(args),
+            Self::Doctor(args) => doctor::doctor(args),
+            Self::Completions(args) => completions::completions(args),
+            Self::Man(args) => man::man(args),
+        }
+    }
+}
+
+/// Why there is no [`Command`]: a wrong command line, or one that asks for help.
+#[derive(Debug)]
+pub struct Refusal {
+    kind: RefusalKind,
+    /// Who is to understand the exit code.
+    caller: Caller,
+}
+
+/// What is wrong with a command line.
+#[derive(Debug)]
+pub enum RefusalKind {
+    /// clap refused, or was asked for `--help` or `--version`.
+    Clap(clap::Error),
+    /// The words are right and what they say is not.
+    Usage {
+        /// The command whose help explains it.
+        command: &'static str,
+        /// What is wrong.
+        error: UsageError,
+    },
+}
+
+impl Refusal {
+    /// Says it, and gives the exit code: 0 for help that was asked for, otherwise 2.
+    pub fn report(self) -> ExitCode {
+        let code = match self.kind {
+            RefusalKind::Clap(error) => report::clap(&error),
+            RefusalKind::Usage { command, error } => report::usage(command, &error),
+        };
+        match self.caller {
+            Caller::Mount8 if code == ExitCode::from(exit::USAGE) => {
+                ExitCode::from(exit::MOUNT8_USAGE)
+            }
+            _ => code,
+        }
+    }
+}
+
+/// Reads a command line, the program's own name first.
+///
+/// # Errors
+///
+/// [`Refusal`], to be [reported](Refusal::report).
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Refusal> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let is_command = |word: &OsStr| {
+        Cli::command()
+            .get_subcommands()
+            .any(|it| it.get_name() == word)
+    };
+    let (words, caller) = match mount_options::of_mount8(&words, is_command) {
+        Some(words) => (words, Caller::Mount8),
+        None => (words, Caller::Person),
+    };
+    parse_words(words, caller).map_err(|kind| Refusal { kind, caller })
+}
+
+fn parse_words(words: Vec<OsString>, caller: Caller) -> Result<Command, RefusalKind> {
+    let matches = Cli::command()
+        .try_get_matches_from(&words)
+        .map_err(|error| refusal(error, &words))?;
+    let cli = Cli::from_arg_matches(&matches).map_err(RefusalKind::Clap)?;
+    Ok(match cli.command {
+        Commands::Run(args) => {
+            let order = args::Order::of(matches.subcommand_matches("run"));
+            let run = grammar::run(args, &order).map_err(|error| RefusalKind::Usage {
+                command: "run",
+                error,
+            })?;
+            Command::Run(run)
+        }
+        Commands::Mount(args) => {
+            let config = args.config().map_err(|error| RefusalKind::Usage {
+                command: "mount",
+                error: error.into(),
+            })?;
+            Command::Mount(MountConfig { caller, ..config })
+        }
+        Commands::Umount(args) => Command::Plain(Plain::Umount(args)),
+        Commands::List(args) => Command::Plain(Plain::List(args)),
+        Commands::Status(args) => Command::Plain(Plain::Status(args)),
+        Commands::Snapshot(args) => Command::Plain(Plain::Snapshot(args)),
+        Commands::Resize(args) => Command::Plain(Plain::Resize(args)),
+        Commands::Doctor(args) => Command::Plain(Plain::Doctor(args)),
+        Commands::Completions(args) => Command::Plain(Plain::Completions(args)),
+        Commands::Man(args) => Command::Plain(Plain::Man(args)),
+    })
+}
+
+/// A literal form that took the `--` for its second value leaves a step's own options to clap, whose
+/// complaint about those would lead nowhere.
+fn refusal(error: clap::Error, words: &[OsString]) -> RefusalKind {
+    let is_run = words.get(1).is_some_and(|word| word == "run");
+    match grammar::forgotten_value(words.get(2..).unwrap_or_default()) {
+        Some(error) if is_run => RefusalKind::Usage {
+            command: "run",
+            error,
+        },
+        _ => RefusalKind::Clap(error),
+    }
+}

@@ -1,0 +1,256 @@
+//! `notapipe mount`: a scratch directory in RAM, in the foreground or behind.
+
+use std::error::Error as StdError;
+use std::fs;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use notapipe::control::{Description, Server, Unmounted};
+use notapipe::mount::{MountError, MountOptions, Visibility};
+use notapipe::store::Tree;
+use notapipe::{Error, Interrupt, Scratch};
+
+use super::background::{self, Ready};
+use super::config::{Caller, Filling, MountConfig, Verbosity};
+use super::save::Saving;
+use super::signals::{Signals, Watch};
+use super::trim::Trim;
+use super::{exit, fill, report, rooms};
+
+/// How often is looked whether memory can be given back.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Mounts, and serves until it is unmounted or a signal comes.
+pub fn mount(mut config: MountConfig, signals: Signals) -> ExitCode {
+    let failed = failed_code(&config);
+    let refuse = |error: &(dyn StdError + 'static)| {
+        report::failure(error);
+        ExitCode::from(failed)
+    };
+    let saving = match absolute(&mut config) {
+        Ok(saving) => saving,
+        Err(error) => return refuse(&*error),
+    };
+    if !config.background {
+        return serve(&config, saving, signals, None);
+    }
+    match background::detach() {
+        Ok(background::Side::Caller(code)) => code,
+        Ok(background::Side::Server(ready)) => serve(&config, saving, signals, Some(ready)),
+        Err(error) => refuse(&error),
+    }
+}
+
+/// Makes all paths hold wherever we are: a server behind has the root as its working directory.
+fn absolute(config: &mut MountConfig) -> Result<Option<Saving>, Box<dyn StdError>> {
+    config.dir = fs::canonicalize(&config.dir).map_err(|source| NoDirectory {
+        dir: config.dir.clone(),
+        source,
+    })?;
+    if let Some(Filling::Host(path)) = &mut config.from {
+        *path = std::path::absolute(&path)?;
+    }
+    let saving = config
+        .save
+        .as_ref()
+        .map(|place| Saving::preflight(place, config));
+    Ok(saving.transpose()?)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot mount over {dir:?}")]
+struct NoDirectory {
+    dir: std::path::PathBuf,
+    source: std::io::Error,
+}
+
+/// mount(8) has exit codes of its own.
+fn failed_code(config: &MountConfig) -> u8 {
+    match config.caller {
+        Caller::Person => exit::FAILED,
+        Caller::Mount8 => exit::MOUNT8_FAILED,
+    }
+}
+
+fn serve(
+    config: &MountConfig,
+    saving: Option<Saving>,
+    signals: Signals,
+    ready: Option<Ready>,
+) -> ExitCode {
+    let served = (|| {
+        let interrupt = Interrupt::new()?;
+        let watch = signals.watch({
+            let interrupt = interrupt.clone();
+            move |_signal| interrupt.raise()
+        })?;
+        let result = try_serve(config, saving, &interrupt, &watch, ready);
+        Ok::<_, Box<dyn StdError>>((result, watch.received()))
+    })();
+    let (result, signal) = match served {
+        Ok((result, signal)) => (result, signal),
+        Err(error) => (Err(error), None),
+    };
+    match (result, signal) {
+        (Ok(Ended::Whole), None) => ExitCode::SUCCESS,
+        // What was interrupted has no more to say.
+        (Ok(Ended::Whole), Some(signal)) | (Ok(Ended::Early), Some(signal)) => {
+            ExitCode::from(signal.exit_code())
+        }
+        (Ok(Ended::Early), None) => ExitCode::from(failed_code(config)),
+        (Err(error), _) => {
+            report::failure(&*error);
+            ExitCode::from(failed_code(config))
+        }
+    }
+}
+
+/// How serving ended.
+enum Ended {
+    /// Unmounted, and saved.
+    Whole,
+    /// A signal came before it was mounted.
+    Early,
+}
+
+fn try_serve(
+    config: &MountConfig,
+    saving: Option<Saving>,
+    interrupt: &Interrupt,
+    watch: &Watch,
+    ready: Option<Ready>,
+) -> Result<Ended, Box<dyn StdError>> {
+    let tree = match fill::tree(config, interrupt) {
+        Err(_) if interrupt.is_raised() => return Ok(Ended::Early),
+        tree => tree?,
+    };
+    let scratch = build(config, tree)?;
+    let server = control(config, saving.as_ref(), &scratch);
+    if config.verbosity >= Verbosity::Verbose {
+        report::note(&format!("{} is ready", scratch.path().display()));
+    }
+    if let Some(ready) = ready {
+        ready.tell()?;
+    }
+    idle(&scratch, interrupt)?;
+    let ended = end(scratch, saving, watch);
+    if let Some(server) = server {
+        let told = ended.as_ref().map_err(|error| report::chain(&**error));
+        server.finish(told.cloned());
+    }
+    ended.map(|_| Ended::Whole)
+}
+
+/// Waits for the end, and gives memory back meanwhile.
+fn idle(scratch: &Scratch, interrupt: &Interrupt) -> std::io::Result<()> {
+    let mut trim = Trim::default();
+    while !scratch.wait_for(interrupt, LOOK_EVERY)? {
+        trim.look(scratch.usage());
+    }
+    Ok(())
+}
+
+/// Unmounts what is still mounted, and saves.
+fn end(
+    scratch: Scratch,
+    saving: Option<Saving>,
+    watch: &Watch,
+) -> Result<Unmounted, Box<dyn StdError>> {
+    let before = scratch.snapshot();
+    let (tree, refused) = match scratch.into_remains() {
+        Ok(remains) => {
+            for file in &remains.lost_files {
+                report::warning(&format!(
+                    "{file:?} lost bytes that were written through a memory mapping: the limit was reached"
+                ));
+            }
+            (remains.tree, None)
+        }
+        // It is not needed any more, or the signal would not have come: those who use it lose it.
+        Err(Error::Mount(busy @ MountError::Busy { .. })) if watch.received().is_some() => {
+            report::warning(&format!("{busy}; it is gone for them now"));
+            (before, None)
+        }
+        Err(error) => (before, Some(error)),
+    };
+    let saved = match saving {
+        None => None,
+        Some(saving) => {
+            // The signal that ended the mount is no wish to lose it; a second one kills.
+            saving.save(&tree, &Interrupt::new()?)?;
+            Some(saving.place().to_string_lossy().into_owned())
+        }
+    };
+    match refused {
+        Some(error) => Err(error.into()),
+        None => Ok(Unmounted::saved_to(saved)),
+    }
+}
+
+/// Answers for the mount. Without it everything else works, and so a failure is only told.
+fn control(config: &MountConfig, saving: Option<&Saving>, scratch: &Scratch) -> Option<Server> {
+    let description = Description {
+        name: source(config).to_owned(),
+        read_only: config.read_only,
+        from: config.from.as_ref().map(|from| match from {
+            Filling::Host(path) => path.to_string_lossy().into_owned(),
+            Filling::Stdin => "standard input".to_owned(),
+        }),
+        save: saving.map(|saving| saving.place().to_string_lossy().into_owned()),
+    };
+    let helper_path = std::env::var_os("PATH").unwrap_or_default();
+    let started = Server::start(&rooms::rooms(), scratch.handle(), description, helper_path);
+    started
+        .inspect_err(|error| {
+            let why = report::chain(error);
+            report::warning(&format!(
+                "list, status, snapshot and resize will not work: {why}"
+            ));
+        })
+        .ok()
+}
+
+fn source(config: &MountConfig) -> &str {
+    config.name.as_deref().unwrap_or("notapipe")
+}
+
+fn build(config: &MountConfig, tree: Tree) -> Result<Scratch, Box<dyn StdError>> {
+    let options = MountOptions {
+        visibility: Visibility::Public,
+        at: Some(config.dir.clone()),
+        allow_nonempty: config.nonempty,
+        allow_other: config.allow_other,
+        read_only: config.read_only,
+        set_user_id: config.set_user_id,
+        devices: config.devices,
+        source: source(config).to_owned(),
+        helper_path: std::env::var_os("PATH").unwrap_or_default(),
+        ..MountOptions::default()
+    };
+    let scratch = Scratch::builder().tree(tree).mount(options).build()?;
+    if config.no_exec {
+        forbid_execution(config, &scratch)?;
+    }
+    Ok(scratch)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot mount {dir:?} with noexec; only root can")]
+struct NoExec {
+    dir: std::path::PathBuf,
+    source: std::io::Error,
+}
+
+/// Adds the flag to the mount that was just made; nothing is in it yet but what it was filled with.
+fn forbid_execution(config: &MountConfig, scratch: &Scratch) -> Result<(), NoExec> {
+    use rustix::mount::MountFlags;
+
+    let mut flags = MountFlags::BIND | MountFlags::NOEXEC;
+    flags.set(MountFlags::RDONLY, config.read_only);
+    flags.set(MountFlags::NOSUID, !config.set_user_id);
+    flags.set(MountFlags::NODEV, !config.devices);
+    rustix::mount::mount_remount(scratch.path(), flags, c"").map_err(|error| NoExec {
+        dir: config.dir.clone(),
+        source: error.into(),
+    })
+}

@@ -1,0 +1,238 @@
+//! How errors are told: `notapipe: what: why`, and a `help:` line where there is a remedy.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use notapipe::ByteCount;
+use notapipe::collect::CollectError;
+use notapipe::control::ControlError;
+use notapipe::mount::MountError;
+use notapipe::stage::StageError;
+use notapipe::store::{Limits, Resource};
+
+use super::exit;
+use super::grammar::UsageError;
+
+/// Tells an error of clap's, or the help that was asked for.
+pub fn clap(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that has gone has seen enough.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(exit::USAGE)
+        }
+        _ => {
+            let text = error.render().to_string();
+            say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+            ExitCode::from(exit::USAGE)
+        }
+    }
+}
+
+/// Tells what is wrong with the command line of `command`.
+pub fn usage(command: &str, error: &UsageError) -> ExitCode {
+    say(&format!(
+        "{error}\nhelp: {}\nFor the whole grammar, try 'notapipe {command} --help'.",
+        error.remedy()
+    ));
+    ExitCode::from(exit::USAGE)
+}
+
+/// Tells why something failed.
+pub fn failure(error: &(dyn Error + 'static)) {
+    let mut message = chain(error);
+    if let Some(remedy) = remedy(error) {
+        // Writing to a String cannot fail.
+        let _ = write!(message, "\nhelp: {remedy}");
+    }
+    say(&message);
+}
+
+/// Tells that the tools ran into a limit, and which option raises it.
+pub fn limit_met(resource: Resource, limits: Limits) {
+    let (limit, option) = match resource {
+        Resource::Bytes => (ByteCount(limits.bytes).to_string(), "--size"),
+        Resource::Inodes => (
+            format!("{} files and directories", limits.inodes),
+            "--inodes",
+        ),
+    };
+    say(&format!(
+        "the mount was full: it may hold {limit}\nhelp: raise the limit with {option}"
+    ));
+}
+
+/// Tells what was asked for with `-v`.
+pub fn note(message: &str) {
+    say(message);
+}
+
+/// Tells something that is no failure.
+pub fn warning(message: &str) {
+    say(&format!("warning: {message}"));
+}
+
+fn say(message: &str) {
+    // When nobody can be told, the exit code still speaks.
+    let _ = writeln!(io::stderr(), "notapipe: {message}");
+}
+
+/// The error and its causes, joined by `: `.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut message = String::new();
+    let mut last = String::new();
+    for error in std::iter::successors(Some(error), |&error| error.source()) {
+        let text = text(error);
+        // An error that shows its cause already, as transparent ones do.
+        if text.is_empty() || last.ends_with(&text) {
+            continue;
+        }
+        if !message.is_empty() {
+            message.push_str(": ");
+        }
+        message.push_str(&text);
+        last = text;
+    }
+    message
+}
+
+/// One error's own words; those of the operating system without their number, also where an error
+/// shows them in the middle of its own.
+fn text(error: &(dyn Error + 'static)) -> String {
+    const BEFORE: &str = " (os error ";
+    let mut text = error.to_string();
+    let mut from = 0;
+    while let Some(found) = text[from..].find(BEFORE) {
+        let start = from + found;
+        let number = &text[start + BEFORE.len()..];
+        let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+        if digits > 0 && number[digits..].starts_with(')') {
+            text.replace_range(start..start + BEFORE.len() + digits + 1, "");
+            from = start;
+        } else {
+            from = start + BEFORE.len();
+        }
+    }
+    text
+}
+
+/// What to do, for the errors that know.
+fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| {
+        // A transparent error passes over what it holds: its source is that one's source.
+        match error.downcast_ref::<notapipe::Error>() {
+            Some(notapipe::Error::Stage(error)) => return stage_remedy(error),
+            Some(notapipe::Error::Collect(error)) => return collect_remedy(error),
+            Some(notapipe::Error::LostPages { .. }) => {
+                return Some("raise the limit with --size".to_owned());
+            }
+            _ => {}
+        }
+        if let Some(error) = error.downcast_ref::<StageError>() {
+            return stage_remedy(error);
+        }
+        if let Some(MountError::Busy { path, .. }) = error.downcast_ref::<MountError>() {
+            return Some(format!(
+                "notapipe umount --lazy {} detaches it now, and it ends with its last user",
+                path.display()
+            ));
+        }
+        if let Some(ControlError::Refused { kind, .. }) = error.downcast_ref::<ControlError>()
+            && kind == "busy"
+        {
+            let remedy = "notapipe umount --lazy detaches it now, and it ends with its last user";
+            return Some(remedy.to_owned());
+        }
+        error
+            .downcast_ref::<CollectError>()
+            .and_then(collect_remedy)
+    })
+}
+
+fn stage_remedy(error: &StageError) -> Option<String> {
+    match error {
+        StageError::Full {
+            resource: Resource::Bytes,
+            needed: Some(needed),
+            ..
+        } => Some(format!(
+            "raise the limit with --size, to {}M at least",
+            needed.div_ceil(1 << 20)
+        )),
+        StageError::Full {
+            resource: Resource::Bytes,
+            ..
+        } => Some("raise the limit with --size".to_owned()),
+        StageError::Full {
+            resource: Resource::Inodes,
+            ..
+        } => Some("raise the limit with --inodes".to_owned()),
+        StageError::Conflict { .. } => {
+            Some("give one of them another name with -i NAME=SRC".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn collect_remedy(error: &CollectError) -> Option<String> {
+    match error {
+        CollectError::Twice { .. } => {
+            Some("give one of them another place with -o NAME=DEST".to_owned())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use notapipe::stage::Source;
+    use notapipe::store::TreePath;
+
+    #[test]
+    fn causes_are_joined_without_numbers() {
+        let error = StageError::Read {
+            from: Source::Host("gone.asm".into()),
+            path: TreePath::parse("A.asm").unwrap(),
+            error: io::Error::from_raw_os_error(2),
+        };
+        let text = "cannot read \"gone.asm\" for \"A.asm\": No such file or directory";
+        assert_eq!(chain(&error), text);
+    }
+
+    #[test]
+    fn numbers_inside_other_words_are_left_out() {
+        let refused = io::Error::from_raw_os_error(13);
+        let error = io::Error::other(format!("cannot go there: {refused}; stay (os error here)"));
+        let text = "cannot go there: Permission denied; stay (os error here)";
+        assert_eq!(chain(&error), text);
+    }
+
+    #[test]
+    fn what_an_error_shows_itself_is_not_repeated() {
+        let error = io::Error::other("the same words");
+        assert_eq!(chain(&error), "the same words");
+    }
+
+    #[test]
+    fn a_full_limit_names_the_option() {
+        let error = StageError::Full {
+            from: Source::Caller,
+            path: TreePath::parse("big").unwrap(),
+            resource: Resource::Bytes,
+            limit: 1 << 20,
+            needed: Some((5 << 20) + 1),
+        };
+        let told = "raise the limit with --size, to 6M at least";
+        assert_eq!(remedy(&error).unwrap(), told);
+        // As a job tells it, which shows it as its own.
+        assert_eq!(remedy(&notapipe::Error::from(error)).unwrap(), told);
+    }
+}

@@ -1,0 +1,102 @@
+//! `notapipe status`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use notapipe::control::Status;
+
+use super::figures::{age, bytes, count};
+use super::{exit, report, rooms};
+
+/// `notapipe status`.
+#[derive(Debug, Args)]
+#[command(about = "Show what a mount holds, its limits and its requests")]
+#[command(after_long_help = "\
+Examples:
+  notapipe status /tmp/scratch
+  notapipe status --json /tmp/scratch | jq .used_bytes")]
+pub struct StatusArgs {
+    /// The directory
+    #[arg(value_hint = clap::ValueHint::DirPath)]
+    pub dir: PathBuf,
+
+    /// As JSON, in bytes and seconds
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Shows it.
+pub fn status(args: StatusArgs) -> ExitCode {
+    let status = rooms::rooms()
+        .find(&args.dir)
+        .and_then(|mut client| client.status());
+    let status = match status {
+        Ok(status) => status,
+        Err(error) => {
+            report::failure(&error);
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    let written = if args.json {
+        serde_json::to_string_pretty(&status)
+            .map_err(io::Error::from)
+            .and_then(|text| writeln!(io::stdout(), "{text}"))
+    } else {
+        write!(io::stdout(), "{}", text(&status))
+    };
+    written.map_or(ExitCode::from(exit::FAILED), |()| ExitCode::SUCCESS)
+}
+
+/// One figure a line.
+pub fn text(status: &Status) -> String {
+    let share = |used: u64, limit: u64| match limit {
+        0 => 0.0,
+        _ => used as f64 * 100.0 / limit as f64,
+    };
+    let description = &status.description;
+    let mut lines = vec![
+        ("path", status.path.clone()),
+        (
+            "used",
+            format!(
+                "{} of {} ({:.0}%)",
+                bytes(status.used_bytes),
+                bytes(status.limit_bytes),
+                share(status.used_bytes, status.limit_bytes)
+            ),
+        ),
+        (
+            "inodes",
+            format!(
+                "{} of {} ({:.0}%)",
+                count(status.used_inodes),
+                count(status.limit_inodes),
+                share(status.used_inodes, status.limit_inodes)
+            ),
+        ),
+        ("age", age(status.age_seconds)),
+        (
+            "served by",
+            format!("process {}, notapipe {}", status.pid, status.notapipe),
+        ),
+        (
+            "requests",
+            count(status.requests.get("total").copied().unwrap_or(0)),
+        ),
+    ];
+    if description.read_only {
+        lines.push(("access", "read-only".to_owned()));
+    }
+    if let Some(from) = &description.from {
+        lines.push(("filled from", from.clone()));
+    }
+    if let Some(save) = &description.save {
+        lines.push(("saved to", save.clone()));
+    }
+    lines
+        .iter()
+        .map(|(name, value)| format!("{name:12} {value}\n"))
+        .collect()
+}

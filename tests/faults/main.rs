@@ -1,0 +1,13 @@
+//! What happens when things go wrong: kill -9, processes that run away, mounts in use.
+//!
+//! Much of it runs as an ordinary user too: such a test executes this very binary again under
+//! another user id, with the name of a scene to play (see `stage`).
+
+mod degraded;
+mod figures;
+mod kill_sweep;
+mod killed;
+mod private_mount;
+mod public_mount;
+mod stage;
+mod tiny_fs;

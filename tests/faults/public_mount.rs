@@ -1,0 +1,227 @@
+//! A public mount: by root and by fusermount3.
+
+use std::fs;
+
+use notapipe::mount::{Mount, MountError, MountOptions, Remedy, Visibility};
+use notapipe::run::process::Exit;
+
+use crate::stage::{self, both, both_ways, exit, step};
+use crate::tiny_fs;
+
+fn options() -> MountOptions {
+    MountOptions {
+        visibility: Visibility::Public,
+        ..MountOptions::default()
+    }
+}
+
+fn public() -> Mount {
+    tiny_fs::mount(&options()).unwrap()
+}
+
+#[test]
+fn a_directory_of_its_own_comes_and_goes() {
+    both(
+        "public_mount::a_directory_of_its_own_comes_and_goes",
+        || {
+            let mut mount = public();
+            let path = mount.path().to_owned();
+            assert_eq!(
+                fs::read_to_string(path.join("hello")).unwrap(),
+                "hello from RAM\n"
+            );
+            stage::eventually("its command line is set", || {
+                stage::watchdogs(&path).len() == 1
+            });
+            mount.unmount().unwrap();
+            assert!(!path.exists());
+            assert_eq!(stage::watchdogs(&path), [0; 0]);
+            mount.unmount().unwrap();
+        },
+    );
+}
+
+#[test]
+fn steps_run_in_a_public_mount() {
+    both("public_mount::steps_run_in_a_public_mount", || {
+        both_ways(public, |mount, processes| {
+            let said = step(&processes, &["sh", "-c", "pwd; cat hello"]).unwrap();
+            assert_eq!(
+                said.stdout,
+                format!("{}\nhello from RAM\n", mount.path().display())
+            );
+            assert_eq!(exit(&processes, &["./script"]), Exit::Code(9));
+            assert_eq!(
+                step(&processes, &["no-such-tool"])
+                    .err()
+                    .unwrap()
+                    .exit_code(),
+                127
+            );
+            processes.end().unwrap();
+        });
+    });
+}
+
+#[test]
+fn processes_that_run_away_are_ended() {
+    both("public_mount::processes_that_run_away_are_ended", || {
+        both_ways(public, |mount, processes| {
+            stage::run_away(&processes);
+            assert!(
+                processes.remaining().unwrap().len() >= 3,
+                "{:?}",
+                processes.remaining()
+            );
+            let busy = mount.unmount();
+            assert!(
+                matches!(&busy, Err(MountError::Busy { holders, .. }) if !holders.is_empty()),
+                "{busy:?}"
+            );
+            processes.end().unwrap();
+            assert_eq!(stage::ran_away(), [0; 0]);
+        });
+    });
+}
+
+#[test]
+fn a_mount_over_a_given_directory() {
+    both("public_mount::a_mount_over_a_given_directory", || {
+        let directory = tempfile::Builder::new()
+            .prefix("with space ")
+            .tempdir()
+            .unwrap();
+        let at = MountOptions {
+            at: Some(directory.path().to_owned()),
+            ..options()
+        };
+        let mut mount = tiny_fs::mount(&at).unwrap();
+        assert!(directory.path().join("hello").exists());
+        mount.unmount().unwrap();
+        assert!(directory.path().exists(), "it is not ours");
+        fs::write(directory.path().join("file"), "").unwrap();
+        assert!(matches!(
+            tiny_fs::mount(&at),
+            Err(MountError::NotEmpty { .. })
+        ));
+        drop(tiny_fs::mount(&MountOptions {
+            allow_nonempty: true,
+            ..at
+        }));
+        assert!(directory.path().join("file").exists());
+        assert!(matches!(
+            tiny_fs::mount(&MountOptions {
+                at: Some("/etc/passwd".into()),
+                ..options()
+            }),
+            Err(MountError::NotADirectory { .. })
+        ));
+    });
+}
+
+/// Somebody else unmounted ours and mounted something at the same path: that is not ours to remove.
+#[test]
+fn a_later_mount_at_the_same_path_stays() {
+    both("public_mount::a_later_mount_at_the_same_path_stays", || {
+        if !rustix::process::geteuid().is_root() {
+            // The kernel lets no program that changed its user id into another's FUSE mount, and
+            // fusermount3 is one: users cannot mount on top.
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let at = MountOptions {
+            at: Some(directory.path().to_owned()),
+            ..options()
+        };
+        let mut first = tiny_fs::mount(&at).unwrap();
+        let mut second = tiny_fs::mount(&MountOptions {
+            allow_nonempty: true,
+            ..at
+        })
+        .unwrap();
+        assert!(matches!(first.unmount(), Err(MountError::Covered { .. })));
+        second.unmount().unwrap();
+        assert_eq!(
+            fs::read_to_string(directory.path().join("hello")).unwrap(),
+            "hello from RAM\n"
+        );
+        first.unmount().unwrap();
+    });
+}
+
+#[test]
+fn detaching_leaves_it_to_those_inside() {
+    both("public_mount::detaching_leaves_it_to_those_inside", || {
+        let mount = public();
+        let path = mount.path().to_owned();
+        let open = fs::File::open(path.join("hello")).unwrap();
+        mount.detach().unwrap();
+        assert!(!path.exists());
+        assert_eq!(std::io::read_to_string(open).unwrap(), "hello from RAM\n");
+    });
+}
+
+#[test]
+fn a_read_only_mount_says_so() {
+    both("public_mount::a_read_only_mount_says_so", || {
+        let mount = tiny_fs::mount(&MountOptions {
+            read_only: true,
+            ..options()
+        })
+        .unwrap();
+        let error = fs::write(mount.path().join("new"), "").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    });
+}
+
+#[test]
+fn other_users_need_leave() {
+    both("public_mount::other_users_need_leave", || {
+        let is_root = rustix::process::geteuid().is_root();
+        let allowed = is_root
+            || fs::read_to_string("/etc/fuse.conf")
+                .is_ok_and(|it| it.contains("\nuser_allow_other"));
+        match tiny_fs::mount(&MountOptions {
+            allow_other: true,
+            ..options()
+        }) {
+            Ok(_) => assert!(allowed),
+            Err(error) => assert_eq!(error.remedy(), Some(Remedy::AllowOther), "{error}"),
+        }
+    });
+}
+
+#[test]
+fn nothing_is_left_where_its_directory_was() {
+    both(
+        "public_mount::nothing_is_left_where_its_directory_was",
+        || {
+            let parent = tempfile::tempdir().unwrap();
+            let options = MountOptions {
+                directory_parent: parent.path().to_owned(),
+                ..options()
+            };
+            let mount = tiny_fs::mount(&options).unwrap();
+            let [directory] = fs::read_dir(parent.path())
+                .unwrap()
+                .collect::<Vec<_>>()
+                .try_into()
+                .unwrap();
+            assert_eq!(directory.unwrap().path(), mount.path());
+            drop(mount);
+            assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+        },
+    );
+}
+
+#[test]
+fn the_watchdog_removes_what_a_process_left() {
+    both(
+        "public_mount::the_watchdog_removes_what_a_process_left",
+        || {
+            let mount = public();
+            // Forgotten, its descriptors stay open and the mount lives, until this process ends.
+            std::mem::forget(mount);
+        },
+    );
+}

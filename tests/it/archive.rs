@@ -1,0 +1,953 @@
+//! Archives: what goes in comes out, other programs understand it, and hostile ones change nothing.
+
+use std::fs;
+use std::io::{Cursor, Read, Write};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use notapipe::archive::{ArchiveError, Format, Pack, Unpack};
+use notapipe::collect;
+use notapipe::stage::{Owner, Stage, Staged};
+use notapipe::store::{
+    Ino, Kind, Limits, Name, NewInode, NewKind, SetAttr, Timestamp, Tree, TreePath,
+};
+
+use crate::support::{add, attr, chain, host_directory, owner, path, read, tree, tree_of};
+
+const FORMATS: [Format; 5] = [
+    Format::Tar,
+    Format::TarGz,
+    Format::TarZst,
+    Format::TarXz,
+    Format::Zip,
+];
+
+fn pack(tree: &Tree, format: Format) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Pack::new(tree, format).write(&mut bytes).unwrap();
+    bytes
+}
+
+fn unpack(bytes: &[u8]) -> Result<Tree, ArchiveError> {
+    let mut tree = tree();
+    Unpack::new(&mut tree, owner(), Timestamp::now()).read(bytes)?;
+    Ok(tree)
+}
+
+fn set(tree: &mut Tree, name: &str, change: SetAttr) {
+    let ino = tree.resolve(&path(name)).unwrap();
+    tree.set_attr(ino, &change, Timestamp::now()).unwrap();
+}
+
+fn create(tree: &mut Tree, parent: Ino, name: &[u8], kind: NewKind, mode: u32) -> Ino {
+    let new = NewInode {
+        kind,
+        mode,
+        uid: 0,
+        gid: 0,
+    };
+    let made = tree.create(parent, Name::new(name).unwrap(), new, Timestamp::now());
+    made.unwrap().ino
+}
+
+const OLD: Timestamp = Timestamp {
+    secs: 1_234_567_890,
+    nanos: 123_456_789,
+};
+
+/// All that an archive may have to keep.
+fn rich() -> Tree {
+    let mut tree = tree();
+    let long = format!("{}/{}", "d".repeat(200), "f".repeat(255));
+    add(
+        &mut tree,
+        &[
+            ("empty", b""),
+            ("src/A.asm", b"nop\n"),
+            ("big", &b"0123456789abcdef".repeat(100_000)),
+            (&long, b"a long name"),
+        ],
+    );
+    let now = Timestamp::now();
+    create(&mut tree, Ino::ROOT, b"bytes \xff\n", NewKind::File, 0o600);
+    let link = NewKind::Symlink(b"src/A.asm".to_vec());
+    create(&mut tree, Ino::ROOT, b"link", link, 0o777);
+    let long = NewKind::Symlink("t/".repeat(150).into_bytes());
+    create(&mut tree, Ino::ROOT, b"long link", long, 0o777);
+    create(&mut tree, Ino::ROOT, b"void", NewKind::Directory, 0o700);
+    create(
+        &mut tree,
+        Ino::ROOT,
+        b"void \xff",
+        NewKind::Directory,
+        0o700,
+    );
+    let asm = tree.resolve(&path("src/A.asm")).unwrap();
+    tree.link(asm, Ino::ROOT, Name::new(b"z-hard").unwrap(), now)
+        .unwrap();
+    let old = SetAttr {
+        mode: Some(0o754),
+        mtime: Some(OLD),
+        ..SetAttr::default()
+    };
+    set(&mut tree, "src/A.asm", old);
+    let old = SetAttr {
+        mode: Some(0o1750),
+        ..old
+    };
+    set(&mut tree, "src", old);
+    tree
+}
+
+fn names(tree: &Tree) -> Vec<String> {
+    let found = collect::walk(tree, &TreePath::root()).unwrap();
+    found.iter().map(|found| found.path.to_string()).collect()
+}
+
+#[test]
+fn what_is_packed_is_unpacked() {
+    let tree = rich();
+    for format in FORMATS {
+        let bytes = pack(&tree, format);
+        assert_eq!(Format::of_content(&bytes), Some(format));
+        let back = unpack(&bytes).unwrap_or_else(|error| panic!("{format}: {}", chain(&error)));
+        assert_eq!(names(&back), names(&tree), "{format}");
+        for found in collect::walk(&tree, &TreePath::root()).unwrap() {
+            let there = back.attr(back.resolve(&found.path).unwrap()).unwrap();
+            let context = format!("{format}: {}", found.path);
+            assert_eq!(there.kind, found.attr.kind, "{context}");
+            // A zip's directories have no sticky bit.
+            let kept = if format == Format::Zip { 0o777 } else { 0o7777 };
+            assert_eq!(there.mode & kept, found.attr.mode & kept, "{context}");
+            assert_eq!(there.mtime.secs, found.attr.mtime.secs, "{context}");
+            if format != Format::Zip {
+                assert_eq!(there.mtime, found.attr.mtime, "{context}");
+                if found.attr.kind != Kind::Directory {
+                    assert_eq!(there.nlink, found.attr.nlink, "{context}");
+                }
+            }
+            match found.attr.kind {
+                Kind::File => assert!(
+                    collect::read(&tree, &found.path).unwrap()
+                        == collect::read(&back, &found.path).unwrap(),
+                    "{context}"
+                ),
+                Kind::Symlink => assert!(
+                    *tree.read_link(found.attr.ino).unwrap() == *back.read_link(there.ino).unwrap(),
+                    "{context}"
+                ),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_tree_gives_the_same_archive() {
+    let tree = rich();
+    for format in FORMATS {
+        assert!(
+            pack(&tree, format) == pack(&tree.fork(), format),
+            "{format}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_tree_is_an_archive_too() {
+    for format in FORMATS {
+        let back = unpack(&pack(&tree(), format)).unwrap();
+        assert_eq!(names(&back), [""; 0], "{format}");
+    }
+}
+
+#[test]
+fn holes_stay_holes_in_a_tar() {
+    let mut sparse = tree();
+    // More pieces than a header and one block behind it hold.
+    let ino = create(&mut sparse, Ino::ROOT, b"sparse", NewKind::File, 0o644);
+    let now = Timestamp::now();
+    for piece in 0..60_u64 {
+        sparse.write(ino, piece << 20, b"island", now).unwrap();
+    }
+    let size = SetAttr {
+        size: Some(1 << 40),
+        ..SetAttr::default()
+    };
+    sparse.set_attr(ino, &size, now).unwrap();
+    let only_hole = create(&mut sparse, Ino::ROOT, b"hole", NewKind::File, 0o644);
+    sparse.set_attr(only_hole, &size, now).unwrap();
+    for format in [Format::Tar, Format::TarZst] {
+        let bytes = pack(&sparse, format);
+        assert!(bytes.len() < 1 << 20, "{}", bytes.len());
+        let back = unpack(&bytes).unwrap();
+        let (there, was) = (attr(&back, "sparse"), attr(&sparse, "sparse"));
+        assert_eq!((there.size, there.blocks), (was.size, was.blocks));
+        assert_eq!(&*back.read(there.ino, 59 << 20, 8).unwrap(), b"island\0\0");
+        assert_eq!(attr(&back, "hole").blocks, 0);
+        assert_eq!(attr(&back, "hole").size, 1 << 40);
+    }
+    // GNU tar must agree, with holes of its own.
+    let host = host_directory();
+    fs::write(host.path().join("s.tar"), pack(&sparse, Format::Tar)).unwrap();
+    tool(host.path(), &["tar", "xf", "s.tar"]);
+    assert_eq!(
+        fs::metadata(host.path().join("sparse")).unwrap().len(),
+        1 << 40
+    );
+    assert!(crate::support::allocated(&host.path().join("sparse")) < 1 << 20);
+}
+
+fn tool(directory: &Path, words: &[&str]) -> Vec<u8> {
+    let output = Command::new(words[0])
+        .args(&words[1..])
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", words[0]));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {said}");
+    output.stdout
+}
+
+/// What gnu tar, unzip and Python make of our archives, and we of theirs.
+#[test]
+fn other_programs_understand_ours() {
+    let tree = rich();
+    let python = "import sys, tarfile\n\
+        t = tarfile.open(sys.argv[1])\n\
+        m = t.getmember('src/A.asm')\n\
+        assert t.extractfile(m).read() == b'nop\\n'\n\
+        assert abs(m.mtime - 1234567890.123456789) < 1e-3, m.mtime\n\
+        print(len(t.getmembers()))";
+    for format in FORMATS {
+        let host = host_directory();
+        let name = format!("a.{format}");
+        fs::write(host.path().join(&name), pack(&tree, format)).unwrap();
+        let out = host.path().join("out");
+        fs::create_dir(&out).unwrap();
+        match format {
+            Format::Zip => {
+                tool(host.path(), &["unzip", "-q", &name, "-d", "out"]);
+            }
+            _ => {
+                tool(host.path(), &["tar", "xf", &name, "-C", "out"]);
+            }
+        }
+        assert_eq!(fs::read(out.join("src/A.asm")).unwrap(), b"nop\n");
+        assert_eq!(
+            fs::read_link(out.join("link")).unwrap(),
+            Path::new("src/A.asm")
+        );
+        let meta = fs::metadata(out.join("src/A.asm")).unwrap();
+        let (mode, mtime) = {
+            use std::os::unix::fs::MetadataExt;
+            (meta.mode() & 0o777, (meta.mtime(), meta.mtime_nsec()))
+        };
+        assert_eq!(mode, 0o754, "{format}");
+        assert_eq!(mtime.0, OLD.secs, "{format}");
+        if format != Format::Zip {
+            assert_eq!(mtime.1, i64::from(OLD.nanos), "{format}");
+            let count = if format == Format::TarZst {
+                continue; // not every Python can
+            } else {
+                tool(host.path(), &["python3", "-c", python, &name])
+            };
+            let expected = names(&tree).len().to_string();
+            assert_eq!(String::from_utf8(count).unwrap().trim(), expected);
+        }
+    }
+}
+
+#[test]
+fn archives_of_other_programs_are_read() {
+    let host = host_directory();
+    let dir = host.path().join("in");
+    fs::create_dir_all(dir.join("a/b")).unwrap();
+    fs::write(dir.join("a/b/file"), "content").unwrap();
+    fs::write(dir.join(format!("a/{}", "n".repeat(180))), "long").unwrap();
+    fs::hard_link(dir.join("a/b/file"), dir.join("a/hard")).unwrap();
+    std::os::unix::fs::symlink("b/file", dir.join("a/soft")).unwrap();
+    let sparse = fs::File::create(dir.join("a/sparse")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"end", 64 << 20).unwrap();
+    sparse.set_len(100 << 20).unwrap();
+    tool(&dir, &["mkfifo", "a/fifo"]);
+    let mut made = Vec::new();
+    for format in ["v7", "oldgnu", "gnu", "ustar", "posix"] {
+        let name = format!("{format}.tar");
+        let kind = format!("--format={format}");
+        let mut words = vec!["tar", "cf", &name, &kind, "-C", "in"];
+        match format {
+            // These have no room for a long name, nor for holes, and v7 for a FIFO.
+            "v7" => words.extend(["--exclude=nnn*", "--exclude=sparse", "--exclude=fifo"]),
+            "ustar" => words.extend(["--exclude=nnn*", "--exclude=sparse"]),
+            _ => words.push("-S"),
+        }
+        words.push("a");
+        tool(host.path(), &words);
+        made.push(name);
+    }
+    for version in ["0.1", "1.0"] {
+        let name = format!("sparse-{version}.tar");
+        let kind = format!("--sparse-version={version}");
+        let words = [
+            "tar",
+            "cSf",
+            &name,
+            "--format=posix",
+            &kind,
+            "-C",
+            "in",
+            "a/sparse",
+        ];
+        tool(host.path(), &words);
+        made.push(name);
+    }
+    for (name, program) in [
+        ("x.tar.gz", "-z"),
+        ("x.tar.zst", "--zstd"),
+        ("x.tar.xz", "-J"),
+    ] {
+        tool(host.path(), &["tar", "cSf", name, program, "-C", "in", "a"]);
+        made.push(name.to_owned());
+    }
+    tool(
+        &dir,
+        &["zip", "-qry", "../x.zip", "a", "-x", "a/fifo", "a/sparse"],
+    );
+    made.push("x.zip".to_owned());
+    for name in made {
+        let mut tree = tree();
+        let unpacked =
+            Unpack::new(&mut tree, owner(), Timestamp::now()).host(&host.path().join(&name));
+        if name == "sparse-0.1.tar" {
+            // The old way is refused rather than misread.
+            let told = chain(&unpacked.unwrap_err());
+            assert!(told.contains("sparse file of an old version"), "{told}");
+            continue;
+        }
+        unpacked.unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+        let all = names(&tree);
+        if all.contains(&"a/sparse".to_owned()) && name != "x.zip" {
+            let sparse = attr(&tree, "a/sparse");
+            assert_eq!(sparse.size, 100 << 20, "{name}");
+            assert!(sparse.blocks < 100, "{name}: {}", sparse.blocks);
+            assert_eq!(&*tree.read(sparse.ino, 64 << 20, 4).unwrap(), b"end\0");
+        }
+        if name.starts_with("sparse") {
+            continue;
+        }
+        assert_eq!(read(&tree, "a/b/file"), b"content", "{name}");
+        assert_eq!(read(&tree, "a/soft"), b"content", "{name}");
+        let links = if name == "x.zip" { 1 } else { 2 };
+        assert_eq!(attr(&tree, "a/hard").nlink, links, "{name}");
+    }
+}
+
+#[test]
+fn only_some_paths_below_a_directory() {
+    let tree = rich();
+    let mut bytes = Vec::new();
+    let packed = Pack::new(&tree, Format::Tar)
+        .only([path("src"), path("link")])
+        .write(&mut bytes)
+        .unwrap();
+    assert_eq!(packed.progress.files, 3);
+    let mut into = crate::support::tree();
+    Unpack::new(&mut into, owner(), Timestamp::now())
+        .below(path("x/y"))
+        .read(&bytes[..])
+        .unwrap();
+    assert_eq!(
+        names(&into),
+        ["x", "x/y", "x/y/link", "x/y/src", "x/y/src/A.asm"]
+    );
+    // A symlink that is named is followed.
+    assert_eq!(attr(&into, "x/y/link").kind, Kind::File);
+    let missing = Pack::new(&tree, Format::Tar).only([path("absent")]);
+    assert!(missing.write(std::io::sink()).is_err());
+}
+
+#[test]
+fn a_zip_comes_through_a_pipe() {
+    // A reader that cannot be sought and gives little at a time.
+    struct Drip<'b>(&'b [u8]);
+    impl Read for Drip<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let part = buffer.len().min(7);
+            self.0.read(&mut buffer[..part])
+        }
+    }
+    let bytes = pack(&rich(), Format::Zip);
+    let mut back = tree();
+    Unpack::new(&mut back, owner(), Timestamp::now())
+        .read(Drip(&bytes))
+        .unwrap();
+    assert_eq!(names(&back), names(&rich()));
+}
+
+#[test]
+fn sockets_and_devices_are_left_out_with_a_word() {
+    let mut tree = tree();
+    create(&mut tree, Ino::ROOT, b"socket", NewKind::Socket, 0o644);
+    create(
+        &mut tree,
+        Ino::ROOT,
+        b"device",
+        NewKind::CharDevice(259),
+        0o644,
+    );
+    create(&mut tree, Ino::ROOT, b"fifo", NewKind::Fifo, 0o640);
+    let mut bytes = Vec::new();
+    let packed = Pack::new(&tree, Format::Tar).write(&mut bytes).unwrap();
+    let told: Vec<_> = packed.skipped.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "\"device\" is a device: left behind",
+            "\"socket\" is a socket: left behind"
+        ]
+    );
+    let back = unpack(&bytes).unwrap();
+    assert_eq!(attr(&back, "fifo").kind, Kind::Fifo);
+    assert_eq!(attr(&back, "fifo").mode, 0o640);
+    let packed = Pack::new(&tree, Format::Zip)
+        .write(std::io::sink())
+        .unwrap();
+    assert_eq!(packed.skipped.len(), 3);
+}
+
+#[test]
+fn a_listener_can_stop_both_ways() {
+    let tree = rich();
+    let stopped = Pack::new(&tree, Format::Tar)
+        .listen(|progress| match progress.bytes {
+            0 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        })
+        .write(std::io::sink());
+    assert!(matches!(stopped, Err(ArchiveError::Interrupted)));
+    let bytes = pack(&tree, Format::Tar);
+    let mut into = crate::support::tree();
+    let stopped = Unpack::new(&mut into, owner(), Timestamp::now())
+        .listen(|progress| match progress.files {
+            0..3 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        })
+        .read(&bytes[..]);
+    assert!(stopped.is_err());
+    assert_eq!(names(&into), [""; 0]);
+}
+
+// Hostile archives.
+
+/// A tar by hand: members of any sort.
+#[derive(Default)]
+struct Hostile(Vec<u8>);
+
+impl Hostile {
+    fn member(mut self, name: &[u8], kind: u8, link: &[u8], content: &[u8]) -> Self {
+        self.header(name, kind, link, content.len() as u64);
+        self.0.extend_from_slice(content);
+        self.0.resize(self.0.len().next_multiple_of(512), 0);
+        self
+    }
+
+    fn header(&mut self, name: &[u8], kind: u8, link: &[u8], size: u64) {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_entry_type(tar::EntryType::new(kind));
+        let old = header.as_old_mut();
+        old.name[..name.len()].copy_from_slice(name);
+        old.linkname[..link.len()].copy_from_slice(link);
+        header.set_cksum();
+        self.0.extend_from_slice(header.as_bytes());
+    }
+
+    fn pax(self, key: &str, value: &[u8]) -> Self {
+        let rest = key.len() + value.len() + 3;
+        let mut length = rest + 1;
+        while length != rest + length.to_string().len() {
+            length += 1;
+        }
+        let mut record = format!("{length} {key}=").into_bytes();
+        record.extend_from_slice(value);
+        record.push(b'\n');
+        self.member(b"pax", b'x', b"", &record)
+    }
+
+    fn file(self, name: &str) -> Self {
+        self.member(name.as_bytes(), b'0', b"", b"content")
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.0.extend_from_slice(&[0; 1024]);
+        self.0
+    }
+}
+
+fn zip_of(members: &[(&[u8], u32, &[u8])]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, mode, content) in members {
+        let options = zip::write::SimpleFileOptions::default()
+            .name(name)
+            .external_attributes(mode << 16);
+        zip.start_file_with_options(options).unwrap();
+        zip.write_all(content).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+fn gz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zeros(length: usize) -> Vec<u8> {
+    vec![0; length]
+}
+
+/// A bomb: a short gzip of a tar whose one file is this long.
+fn bomb(mebibytes: u64) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut tar = Hostile::default();
+    tar.header(b"bomb", b'0', b"", mebibytes << 20);
+    encoder.write_all(&tar.0).unwrap();
+    let block = zeros(1 << 20);
+    for _ in 0..mebibytes {
+        encoder.write_all(&block).unwrap();
+    }
+    encoder.write_all(&zeros(1024)).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn good() -> Hostile {
+    Hostile::default().file("good")
+}
+
+fn cut(mut bytes: Vec<u8>, left: usize) -> Vec<u8> {
+    bytes.truncate(left);
+    bytes
+}
+
+fn spoiled(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
+    bytes[at] ^= 0x55;
+    bytes
+}
+
+fn cases() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let rich = rich();
+    let tar = pack(&rich, Format::Tar);
+    let (tgz, tzst) = (pack(&rich, Format::TarGz), pack(&rich, Format::TarZst));
+    let (txz, zip) = (pack(&rich, Format::TarXz), pack(&rich, Format::Zip));
+    let half = |bytes: &Vec<u8>| cut(bytes.clone(), bytes.len() / 2);
+    let long = "n".repeat(256);
+    let deep = "d/".repeat(2100);
+    let member = |name: &[u8], kind, link: &[u8]| good().member(name, kind, link, b"").end();
+    let huge = {
+        let mut tar = good();
+        tar.header(b"huge", b'0', b"", (1 << 33) - 1);
+        tar.0
+    };
+    let long_header = {
+        let mut tar = good();
+        tar.header(b"long", b'L', b"", 1 << 32);
+        tar.0.extend_from_slice(&zeros(1 << 20));
+        tar.0
+    };
+    let many: Vec<u8> = (0..20_000)
+        .fold(Hostile::default(), |tar, index| {
+            tar.member(format!("{index}").as_bytes(), b'0', b"", b"")
+        })
+        .end();
+    vec![
+        ("climbs", good().file("../evil").end(), "climbs with `..`"),
+        ("climbs inside", good().file("a/../../evil").end(), "climbs"),
+        ("absolute", good().file("/etc/evil").end(), "it is absolute"),
+        ("no name", member(b"", b'0', b""), "it is empty"),
+        ("the root as a file", good().file("./").end(), ""),
+        (
+            "a dot as a file",
+            good().file(".").end(),
+            "a directory already",
+        ),
+        (
+            "a NUL in pax",
+            good().pax("path", b"a\0b").file("x").end(),
+            "NUL",
+        ),
+        (
+            "a climbing pax",
+            good().pax("path", b"../x").file("x").end(),
+            "climbs",
+        ),
+        (
+            "a long part",
+            good().pax("path", long.as_bytes()).file("x").end(),
+            "longer than 255",
+        ),
+        (
+            "a long path",
+            good().pax("path", deep.as_bytes()).file("x").end(),
+            "longer than 4095",
+        ),
+        (
+            "a climbing GNU name",
+            good().member(b"l", b'L', b"", b"../../x\0").file("x").end(),
+            "climbs",
+        ),
+        (
+            "a character device",
+            member(b"tty", b'3', b""),
+            "device node",
+        ),
+        ("a block device", member(b"sda", b'4', b""), "device node"),
+        (
+            "an unknown type",
+            member(b"odd", b'Z', b""),
+            "not supported",
+        ),
+        (
+            "a link to nothing",
+            member(b"hard", b'1', b"absent"),
+            "no file that came before",
+        ),
+        (
+            "a link to itself",
+            member(b"good", b'1', b"good"),
+            "no file that came before",
+        ),
+        ("a link out", member(b"hard", b'1', b"../good"), "climbs"),
+        (
+            "a link to /",
+            member(b"hard", b'1', b"/etc/passwd"),
+            "absolute",
+        ),
+        (
+            "a link to a directory",
+            good()
+                .member(b"d", b'5', b"", b"")
+                .member(b"h", b'1', b"d", b"")
+                .end(),
+            "no file",
+        ),
+        (
+            "links in a circle",
+            Hostile::default()
+                .member(b"a", b'1', b"b", b"")
+                .member(b"b", b'1', b"a", b"")
+                .end(),
+            "no file",
+        ),
+        (
+            "through a symlink",
+            good().member(b"l", b'2', b"/tmp", b"").file("l/evil").end(),
+            "a symlink already",
+        ),
+        (
+            "a link through a symlink",
+            good()
+                .member(b"l", b'2', b".", b"")
+                .member(b"h", b'1', b"l/good", b"")
+                .end(),
+            "no file",
+        ),
+        (
+            "through a file",
+            good().file("good/below").end(),
+            "a file already",
+        ),
+        (
+            "a directory over a file",
+            good().member(b"good", b'5', b"", b"").end(),
+            "a file already",
+        ),
+        (
+            "a file over a directory",
+            good().member(b"d", b'5', b"", b"").file("d").end(),
+            "a directory already",
+        ),
+        ("a symlink to nothing", member(b"l", b'2', b""), "no target"),
+        (
+            "a symlink with a NUL",
+            good()
+                .pax("linkpath", b"a\0b")
+                .member(b"l", b'2', b"", b"")
+                .end(),
+            "no target",
+        ),
+        (
+            "a long target",
+            good()
+                .pax("linkpath", &b"t".repeat(4096))
+                .member(b"l", b'2', b"", b"")
+                .end(),
+            "longer than 4095",
+        ),
+        ("a wrong sum", spoiled(good().end(), 3), "wrong sum"),
+        (
+            "a wrong size",
+            spoiled(good().pax("size", b"x").file("x").end(), 0),
+            "wrong sum",
+        ),
+        (
+            "a size that is no number",
+            good().pax("size", b"x").file("x").end(),
+            "pax header is malformed",
+        ),
+        (
+            "a pax without length",
+            good().member(b"p", b'x', b"", b"path=x\n").file("x").end(),
+            "malformed",
+        ),
+        (
+            "an endless pax",
+            good()
+                .member(b"p", b'x', b"", b"99999999999999999999 a=b\n")
+                .file("x")
+                .end(),
+            "malformed",
+        ),
+        (
+            "extensions and no member",
+            good().pax("path", b"x").0,
+            "no end mark",
+        ),
+        ("a huge name", long_header, "longer than 1024 KiB"),
+        (
+            "a file over the limit",
+            huge,
+            "the limit of 64 MiB is reached",
+        ),
+        (
+            "too many files",
+            many,
+            "the limit of 10000 inodes is reached",
+        ),
+        ("a bomb", bomb(256), "the limit of 64 MiB is reached"),
+        (
+            "an announced member that is missing",
+            good().pax("GNU.sparse.major", b"1").end(),
+            "is missing",
+        ),
+        (
+            "a file over the limit, of 8 EiB",
+            good().pax("size", b"9223372036854775807").file("x").end(),
+            "the limit of 64 MiB",
+        ),
+        (
+            "a file of 16 EiB",
+            good().pax("size", b"18446744073709551615").file("x").end(),
+            "the limit of 64 MiB",
+        ),
+        ("no end mark", good().0, "no end mark"),
+        (
+            "cut in a header",
+            cut(good().file("x").end(), 1024 + 100),
+            "cut off",
+        ),
+        ("cut in a file", cut(tar.clone(), 4096), "cut off"),
+        ("half a tar", half(&tar), "cut off"),
+        ("half a tar.gz", half(&tgz), ""),
+        ("half a tar.zst", half(&tzst), ""),
+        ("half a tar.xz", half(&txz), ""),
+        ("half a zip", half(&zip), "damaged"),
+        (
+            "a tar.gz without its sum",
+            cut(tgz.clone(), tgz.len() - 4),
+            "",
+        ),
+        (
+            "a tar.gz with a wrong sum",
+            spoiled(tgz.clone(), tgz.len() - 6),
+            "",
+        ),
+        (
+            "a tar.zst with a bit turned",
+            spoiled(tzst.clone(), tzst.len() / 2),
+            "",
+        ),
+        (
+            "a tar.xz with a bit turned",
+            spoiled(txz.clone(), txz.len() / 2),
+            "",
+        ),
+        (
+            "a gzip of no tar",
+            gz(&b"just text\n".repeat(200)),
+            "wrong sum",
+        ),
+        ("a gzip of nothing", gz(b""), "no end mark"),
+        ("nothing", Vec::new(), "no archive"),
+        ("text", b"just text\n".repeat(200), "no archive"),
+        (
+            "random bytes",
+            (0..4096_u32)
+                .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+                .collect(),
+            "no archive",
+        ),
+        (
+            "a zip that climbs",
+            zip_of(&[(b"good", 0o100_644, b"x"), (b"../evil", 0o100_644, b"x")]),
+            "climbs",
+        ),
+        (
+            "an absolute zip",
+            zip_of(&[(b"/etc/evil", 0o100_644, b"x")]),
+            "absolute",
+        ),
+        (
+            "a zip with a NUL",
+            zip_of(&[(b"a\0b", 0o100_644, b"x")]),
+            "NUL",
+        ),
+        (
+            "a zip with a device",
+            zip_of(&[(b"tty", 0o020_644, b"")]),
+            "device node",
+        ),
+        (
+            "a zip through a symlink",
+            zip_of(&[(b"l", 0o120_777, b"/tmp"), (b"l/evil", 0o100_644, b"x")]),
+            "a symlink already",
+        ),
+        (
+            "a zip with an empty link",
+            zip_of(&[(b"l", 0o120_777, b"")]),
+            "no target",
+        ),
+        (
+            "a zip with a long link",
+            zip_of(&[(b"l", 0o120_777, &b"t".repeat(5000))]),
+            "longer than 4095",
+        ),
+        (
+            "a zip bomb",
+            zip_of(&[
+                (b"good", 0o100_644, b"x"),
+                (b"bomb", 0o100_644, &zeros(100 << 20)),
+            ]),
+            "the limit of 64 MiB",
+        ),
+        (
+            "a zip with a bit turned",
+            spoiled(zip_of(&[(b"a", 0o100_644, &b"abc".repeat(99))]), 40),
+            "",
+        ),
+    ]
+}
+
+#[test]
+fn hostile_archives_change_nothing() {
+    let mut told = Vec::new();
+    for (what, bytes, expected) in cases() {
+        let mut into = tree();
+        add(&mut into, &[("before", b"was here")]);
+        let usage = into.usage();
+        let result = Unpack::new(&mut into, owner(), Timestamp::now()).read(&bytes[..]);
+        match result {
+            Ok(Staged { progress, .. }) if what == "the root as a file" => {
+                // `./` is how tar tells of the directory that was packed.
+                assert_eq!(progress.files, 1);
+                continue;
+            }
+            Ok(staged) => panic!("{what} was let in: {staged:?}"),
+            Err(error) => {
+                let error = chain(&error);
+                assert!(error.contains(expected), "{what}: {error}");
+                told.push(format!("{what}: {error}"));
+            }
+        }
+        assert_eq!(names(&into), ["before"], "{what}");
+        assert_eq!(into.usage(), usage, "{what}");
+        assert_eq!(read(&into, "before"), b"was here", "{what}");
+    }
+    // Shown with --nocapture: the messages as people meet them.
+    println!("{}", told.join("\n"));
+}
+
+/// Every cut and many a turned bit: an error or the whole, never a panic and never a part.
+#[test]
+fn no_damage_goes_through_as_a_part() {
+    let mut small = tree();
+    add(
+        &mut small,
+        &[("a/b", b"content"), ("c", &b"x".repeat(3000))],
+    );
+    for format in FORMATS {
+        let bytes = pack(&small, format);
+        for left in (0..bytes.len()).step_by(7) {
+            let Ok(tree) = unpack(&bytes[..left]) else {
+                continue;
+            };
+            // Only bytes behind the end mark can be missing.
+            assert_eq!(names(&tree), names(&small), "{format} cut at {left}");
+        }
+        for at in (0..bytes.len()).step_by(3) {
+            let _ = unpack(&spoiled(bytes.clone(), at));
+        }
+    }
+}
+
+#[test]
+fn the_limit_names_what_would_be_enough() {
+    let mut small = tree_of(Limits {
+        bytes: 1 << 20,
+        inodes: 100,
+    });
+    let bytes = pack(&rich(), Format::TarGz);
+    let error = Unpack::new(&mut small, owner(), Timestamp::now())
+        .read(&bytes[..])
+        .unwrap_err();
+    let told = chain(&error);
+    assert!(
+        told.contains("the limit of 1 MiB is reached, at least"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_symlink_out_of_the_tree_is_kept_and_never_followed() {
+    let bytes = Hostile::default()
+        .member(b"out", b'2', b"/etc/passwd", b"")
+        .member(b"loop", b'2', b"loop", b"")
+        .end();
+    let tree = unpack(&bytes).unwrap();
+    assert!(matches!(
+        collect::read(&tree, &path("out")),
+        Err(collect::CollectError::Symlink { .. })
+    ));
+    assert!(collect::read(&tree, &path("loop")).is_err());
+}
+
+#[test]
+fn a_later_member_takes_the_place_of_an_earlier_one() {
+    let bytes = Hostile::default()
+        .member(b"a", b'0', b"", b"first")
+        .member(b"b", b'1', b"a", b"")
+        .member(b"./a", b'0', b"", b"second")
+        .end();
+    let tree = unpack(&bytes).unwrap();
+    assert_eq!(read(&tree, "a"), b"second");
+    assert_eq!(read(&tree, "b"), b"first");
+}
+
+#[test]
+fn owners_are_the_stagers() {
+    let mut into = tree();
+    let owner = Owner { uid: 7, gid: 8 };
+    Unpack::new(&mut into, owner, Timestamp::now())
+        .read(&good().end()[..])
+        .unwrap();
+    let there = attr(&into, "good");
+    assert_eq!((there.uid, there.gid), (7, 8));
+    let mut stage = Stage::new(&mut into, owner, Timestamp::now());
+    stage.bytes(&path("other"), "x").unwrap();
+}

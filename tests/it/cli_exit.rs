@@ -1,0 +1,297 @@
+//! `notapipe run`: how it ends, in every way in which it can.
+
+use crate::support::site::{Site, Who, both};
+
+#[test]
+fn the_failing_steps_own_status_comes_through() {
+    both(|site| {
+        site.run(&["--", "true"]).ended(0).silently();
+        for code in [1, 2, 7, 124, 125, 126, 127, 128, 255] {
+            let exit = format!("exit {code}");
+            let told = site.run(&["--", "sh", "-c", &exit]).ended(code);
+            // The tool has said why, or did not want to.
+            told.silently();
+        }
+    });
+}
+
+#[test]
+fn a_steps_signal_is_added_to_128() {
+    both(|site| {
+        for (signal, code) in [
+            ("HUP", 129),
+            ("INT", 130),
+            ("KILL", 137),
+            ("SEGV", 139),
+            ("TERM", 143),
+        ] {
+            let kill = format!("ulimit -c 0; kill -{signal} $$");
+            let number = format!("signal {}", code - 128);
+            let told = site.run(&["--", "sh", "-c", &kill]).ended(code);
+            told.saying(&["notapipe: ", "\"sh\"", &number]);
+        }
+    });
+}
+
+#[test]
+fn the_first_step_that_fails_ends_the_job() {
+    both(|site| {
+        site.write("out", "old");
+        #[rustfmt::skip]
+        let told = site.run(&[
+            "-o", "out", "--",
+            "sh", "-c", "echo one; echo new > out",
+            "--then", "sh", "-c", "echo two; exit 3",
+            "--then", "sh", "-c", "echo three",
+        ]);
+        told.ended(3).printing("one\ntwo\n");
+        assert_eq!(site.listing(), ["out: old"]);
+    });
+}
+
+#[test]
+fn a_later_steps_status_counts_as_much() {
+    both(|site| {
+        let told = site.run(&["--", "true", "--then", "sh", "-c", "exit 9"]);
+        told.ended(9).silently();
+        let told = site.run(&["--", "echo", "ran", "--then", "no-such-tool"]);
+        told.ended(127).printing("ran\n");
+    });
+}
+
+#[test]
+fn a_tool_that_is_not_found_ends_in_127() {
+    both(|site| {
+        site.write("file", "");
+        for tool in [
+            "no-such-tool",
+            "./nope",
+            "../nope",
+            "/no/such/tool",
+            "file/nope",
+            "two words",
+        ] {
+            let named = format!("{tool:?} was not found");
+            let told = site.run(&["--", tool]).ended(127);
+            told.saying(&["notapipe: ", &named]).printing("");
+        }
+        // Where it was looked for, when nobody wrote a path.
+        let told = site.run(&["--", "no-such-tool"]).ended(127);
+        told.saying(&["PATH", "/usr/bin"]);
+    });
+}
+
+#[test]
+fn a_tool_that_cannot_be_executed_ends_in_126() {
+    both(|site| {
+        site.write("plain", "#!/bin/sh\n");
+        site.script("lost", "#!/no/such/interpreter\n");
+        site.create_dir("directory");
+        for (tool, why) in [
+            ("./plain", "Permission denied"),
+            ("./directory", "Permission denied"),
+            ("/etc", "Permission denied"),
+            ("./lost", "interpreter"),
+        ] {
+            let told = site.run(&["--", tool]).ended(126);
+            told.saying(&["notapipe: ", "cannot be executed", why])
+                .printing("");
+        }
+    });
+}
+
+#[test]
+fn errors_of_the_system_are_told_without_their_number() {
+    let site = Site::new(Who::Root);
+    let told = site.run(&["--", "/etc"]).ended(126);
+    assert!(!told.stderr.contains("os error"), "{}", told.stderr);
+}
+
+#[test]
+fn a_job_that_takes_too_long_ends_in_124() {
+    both(|site| {
+        site.write("out", "old");
+        let work = format!("echo new > out; {}", site.endless());
+        let words = ["--timeout", "300ms", "-o", "out", "--", "sh", "-c", &work];
+        let told = site.run(&words).ended(124);
+        told.saying(&["notapipe: ", "\"sh\"", "longer than 300ms"]);
+        assert_eq!(site.listing(), ["out: old"]);
+        // All steps together have this time, and those that are quick enough know nothing of it.
+        site.run(&["--timeout", "50s", "--", "true", "--then", "true"])
+            .ended(0)
+            .silently();
+    });
+}
+
+/// Options, the step's script, and what the message must hold.
+type Reason = (
+    &'static [&'static str],
+    &'static str,
+    &'static [&'static str],
+);
+
+#[test]
+fn when_notapipe_fails_it_ends_in_125_and_says_why() {
+    let reasons: &[Reason] = &[
+        // Inputs.
+        (
+            &["-i", "gone.asm"],
+            "",
+            &["cannot read \"gone.asm\"", "No such file or directory"],
+        ),
+        (
+            &["-i", "a=gone.asm"],
+            "",
+            &["\"gone.asm\" for \"a\"", "No such file or directory"],
+        ),
+        (
+            &["-i", "file/below"],
+            "",
+            &["\"file/below\"", "Not a directory"],
+        ),
+        (
+            &["-i", "loop"],
+            "",
+            &["\"loop\"", "Too many levels of symbolic links"],
+        ),
+        (
+            &["--size", "4096", "-i", "file"],
+            "",
+            &[
+                "no room",
+                "\"file\"",
+                "4 KiB",
+                "help: raise the limit with --size, to 1M at least",
+            ],
+        ),
+        (
+            &["--inodes", "2", "-i", "file", "-i", "other"],
+            "",
+            &[
+                "no room",
+                "\"other\"",
+                "help: raise the limit with --inodes",
+            ],
+        ),
+        // Outputs.
+        (
+            &["-o", "gone"],
+            "",
+            &["no output \"gone\"", "the tools made no files"],
+        ),
+        (
+            &["-o", "A.gb"],
+            "echo > a.gb",
+            &[
+                "no output \"A.gb\"",
+                "did you mean \"a.gb\"?",
+                "The tools made: a.gb",
+            ],
+        ),
+        (
+            &["-o", "a", "-o", "b"],
+            "echo > c",
+            &["no outputs \"a\"", "\"b\"", "made: c"],
+        ),
+        (
+            &["-o", "x=directory/"],
+            "mkfifo x",
+            &["cannot collect \"x\"", "FIFO"],
+        ),
+        (
+            &["-o", "x=-"],
+            "mkdir x",
+            &["cannot collect \"x\"", "directory"],
+        ),
+        (
+            &["-o", "x"],
+            "ln -s nowhere x",
+            &["\"x\"", "symlink to \"nowhere\""],
+        ),
+        (
+            &["-o", "x=/dev/full"],
+            "echo > x",
+            &["\"x\"", "/dev/full", "No space left on device"],
+        ),
+        // Destinations that can be seen to fail: nothing has run.
+        (
+            &["-o", "x=file/"],
+            "touch $RAN",
+            &["\"x\"", "file\" is a file"],
+        ),
+        (&["-o", "x=file/y"], "touch $RAN", &["\"x\"", "\"file/y\""]),
+        (
+            &["-o", "x=y", "-o", "z=y"],
+            "touch $RAN",
+            &["\"x\"", "\"z\"", "help: ", "-o NAME=DEST"],
+        ),
+        (
+            &["-o", "x=y", "-o", "z=y/w"],
+            "touch $RAN",
+            &["\"x\"", "\"z\""],
+        ),
+        // The mount.
+        (
+            &["--at", "gone"],
+            "touch $RAN",
+            &["\"gone\"", "No such file or directory"],
+        ),
+        (
+            &["--at", "file"],
+            "touch $RAN",
+            &["mount over", "file\"", "not a directory"],
+        ),
+        // The report.
+        (
+            &["--report", "gone/report"],
+            "",
+            &["cannot write the report \"gone/report\"", "No such file"],
+        ),
+    ];
+    both(|site| {
+        site.write("file", "f".repeat(4097));
+        site.write("other", "");
+        site.create_dir("directory");
+        site.symlink("loop", "loop");
+        let before = site.listing();
+        for (options, script, expected) in reasons {
+            let script = script.replace("$RAN", &site.text("ran"));
+            let words = [*options, &["--", "sh", "-c", &script]].concat();
+            let told = site.run(&words);
+            println!("{options:?}: {}", told.stderr);
+            told.ended(125)
+                .saying(&["notapipe: "])
+                .saying(expected)
+                .printing("");
+            assert_eq!(site.listing(), before, "{options:?}");
+        }
+    });
+}
+
+#[test]
+fn what_an_ordinary_user_may_not_touch_ends_in_125() {
+    let site = Site::new(Who::User);
+    site.write("secret", "s");
+    site.chmod("secret", 0);
+    site.create_dir("closed");
+    site.chmod("closed", 0o555);
+    let ran = format!("touch x; touch {}", site.text("ran"));
+    for (options, expected) in [
+        (["-i", "secret"], ["\"secret\"", "Permission denied"]),
+        (["-o", "x=closed/"], ["\"closed/\"", "Permission denied"]),
+        (["-o", "x=closed/y"], ["\"closed/y\"", "Permission denied"]),
+        (["-o", "x=/etc/hostname"], ["/etc", "Permission denied"]),
+    ] {
+        let words = [&options[..], &["--", "sh", "-c", &ran]].concat();
+        site.run(&words).ended(125).saying(&expected);
+        assert!(!site.exists("ran"), "{options:?}");
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_written_does_not_hide_the_steps_status() {
+    let site = Site::new(Who::Root);
+    let told = site.run(&["--report", "gone/report", "--", "sh", "-c", "exit 3"]);
+    told.ended(3)
+        .saying(&["cannot write the report \"gone/report\""]);
+}

@@ -1,0 +1,391 @@
+//! `notapipe mount` and `notapipe umount`.
+
+use std::fs;
+use std::io::ErrorKind;
+
+use rustix::process::Signal;
+
+use crate::support::site::{
+    Call, NOBODY, Site, Told, Who, both, mounts_below, until, with_own_mounts,
+};
+
+/// As root and as an ordinary user, where no other test sees what is mounted.
+fn both_alone(test: impl Fn(&Site) + Sync) {
+    with_own_mounts(|| both(&test));
+}
+
+fn mount(site: &Site, options: &[&str]) -> Told {
+    site.call(&[&["mount", "--background"], options].concat())
+}
+
+/// A server in the foreground, when it is ready: it says so with `-v`.
+fn serve(site: &Site, options: &[&str]) -> Call {
+    let before = mounts_below(&site.work()).len();
+    let call = Call::start(site.command(&[&["mount"], options].concat()));
+    until("it is mounted", || {
+        mounts_below(&site.work()).len() > before
+    });
+    // The first look may still wait for the server, and is then answered.
+    shell(site, "ls m").ended(0);
+    call
+}
+
+fn shell(site: &Site, script: &str) -> Told {
+    Call::start(site.tool(&["sh", "-c", script])).finish()
+}
+
+#[test]
+fn in_the_background_it_is_ready_when_the_command_returns() {
+    both_alone(|site| {
+        site.create_dir("m");
+        for _ in 0..5 {
+            mount(site, &["m"]).ended(0).silently();
+            shell(site, "echo first > m/x && cat m/x")
+                .ended(0)
+                .printing("first\n");
+            site.call(&["umount", "m"]).ended(0).silently();
+            assert_eq!(site.listing(), ["m/"]);
+        }
+    });
+}
+
+#[test]
+fn the_background_lets_go_of_the_callers_streams_and_directory() {
+    both_alone(|site| {
+        site.create_dir("m");
+        // `finish` reads both streams to their end.
+        mount(site, &["m"]).ended(0);
+        let servers = shell(
+            site,
+            "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | grep -q 'notapipe mount' && readlink $p/cwd $p/fd/0 $p/fd/1 $p/fd/2; done; :",
+        );
+        let own: Vec<_> = servers.text().lines().map(str::to_owned).collect();
+        assert!(
+            own.starts_with(&["/", "/dev/null", "/dev/null", "/dev/null"].map(str::to_owned)),
+            "{own:?}"
+        );
+        site.call(&["umount", "m"]).ended(0);
+    });
+}
+
+#[test]
+fn an_unmount_from_outside_ends_the_foreground_with_0() {
+    both_alone(|site| {
+        site.create_dir("m");
+        let call = serve(site, &["m"]);
+        site.call(&["umount", "m"]).ended(0).silently();
+        call.finish().ended(0).silently();
+        // Also by the tools that every system has.
+        let call = serve(site, &["m"]);
+        let words = if site.is_root() {
+            &["umount", "m"][..]
+        } else {
+            &["fusermount3", "-u", "m"]
+        };
+        Call::start(site.tool(words)).finish().ended(0);
+        call.finish().ended(0).silently();
+    });
+}
+
+#[test]
+fn a_signal_unmounts() {
+    both_alone(|site| {
+        site.create_dir("m");
+        for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129)] {
+            let call = serve(site, &["m"]);
+            shell(site, "echo > m/x").ended(0);
+            call.signal(signal);
+            call.finish().ended(code).silently();
+            assert_eq!(site.listing(), ["m/"]);
+        }
+    });
+}
+
+#[test]
+fn a_signal_unmounts_also_under_those_who_use_it() {
+    both_alone(|site| {
+        site.create_dir("m");
+        let call = serve(site, &["m"]);
+        let holder = hold(site);
+        call.signal(Signal::TERM);
+        call.finish()
+            .ended(143)
+            .saying(&["notapipe: warning: ", "in use"]);
+        assert_eq!(site.listing(), ["m/"]);
+        drop(holder);
+    });
+}
+
+/// A process in the mount.
+fn hold(site: &Site) -> Call {
+    let before = site.endless_ones();
+    let call = Call::start(site.tool(&["sh", "-c", &format!("cd m; exec {}", site.endless())]));
+    until("it holds the mount", || site.endless_ones() > before);
+    call
+}
+
+#[test]
+fn a_mount_in_use_stays_and_the_holder_is_named() {
+    both_alone(|site| {
+        site.create_dir("m");
+        mount(site, &["m"]).ended(0);
+        let holder = hold(site);
+        let pid = format!("process {}", holder.pid());
+        let told = site.call(&["umount", "m"]).ended(125);
+        told.saying(&["notapipe: ", "in use", "sleep", &pid, "--lazy"]);
+        shell(site, "echo still > m/x; cat m/x")
+            .ended(0)
+            .printing("still\n");
+        drop(holder);
+        site.call(&["umount", "m"]).ended(0).silently();
+    });
+}
+
+#[test]
+fn lazily_it_goes_at_once_and_ends_with_its_last_user() {
+    both_alone(|site| {
+        site.create_dir("m");
+        let call = serve(site, &["m"]);
+        let holder = hold(site);
+        site.call(&["umount", "--lazy", "m"]).ended(0).silently();
+        assert!(mounts_below(&site.work()).is_empty());
+        // The user goes on in what the path no longer leads to.
+        shell(site, &format!("echo more > /proc/{}/cwd/x", holder.pid())).ended(0);
+        assert_eq!(site.listing(), ["m/"]);
+        drop(holder);
+        call.finish().ended(0).silently();
+    });
+}
+
+#[test]
+fn options_show_in_the_mount() {
+    both_alone(|site| {
+        site.create_dir("m");
+        let words = [
+            "--size",
+            "8M",
+            "--inodes",
+            "64",
+            "--mode",
+            "1777",
+            "--name",
+            "my-scratch",
+            "m",
+        ];
+        mount(site, &words).ended(0).silently();
+        let look =
+            "stat -c '%a %U' m; stat -f -c '%S %b %c' m; df --output=source,size m | tail -n1";
+        let user = if site.is_root() { "root" } else { "nobody" };
+        let told = shell(site, look).ended(0);
+        let text = told.text();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[..2], [&format!("1777 {user}"), "4096 2048 64"]);
+        assert_eq!(
+            lines[2].split_whitespace().collect::<Vec<_>>(),
+            ["my-scratch", "8192"]
+        );
+        shell(site, "head -c 9M /dev/zero > m/x")
+            .ended(1)
+            .saying(&["No space left on device"]);
+        site.call(&["umount", "m"]).ended(0);
+    });
+}
+
+#[test]
+fn nobody_writes_to_a_read_only_mount() {
+    both_alone(|site| {
+        site.create_dir("m");
+        mount(site, &["--read-only", "m"]).ended(0);
+        shell(site, "echo > m/x")
+            .ended(2)
+            .saying(&["Read-only file system"]);
+        site.call(&["umount", "m"]).ended(0);
+    });
+}
+
+fn as_nobody(site: &Site, script: &str) -> Told {
+    let user = format!("--reuid={NOBODY}");
+    let group = format!("--regid={NOBODY}");
+    let words = [
+        "setpriv",
+        &user,
+        &group,
+        "--clear-groups",
+        "sh",
+        "-c",
+        script,
+    ];
+    Call::start(site.tool(&words)).finish()
+}
+
+#[test]
+fn other_users_are_kept_out_unless_they_are_let_in() {
+    with_own_mounts(|| {
+        let site = Site::new(Who::Root);
+        site.create_dir("m");
+        mount(&site, &["--mode", "1777", "m"]).ended(0);
+        let told = as_nobody(&site, "ls m");
+        assert!(
+            !told.status.success() && told.stderr.contains("Permission denied"),
+            "{told:?}"
+        );
+        site.call(&["umount", "m"]).ended(0);
+
+        mount(&site, &["--mode", "1777", "--allow-other", "m"]).ended(0);
+        as_nobody(&site, "echo mine > m/x; stat -c %u m/x")
+            .ended(0)
+            .printing("65534\n");
+        shell(&site, "echo roots > m/y; chmod 600 m/y").ended(0);
+        assert!(!as_nobody(&site, "cat m/y").status.success());
+        site.call(&["umount", "m"]).ended(0);
+    });
+}
+
+#[test]
+fn root_is_kept_out_of_a_users_mount() {
+    with_own_mounts(|| {
+        let site = Site::new(Who::User);
+        site.create_dir("m");
+        mount(&site, &["m"]).ended(0);
+        let refused = fs::read_dir(site.path("m")).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+        site.call(&["umount", "m"]).ended(0);
+    });
+}
+
+#[test]
+fn after_kill_9_the_mount_is_gone() {
+    both_alone(|site| {
+        site.create_dir("m");
+        // At once, and when it has been used.
+        for use_it in [":", "echo > m/x; ls m"] {
+            let call = serve(site, &["m"]);
+            shell(site, use_it).ended(0);
+            call.signal(Signal::KILL);
+            drop(call);
+            until("it is gone", || mounts_below(&site.work()).is_empty());
+            assert_eq!(site.listing(), ["m/"]);
+            site.expect_nothing_left();
+        }
+    });
+}
+
+#[test]
+fn after_kill_9_of_the_background_the_mount_is_gone() {
+    both_alone(|site| {
+        site.create_dir("m");
+        mount(site, &["m"]).ended(0);
+        let kill = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | grep -q '^[^ ]*notapipe mount' && test $(readlink $p/ns/mnt) = $(readlink /proc/$$/ns/mnt) && kill -9 ${p#/proc/}; done; :";
+        Call::start(site.tool(&["sh", "-c", kill])).finish();
+        until("it is gone", || mounts_below(&site.work()).is_empty());
+        assert_eq!(site.listing(), ["m/"]);
+    });
+}
+
+#[test]
+fn a_directory_that_is_not_empty_is_refused() {
+    both_alone(|site| {
+        site.write("m/x", "x");
+        for words in [&["mount", "m"][..], &["mount", "--background", "m"]] {
+            site.call(words)
+                .ended(125)
+                .saying(&["notapipe: ", "/m\"", "not empty"]);
+        }
+        assert_eq!(site.listing(), ["m/", "m/x: x"]);
+    });
+}
+
+#[test]
+fn what_cannot_be_mounted_over_is_refused() {
+    both_alone(|site| {
+        site.write("file", "");
+        site.symlink("gone", "dangling");
+        for (dir, why) in [
+            ("gone", "No such file or directory"),
+            ("dangling", "No such file or directory"),
+            ("file", "not a directory"),
+            ("file/below", "Not a directory"),
+        ] {
+            for words in [&["mount", dir][..], &["mount", "--background", dir]] {
+                site.call(words)
+                    .ended(125)
+                    .saying(&["notapipe: cannot mount over", dir, why])
+                    .printing("");
+            }
+        }
+    });
+}
+
+/// Root only: fusermount3 looks at the place as root, who is kept out of a user's mount.
+#[test]
+fn a_second_mount_covers_the_first() {
+    with_own_mounts(|| {
+        let site = &Site::new(Who::Root);
+        site.create_dir("m");
+        mount(site, &["m"]).ended(0);
+        mount(site, &["m"]).ended(0);
+        shell(site, "echo upper > m/x").ended(0);
+        site.call(&["umount", "m"]).ended(0);
+        shell(site, "ls m; echo lower > m/y").ended(0).printing("");
+        site.call(&["umount", "m"]).ended(0);
+        site.call(&["umount", "m"])
+            .ended(125)
+            .saying(&["no notapipe mount"]);
+    });
+}
+
+#[test]
+fn only_a_mount_of_ours_is_unmounted() {
+    both_alone(|site| {
+        site.create_dir("plain");
+        for dir in ["plain", "gone", "/proc", "/"] {
+            let told = site.call(&["umount", dir]).ended(125);
+            told.saying(&[
+                "notapipe: cannot unmount",
+                dir,
+                "no notapipe mount stands there",
+            ]);
+        }
+        assert!(std::path::Path::new("/proc/self").exists());
+    });
+}
+
+#[test]
+fn a_directory_with_an_odd_name_works() {
+    both_alone(|site| {
+        let odd = "two words\nand\\040a \u{fc}";
+        site.create_dir(odd);
+        mount(site, &[odd]).ended(0).silently();
+        let quoted = format!("echo in > '{odd}/x'; cat '{odd}/x'");
+        shell(site, &quoted).ended(0).printing("in\n");
+        site.call(&["umount", odd]).ended(0).silently();
+        let call = {
+            mount(site, &["--name", "odd name", odd]).ended(0);
+            shell(
+                site,
+                &format!(
+                    "cd '{odd}'; exec {} < /dev/null > /dev/null 2>&1 &",
+                    site.endless()
+                ),
+            )
+        };
+        call.ended(0);
+        site.call(&["umount", odd]).ended(125).saying(&["in use"]);
+        site.call(&["umount", "--lazy", odd]).ended(0);
+        shell(site, &format!("pkill -f -x '{}'", site.endless())).ended(0);
+    });
+}
+
+#[test]
+fn a_job_takes_its_inputs_from_a_mount_and_delivers_into_it() {
+    both_alone(|site| {
+        site.create_dir("m");
+        mount(site, &["m"]).ended(0);
+        shell(site, "echo source > m/in").ended(0);
+        site.run(&["-i", "m/in", "-o", "m/out", "--", "cp", "m/in", "m/out"])
+            .ended(0)
+            .silently();
+        shell(site, "cat m/out").ended(0).printing("source\n");
+        site.call(&["umount", "m"]).ended(0);
+    });
+}

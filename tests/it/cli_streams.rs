@@ -1,0 +1,156 @@
+//! Standard input, output and error of a job.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+
+use crate::support::site::{Call, Site, Who, both};
+
+#[test]
+fn the_steps_have_the_callers_streams() {
+    both(|site| {
+        let talk = "cat; echo out; echo err >&2";
+        let told = site
+            .run_reading(b"in\n", &["--", "sh", "-c", talk])
+            .ended(0);
+        assert_eq!(
+            (told.text().as_str(), told.stderr.as_str()),
+            ("in\nout\n", "err\n")
+        );
+    });
+}
+
+#[test]
+fn what_a_step_left_of_standard_input_is_the_next_ones() {
+    both(|site| {
+        let words = ["--", "sh", "-c", "read line; echo $line", "--then", "cat"];
+        site.run_reading(b"one\ntwo\nthree\n", &words)
+            .ended(0)
+            .printing("one\ntwo\nthree\n");
+    });
+}
+
+#[test]
+fn with_an_output_on_standard_output_the_steps_write_to_standard_error() {
+    both(|site| {
+        let talk = "echo progress; echo error >&2; printf 'a\\0b' > x; echo out2 > y";
+        let told = site
+            .run(&["-o", "x=-", "-o", "y", "--", "sh", "-c", talk])
+            .ended(0);
+        assert_eq!(told.stdout, b"a\0b");
+        assert_eq!(told.stderr, "progress\nerror\n");
+        assert_eq!(site.listing(), ["y: out2\\n"]);
+    });
+}
+
+#[test]
+fn with_an_input_from_standard_input_the_steps_read_nothing() {
+    both(|site| {
+        let look = "readlink /proc/self/fd/0; cat; cat x";
+        let told = site.run_reading(b"bytes", &["-i", "x=-", "--", "sh", "-c", look]);
+        told.ended(0).printing("/dev/null\nbytes");
+    });
+}
+
+#[test]
+fn bytes_go_in_and_out_unchanged() {
+    both(|site| {
+        let bytes: Vec<u8> = (0..=255).cycle().take(3 << 20).collect();
+        let words = ["-i", "x=-", "-o", "y=-", "--", "cp", "x", "y"];
+        let told = site.run_reading(&bytes, &words).ended(0);
+        assert!(told.stdout == bytes, "{} bytes", told.stdout.len());
+    });
+}
+
+#[test]
+fn a_failed_job_writes_nothing_to_standard_output() {
+    both(|site| {
+        let told = site.run(&["-o", "x=-", "--", "sh", "-c", "echo half > x; exit 4"]);
+        told.ended(4).silently();
+        let told = site.run(&["-o", "x=-", "--", "true"]);
+        told.ended(125).printing("").saying(&["no output \"x\""]);
+    });
+}
+
+#[test]
+fn nothing_is_printed_where_nobody_asked() {
+    both(|site| {
+        site.write("A", "a");
+        let told = site.run(&["-i", "A", "-o", "B", "--", "cp", "A", "B", "--then", "true"]);
+        told.ended(0).silently();
+    });
+}
+
+/// A pipe that nobody reads.
+fn broken_pipe() -> OwnedFd {
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    drop(reader);
+    writer
+}
+
+#[test]
+fn a_reader_that_is_gone_fails_the_job_and_puts_back_its_files() {
+    both(|site| {
+        site.write("a", "old");
+        let make = "head -c 1M /dev/zero > x; echo new > a; echo new > b";
+        let words = [
+            "run", "-o", "a", "-o", "x=-", "-o", "b", "--", "sh", "-c", make,
+        ];
+        let mut command = site.command(&words);
+        command.stdout(broken_pipe());
+        Call::start(command)
+            .finish()
+            .ended(125)
+            .saying(&["notapipe: ", "\"x\"", "Broken pipe"]);
+        assert_eq!(site.listing(), ["a: old"]);
+    });
+}
+
+#[test]
+fn a_full_device_on_standard_output_fails_the_job() {
+    let site = Site::new(Who::Root);
+    let mut command = site.command(&["run", "-o", "x=-", "--", "sh", "-c", "echo > x"]);
+    command.stdout(File::options().write(true).open("/dev/full").unwrap());
+    Call::start(command)
+        .finish()
+        .ended(125)
+        .saying(&["\"x\"", "No space left on device"]);
+}
+
+#[test]
+fn a_step_sees_a_broken_pipe_as_without_us() {
+    both(|site| {
+        let mut command = site.command(&["run", "--", "sh", "-c", "yes; :"]);
+        command.stdout(broken_pipe());
+        // SIGPIPE ends `yes` silently: its default action has not been changed.
+        let told = Call::start(command).finish().ended(0);
+        assert_eq!(told.stderr, "");
+    });
+}
+
+#[test]
+fn a_file_on_standard_output_is_written_from_where_it_stands() {
+    both(|site| {
+        let program = site.text("../notapipe");
+        let job =
+            format!("echo before; {program} run -o x=- -- sh -c 'echo during > x'; echo after");
+        let mut command = site.tool(&["sh", "-c", &job]);
+        command.stdout(File::create(site.path("log")).unwrap());
+        Call::start(command).finish().ended(0);
+        assert_eq!(site.read("log"), b"before\nduring\nafter\n");
+    });
+}
+
+#[test]
+fn closed_streams_stay_out_of_the_way() {
+    both(|site| {
+        let program = site.text("../notapipe");
+        // The first descriptors that are opened must not be taken for the streams.
+        let job =
+            format!("exec {program} run -o x -- sh -c 'echo made > x; echo lost' <&- >&- 2>&-");
+        let mut command = site.tool(&["sh", "-c", &job]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Call::start(command).finish().ended(0);
+        assert_eq!(site.listing(), ["x: made\\n"]);
+    });
+}

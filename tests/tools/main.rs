@@ -1,0 +1,7 @@
+//! Real tools on real files, byte for byte against the same run in an ordinary directory.
+//!
+//! `scripts/test.sh` installs the tools. One that is missing fails its tests with a line that says
+//! so.
+
+mod bench_dir;
+mod rgbds;
