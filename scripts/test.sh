@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Installs what is missing, then runs every check and every test.
+#
+#   scripts/test.sh            all of it
+#   scripts/test.sh -- NAME    only the tests whose names contain NAME
+#
+# As root it installs packages and opens /dev/fuse to everyone, as the distributions have it; as an
+# ordinary user it says what is missing.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+step() { printf '\n== %s\n' "$*" >&2; }
+
+filter=()
+if [[ ${1-} == -- ]]; then
+    filter=("${@:2}")
+fi
+
+step "what the tests need"
+scripts/install-deps.sh test
+PATH="$(scripts/install-rgbds.sh):$PATH"
+export PATH
+if ! command -v cargo >/dev/null; then
+    echo "test.sh: cargo is missing: install Rust 1.88 or later with rustup" >&2
+    exit 1
+fi
+
+step "layout (rustfmt)"
+cargo fmt --check
+step "lints (clippy)"
+cargo clippy --locked --all-targets --all-features -- -D warnings
+cargo clippy --locked --no-default-features --lib -- -D warnings
+step "shell scripts (shellcheck)"
+shellcheck scripts/*.sh .ci/run
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps --document-private-items
+
+step "tests"
+log="$(mktemp)"
+trap 'rm -f -- "$log"' EXIT
+# One binary after another: each mounts, and two of them at once would only fight for two cores.
+cargo test --locked --all-features --no-fail-fast -- "${filter[@]}" 2>&1 | tee "$log"
+
+# One line for all binaries, so that the count shows.
+awk '/^test result: ok\./ { passed += $4; ignored += $8 }
+     END { if (passed == 0) exit 1
+           printf "\ntest result: ok. %d passed; 0 failed; %d ignored\n", passed, ignored }' "$log"
