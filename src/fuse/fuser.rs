@@ -918,11 +918,11 @@ impl Filesystem for Adapter {
             // The kernel then makes files by mknod, and opens and closes them without a word.
             return reply.error(self.decline(Request::Create));
         }
-        let made = self.answer(Request::Create, |ops| {
-            let opening = opening(req, flags);
-            ops.create_open(caller(req), ino(parent), name.as_bytes(), mode, opening)
-        });
-        match made {
+        let (caller, opening) = (caller(req), opening(req, flags));
+        let name = name.as_bytes().to_vec();
+        let operation = move |ops: &Ops| ops.create_open(caller, ino(parent), &name, mode, opening);
+        let served = &self.served;
+        served.answer_with_room(Request::Create, operation, |_, made| match made {
             Ok((attr, Handle(number))) => {
                 reply.created(
                     &FOREVER,
@@ -933,7 +933,7 @@ impl Filesystem for Adapter {
                 );
             }
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn ioctl(

@@ -20,6 +20,8 @@ mod names;
 mod observed;
 mod queue;
 mod ranges;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
