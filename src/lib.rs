@@ -12,6 +12,9 @@
 //! - One command of a job with a say in its streams or environment: [`Step`].
 //! - A directory in RAM that stays while my program reads, writes and runs commands in it:
 //!   [`Scratch`].
+//! - A file of it that is open, to read, write and seek: [`ScratchFile`]; to read while a tool writes it: [`Follow`].
+//! - To be told what tools do to files, as it happens: [`Watch`], which gives [`Event`]s.
+//! - An input that is made only if a tool reaches for it: [`Source`].
 //! - To end a job from another thread: [`Interrupt`].
 //!
 //! ```
@@ -34,7 +37,7 @@
 //! | module | what it knows |
 //! | --- | --- |
 //! | [`store`] | the tree: inodes, names, content; forks share every byte. No kernel, no host, no process |
-//! | [`view`] | one tree as one mount sees it: who still refers to an inode, and when it is freed |
+//! | [`view`] | one tree as one mount sees it: who still refers to an inode, and when it is freed; changes as events |
 //! | [`stage`], [`collect`] | the host's files into the tree, and out of it, whole or not at all |
 //! | `archive` | tar and zip archives into the tree, and out of it (feature `archives`) |
 //! | [`fuse`] | the kernel's protocol, and what it may cache |
@@ -45,7 +48,7 @@
 //! | [`memory`] | the default limits |
 //!
 //! Features: `cli` (default) builds the `notapipe` program; without it no argument parser is compiled. `archives`
-//! and `control` add the modules of those names; `cli` includes both.
+//! and `control` add the modules of those names; `cli` includes both. `tokio` lets a runtime wait for jobs and events.
 
 #[cfg(feature = "archives")]
 pub mod archive;

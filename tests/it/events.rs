@@ -483,3 +483,55 @@ fn a_watch_is_a_stream() {
     });
     assert_eq!(said.iter().filter(|line| *line == "removed a").count(), 5);
 }
+
+/// What it costs to see, and to be told: `cargo test --release --test it -- --ignored figures_of_watching --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn figures_of_watching() {
+    let sources = "for n in $(seq 60); do printf '#include \"h.h\"\\nint f%d(int x) { return x + %d; }\\n' $n $n > f$n.c; done; echo 'int g(int);' > h.h";
+    let build = "for n in $(seq 60); do cc -c f$n.c -o f$n.o; done; ar rc lib.a f*.o";
+    let small = "import os
+for n in range(20000):
+    f = os.open(f'{n % 100}', os.O_CREAT | os.O_WRONLY)
+    os.write(f, b'x' * 100)
+    os.close(f)
+";
+    let works: [(&str, Vec<&str>); 2] = [
+        ("60 compilations", vec!["sh", "-c", build]),
+        (
+            "20,000 open-write-close",
+            vec!["/usr/bin/python3", "-c", small],
+        ),
+    ];
+    for (what, command) in works {
+        for (how, profile, watches, reads) in [
+            ("fast", Profile::Fast, false, false),
+            ("observed", Profile::Observed, false, false),
+            ("watched, not read", Profile::Observed, true, false),
+            ("watched and read", Profile::Observed, true, true),
+        ] {
+            let mut times = Vec::new();
+            let mut events = 0;
+            for _ in 0..7 {
+                let scratch = Scratch::builder().profile(profile).build().unwrap();
+                sh(&scratch, sources);
+                let watch = watches.then(|| scratch.watch(".").unwrap());
+                std::thread::scope(|scope| {
+                    let (kept, read) = if reads { (None, watch) } else { (watch, None) };
+                    let reader = read.map(|watch| scope.spawn(move || watch.count()));
+                    let began = Instant::now();
+                    scratch.run(command.clone()).unwrap();
+                    times.push(began.elapsed());
+                    scratch.unmount().unwrap();
+                    events = reader.map_or(0, |it| it.join().unwrap());
+                    drop(kept);
+                });
+            }
+            times.sort();
+            println!(
+                "FIGURE {what}, {how}: median {:?}, best {:?}, {events} events read",
+                times[3], times[0]
+            );
+        }
+    }
+}

@@ -54,3 +54,33 @@ fn a_pipeline_writes_a_result_that_is_read_twice() {
     let said = run("pipeline");
     assert!(said.ends_with("processes were running\n"), "{said}");
 }
+
+#[test]
+fn bytes_are_handled_as_they_come() {
+    let said = run("events");
+    for name in ["north", "east", "west"] {
+        let start = format!("{name}: ");
+        let told: Vec<&str> = said
+            .lines()
+            .filter_map(|line| line.strip_prefix(&start))
+            .collect();
+        // What waited to be handled is handled at once, the first line in front.
+        assert!(told[0].starts_with("opened by process "), "{said}");
+        assert_eq!(told[1], format!("received {name} 1"), "{said}");
+        assert_eq!(told.last(), Some(&"closed"), "{said}");
+        let all = format!("{name} 1\n{name} 2\n{name} 3\n");
+        assert_eq!(received(&said, name), all, "{said}");
+    }
+}
+
+/// The lines of a producer, whether they came in one piece or in several.
+fn received(said: &str, name: &str) -> String {
+    let line = |line: &str| {
+        let line = line
+            .strip_prefix(&format!("{name}: received "))
+            .unwrap_or(line);
+        line.starts_with(&format!("{name} "))
+            .then(|| format!("{line}\n"))
+    };
+    said.lines().filter_map(line).collect()
+}
