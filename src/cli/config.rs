@@ -120,7 +120,7 @@ pub enum Visibility {
 }
 
 /// How much to tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Verbosity {
     /// Nothing but errors.
     Quiet,

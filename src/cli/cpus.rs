@@ -1,14 +1,31 @@
 //! `--cpus`: all, one, or a list such as taskset(1) takes it.
 
+use std::fmt;
+
 /// Which CPUs a job is to use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CpusWanted {
     /// All that we may use ourselves.
+    #[default]
     All,
     /// The one on which we are.
     One,
     /// These.
     These(Vec<usize>),
+}
+
+impl fmt::Display for CpusWanted {
+    /// As [`cpus`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::One => f.write_str("one"),
+            Self::These(numbers) => {
+                let words: Vec<String> = numbers.iter().map(usize::to_string).collect();
+                f.write_str(&words.join(","))
+            }
+        }
+    }
 }
 
 const HELP: &str = "write all, one, or the numbers of CPUs, such as 0 or 0,2-3";
