@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::site::{
     Call, NOBODY, Site, Told, Who, both, mounts_below, until, with_own_mounts,
@@ -55,15 +55,18 @@ fn the_background_lets_go_of_the_callers_streams_and_directory() {
         site.create_dir("m");
         // `finish` reads both streams to their end.
         mount(site, &["m"]).ended(0);
-        let servers = shell(
-            site,
-            "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | grep -q 'notapipe mount' && readlink $p/cwd $p/fd/0 $p/fd/1 $p/fd/2; done; :",
-        );
-        let own: Vec<_> = servers.text().lines().map(str::to_owned).collect();
-        assert!(
-            own.starts_with(&["/", "/dev/null", "/dev/null", "/dev/null"].map(str::to_owned)),
-            "{own:?}"
-        );
+        for server in site.servers() {
+            for (link, target) in [
+                ("cwd", "/"),
+                ("fd/0", "/dev/null"),
+                ("fd/1", "/dev/null"),
+                ("fd/2", "/dev/null"),
+            ] {
+                let link = fs::read_link(format!("/proc/{server}/{link}")).unwrap();
+                assert_eq!(link, std::path::Path::new(target));
+            }
+        }
+        assert_eq!(site.servers().len(), 1);
         site.call(&["umount", "m"]).ended(0);
     });
 }
@@ -275,8 +278,9 @@ fn after_kill_9_of_the_background_the_mount_is_gone() {
     both_alone(|site| {
         site.create_dir("m");
         mount(site, &["m"]).ended(0);
-        let kill = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | grep -q '^[^ ]*notapipe mount' && test $(readlink $p/ns/mnt) = $(readlink /proc/$$/ns/mnt) && kill -9 ${p#/proc/}; done; :";
-        Call::start(site.tool(&["sh", "-c", kill])).finish();
+        let servers = site.servers();
+        assert_eq!(servers.len(), 1);
+        kill_process(Pid::from_raw(servers[0]).unwrap(), Signal::KILL).unwrap();
         until("it is gone", || mounts_below(&site.work()).is_empty());
         assert_eq!(site.listing(), ["m/"]);
     });
@@ -359,20 +363,15 @@ fn a_directory_with_an_odd_name_works() {
         let quoted = format!("echo in > '{odd}/x'; cat '{odd}/x'");
         shell(site, &quoted).ended(0).printing("in\n");
         site.call(&["umount", odd]).ended(0).silently();
-        let call = {
-            mount(site, &["--name", "odd name", odd]).ended(0);
-            shell(
-                site,
-                &format!(
-                    "cd '{odd}'; exec {} < /dev/null > /dev/null 2>&1 &",
-                    site.endless()
-                ),
-            )
-        };
-        call.ended(0);
-        site.call(&["umount", odd]).ended(125).saying(&["in use"]);
-        site.call(&["umount", "--lazy", odd]).ended(0);
-        shell(site, &format!("pkill -f -x '{}'", site.endless())).ended(0);
+        // The holders of such a mount are found, too.
+        mount(site, &["--name", "odd name", odd]).ended(0);
+        let words = format!("cd '{odd}'; exec {}", site.endless());
+        let holder = Call::start(site.tool(&["sh", "-c", &words]));
+        until("it holds the mount", || site.endless_ones() == 1);
+        let told = site.call(&["umount", odd]).ended(125);
+        told.saying(&["in use", &format!("process {}", holder.pid())]);
+        drop(holder);
+        site.call(&["umount", odd]).ended(0);
     });
 }
 

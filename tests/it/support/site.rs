@@ -182,6 +182,15 @@ impl Site {
         running.count()
     }
 
+    /// The processes that serve a mount of `notapipe mount`, here.
+    pub fn servers(&self) -> Vec<i32> {
+        let words = format!("{}\0mount\0", self.program().display());
+        processes("cmdline")
+            .filter(|(_, line)| line.starts_with(words.as_bytes()))
+            .map(|(pid, _)| pid)
+            .collect()
+    }
+
     /// Any command of this user's, here.
     pub fn tool<A: AsRef<OsStr>>(&self, words: &[A]) -> Command {
         let mut command = Command::new(&words[0]);
@@ -238,15 +247,15 @@ impl Site {
         Call::start(self.command(&run_with(words)))
     }
 
+    fn marked(&self) -> String {
+        format!("{MARK}={}\0", self.mark)
+    }
+
     /// What is left of all that was started here; empty when nothing is.
     pub fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();
-        let marked = format!("{MARK}={}\0", self.mark);
+        let marked = self.marked();
         let endless = format!("98765.{}", self.mark);
-        let holds = |text: &[u8], part: &str| {
-            text.windows(part.len())
-                .any(|window| window == part.as_bytes())
-        };
         let by_environment = processes("environ").filter(|(_, text)| holds(text, &marked));
         let by_words = processes("cmdline").filter(|(_, text)| {
             holds(text, &endless) || holds(text, self.directory.path().to_str().unwrap())
@@ -277,9 +286,19 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         if !thread::panicking() {
-            self.expect_nothing_left();
+            return self.expect_nothing_left();
+        }
+        // What a failed test leaves must not stay: a watchdog removes the mount of a dead server.
+        let marked = self.marked();
+        for (pid, _) in processes("environ").filter(|(_, text)| holds(text, &marked)) {
+            let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
         }
     }
+}
+
+fn holds(text: &[u8], part: &str) -> bool {
+    text.windows(part.len())
+        .any(|window| window == part.as_bytes())
 }
 
 fn run_with<A: AsRef<OsStr>>(words: &[A]) -> Vec<&OsStr> {
