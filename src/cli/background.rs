@@ -2,22 +2,23 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, WaitOptions, setsid, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, setsid, waitpid};
 
 use super::exit;
+use super::signals::Signals;
 
 /// Which of the two processes this is.
 #[derive(Debug)]
 pub enum Side {
-    /// The one that was called. It ends with this code: the server is ready, or has failed and said
-    /// why.
-    Caller(ExitCode),
+    /// The one that was called, which ends when the server is ready or has failed.
+    Caller(Waiting),
     /// The one that goes on.
-    Server(Ready),
+    Server(Ready, Signals),
 }
 
 /// The server's duty to say that the mount is ready.
@@ -46,8 +47,10 @@ impl Ready {
 /// # Errors
 ///
 /// When the system has no room for another process.
-pub fn detach() -> io::Result<Side> {
+pub fn detach(signals: Signals) -> io::Result<Side> {
     let (ours, servers) = pipe_with(PipeFlags::CLOEXEC)?;
+    // One that comes meanwhile waits until each side has handlers of its own.
+    let held = HeldBack::new();
     // SAFETY: the program has one thread at this point, so that the child finds no lock held by
     // another: nothing before this starts one (see main.rs).
     match unsafe { libc::fork() } {
@@ -56,28 +59,88 @@ pub fn detach() -> io::Result<Side> {
             drop(ours);
             setsid()?;
             rustix::process::chdir("/")?;
-            Ok(Side::Server(Ready(servers.into())))
+            // Those that were installed wake their thread through a socket that both sides share now: one would
+            // hear the other's.
+            let own = Signals::install()?;
+            drop(signals);
+            drop(held);
+            Ok(Side::Server(Ready(servers.into()), own))
         }
         server => {
             drop(servers);
-            Ok(Side::Caller(await_ready(ours, server)))
+            drop(held);
+            Ok(Side::Caller(Waiting {
+                pipe: ours,
+                server,
+                signals,
+            }))
         }
     }
 }
 
-/// The server says one byte when it is ready; the end of the pipe without it means that it has
-/// failed.
-fn await_ready(pipe: OwnedFd, server: libc::pid_t) -> ExitCode {
-    let mut byte = [0];
-    if let Ok(1) = File::from(pipe).read(&mut byte) {
-        return ExitCode::SUCCESS;
+/// All signals of this thread, held back until this is dropped.
+struct HeldBack {
+    before: libc::sigset_t,
+}
+
+impl HeldBack {
+    fn new() -> Self {
+        let mut all = MaybeUninit::uninit();
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: both sets are written before they are read; neither call fails with these arguments.
+        let before = unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+            before.assume_init()
+        };
+        Self { before }
     }
-    let status = Pid::from_raw(server)
-        .and_then(|pid| waitpid(Some(pid), WaitOptions::empty()).ok().flatten());
-    let code = status.and_then(|(_, status)| status.exit_status());
-    // It has written to our standard error what was wrong.
-    ExitCode::from(
-        code.and_then(|code| u8::try_from(code).ok())
-            .unwrap_or(exit::FAILED),
-    )
+}
+
+impl Drop for HeldBack {
+    fn drop(&mut self) {
+        // SAFETY: the set is a whole one.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut()) };
+    }
+}
+
+/// What the caller does: the server says one byte when it is ready; the end of the pipe without it means that it has
+/// failed.
+#[derive(Debug)]
+pub struct Waiting {
+    pipe: OwnedFd,
+    server: libc::pid_t,
+    signals: Signals,
+}
+
+impl Waiting {
+    /// Waits, and hands a signal on meanwhile: the server has left the terminal, and filling a mount may take long.
+    pub fn wait(self) -> ExitCode {
+        let Self {
+            pipe,
+            server,
+            signals,
+        } = self;
+        let Some(server) = Pid::from_raw(server) else {
+            return ExitCode::from(exit::FAILED);
+        };
+        let watch = signals.watch(move |_signal| {
+            // It is our child and not waited for yet, so that the number is its.
+            let _ = kill_process(server, Signal::TERM);
+        });
+        let mut ready = Vec::new();
+        // Not interrupted by the signals that are handed on.
+        let _ = File::from(pipe).take(1).read_to_end(&mut ready);
+        if !ready.is_empty() {
+            return ExitCode::SUCCESS;
+        }
+        let status = waitpid(Some(server), WaitOptions::empty()).ok().flatten();
+        let code = status.and_then(|(_, status)| status.exit_status());
+        // It has written to our standard error what was wrong.
+        let code = code.and_then(|code| u8::try_from(code).ok());
+        match watch.ok().and_then(|watch| watch.received()) {
+            Some(signal) => ExitCode::from(signal.exit_code()),
+            None => ExitCode::from(code.unwrap_or(exit::FAILED)),
+        }
+    }
 }

@@ -30,6 +30,8 @@ pub struct RunConfig {
     pub allow_other: bool,
     /// Files in the mount can have extended attributes.
     pub extended_attributes: bool,
+    /// What the mount is to see; where nothing is said, no more than what else is asked for needs.
+    pub profile: Option<Profile>,
     /// The CPUs to use.
     pub cpus: CpusWanted,
     /// Where to write what the job did.
@@ -119,8 +121,27 @@ pub enum Visibility {
     Public,
 }
 
+/// What is seen of opens and closes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Profile {
+    /// Nothing: the fewest requests.
+    #[default]
+    Fast,
+    /// Every one of them, for a request each.
+    Observed,
+}
+
+impl From<Profile> for notapipe::fuse::Profile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Fast => Self::Fast,
+            Profile::Observed => Self::Observed,
+        }
+    }
+}
+
 /// How much to tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
     /// Nothing but errors.
     Quiet,
@@ -166,6 +187,8 @@ pub struct MountConfig {
     pub nonempty: bool,
     /// What tools such as df show as its source.
     pub name: Option<String>,
+    /// What it sees of opens and closes.
+    pub profile: Profile,
     /// Who asks.
     pub caller: Caller,
     /// How much to tell.

@@ -14,6 +14,7 @@ use super::background::{self, Ready};
 use super::config::{Caller, Filling, MountConfig, Verbosity};
 use super::save::Saving;
 use super::signals::{Signals, Watch};
+use super::staging::Staging;
 use super::trim::Trim;
 use super::{exit, fill, report, rooms};
 
@@ -34,9 +35,11 @@ pub fn mount(mut config: MountConfig, signals: Signals) -> ExitCode {
     if !config.background {
         return serve(&config, saving, signals, None);
     }
-    match background::detach() {
-        Ok(background::Side::Caller(code)) => code,
-        Ok(background::Side::Server(ready)) => serve(&config, saving, signals, Some(ready)),
+    match background::detach(signals) {
+        Ok(background::Side::Caller(waiting)) => waiting.wait(),
+        Ok(background::Side::Server(ready, signals)) => {
+            serve(&config, saving, signals, Some(ready))
+        }
         Err(error) => refuse(&error),
     }
 }
@@ -80,11 +83,23 @@ fn serve(
 ) -> ExitCode {
     let served = (|| {
         let interrupt = Interrupt::new()?;
+        let staging = Staging::default();
         let watch = signals.watch({
-            let interrupt = interrupt.clone();
-            move |_signal| interrupt.raise()
+            let (interrupt, staging) = (interrupt.clone(), staging.clone());
+            move |signal| {
+                interrupt.raise();
+                staging.end_by(signal);
+            }
         })?;
-        let result = try_serve(config, saving, &interrupt, &watch, ready);
+        let filled = {
+            let _guard = staging.guard();
+            fill::tree(config, &interrupt)
+        };
+        let result = match filled {
+            Err(_) if interrupt.is_raised() => Ok(Ended::Early),
+            Err(error) => Err(error),
+            Ok(tree) => try_serve(config, tree, saving, &interrupt, &watch, ready),
+        };
         Ok::<_, Box<dyn StdError>>((result, watch.received()))
     })();
     let (result, signal) = match served {
@@ -115,15 +130,12 @@ enum Ended {
 
 fn try_serve(
     config: &MountConfig,
+    tree: Tree,
     saving: Option<Saving>,
     interrupt: &Interrupt,
     watch: &Watch,
     ready: Option<Ready>,
 ) -> Result<Ended, Box<dyn StdError>> {
-    let tree = match fill::tree(config, interrupt) {
-        Err(_) if interrupt.is_raised() => return Ok(Ended::Early),
-        tree => tree?,
-    };
     let scratch = build(config, tree)?;
     let server = control(config, saving.as_ref(), &scratch);
     if config.verbosity >= Verbosity::Verbose {
@@ -227,7 +239,11 @@ fn build(config: &MountConfig, tree: Tree) -> Result<Scratch, Box<dyn StdError>>
         helper_path: std::env::var_os("PATH").unwrap_or_default(),
         ..MountOptions::default()
     };
-    let scratch = Scratch::builder().tree(tree).mount(options).build()?;
+    let scratch = Scratch::builder()
+        .tree(tree)
+        .profile(config.profile.into())
+        .mount(options)
+        .build()?;
     if config.no_exec {
         forbid_execution(config, &scratch)?;
     }

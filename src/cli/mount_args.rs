@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::{LimitArgs, VerbosityArgs};
-use super::config::{Caller, Filling, LimitsWanted, MountConfig};
+use super::config::{Caller, Filling, LimitsWanted, MountConfig, Profile};
 use super::mount_options::{self, MountOptionError};
 use super::size;
 
@@ -32,7 +32,7 @@ Filling and saving:
 
 Options for fstab (-o):
   size=1G  inodes=N  mode=755  uid=N  gid=N  ro  allow_other  nonempty  from=SRC  save=DEST
-  fsname=NAME  dev  suid  noexec (the last three as root). A comma in a value is written `\\,`.
+  fsname=NAME  profile=fast|observed  dev  suid  noexec (the last three as root). A comma in a value is written `\\,`.
   `mount -t fuse.notapipe NAME DIR -o size=1G` and such a line in /etc/fstab work when notapipe is
   in root's PATH and mount.fuse3 (package fuse3) is there:
 
@@ -91,6 +91,10 @@ pub struct MountArgs {
     #[arg(long)]
     name: Option<String>,
 
+    /// What it sees of opens and closes: nothing, which is fastest, or all of them
+    #[arg(long, value_name = "PROFILE", value_enum, default_value_t)]
+    profile: Profile,
+
     /// The same options as mount(8) takes them: `size=1G,mode=755,ro`
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<OsString>,
@@ -118,6 +122,7 @@ impl MountArgs {
             no_exec: false,
             nonempty: false,
             name: self.name,
+            profile: self.profile,
             caller: Caller::Person,
             verbosity: self.verbosity.into(),
         };

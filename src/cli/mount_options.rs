@@ -3,7 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use super::config::MountConfig;
+use clap::ValueEnum;
+
+use super::config::{MountConfig, Profile};
 use super::mount_args::filling;
 use super::size;
 
@@ -34,7 +36,7 @@ impl MountOptionError {
         match self {
             Self::Unknown { .. } => {
                 "options are size, inodes, mode, uid, gid, ro, allow_other, nonempty, from, save, \
-                                     fsname, dev, suid, noexec"
+                                     fsname, profile, dev, suid, noexec"
                     .to_owned()
             }
             Self::Value { remedy, .. } => remedy.clone(),
@@ -118,6 +120,10 @@ fn apply_one(option: &[u8], config: &mut MountConfig) -> Result<(), MountOptionE
         "gid" => config.gid = id()?,
         "fsname" | "name" => config.name = Some(text()?.to_owned()),
         "subtype" if value == Some(OsStr::new("notapipe")) => {}
+        "profile" => {
+            config.profile = Profile::from_str(text()?, false)
+                .map_err(|_| refuse("write profile=fast or profile=observed"))?;
+        }
         "from" => config.from = Some(filling(path(value, &refuse)?)),
         "save" => config.save = Some(path(value, &refuse)?),
         // The rest has no value, apart from what is nobody's but mount(8)'s.

@@ -6,8 +6,6 @@ use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use notapipe::collect::{CollectError, Delivery, Destination, Prepared};
@@ -24,6 +22,7 @@ use super::report;
 use super::report_file;
 use super::signals::{Signals, Watch};
 use super::size::Size;
+use super::staging::Staging;
 
 /// Does what `config` says, and gives the exit status of the whole command.
 pub fn run(config: RunConfig, signals: Signals) -> ExitCode {
@@ -67,10 +66,7 @@ fn try_run(config: RunConfig, signals: Signals) -> Result<(), Failed> {
         let (interrupt, staging) = (interrupt.clone(), staging.clone());
         move |signal| {
             interrupt.raise();
-            // A read of a terminal or a FIFO may wait for ever, and there is nothing yet to undo.
-            if staging.goes_on() {
-                std::process::exit(signal.exit_code().into());
-            }
+            staging.end_by(signal);
         }
     })?;
     let ran = job(&config, &interrupt, staging)?.run();
@@ -129,34 +125,6 @@ fn destination(output: &super::config::Output) -> io::Result<(TreePath, Destinat
     Ok((output.name.clone(), destination))
 }
 
-/// Whether inputs are still being staged: until the listener that holds the guard is dropped.
-#[derive(Clone, Debug)]
-struct Staging(Arc<AtomicBool>);
-
-impl Default for Staging {
-    fn default() -> Self {
-        Self(Arc::new(AtomicBool::new(true)))
-    }
-}
-
-impl Staging {
-    fn goes_on(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-
-    fn guard(self) -> StagingGuard {
-        StagingGuard(self)
-    }
-}
-
-struct StagingGuard(Staging);
-
-impl Drop for StagingGuard {
-    fn drop(&mut self) {
-        self.0.0.store(false, Ordering::SeqCst);
-    }
-}
-
 fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Job, Failed> {
     let mut stop = stop_on(interrupt.clone());
     let staging = staging.guard();
@@ -169,6 +137,7 @@ fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Jo
         })
         .allow_other(config.allow_other)
         .extended_attributes(config.extended_attributes)
+        .profile(config.profile.unwrap_or_default().into())
         .interrupt(interrupt.clone())
         .init(InitProgram::ourselves())
         .on_staging(move |progress| {

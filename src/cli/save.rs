@@ -9,7 +9,7 @@ use notapipe::Interrupt;
 use notapipe::archive::{ArchiveError, Format, Pack};
 use notapipe::collect::{CollectError, Delivery, Destination};
 use notapipe::store::{Tree, TreePath};
-use rustix::fs::{Access, CWD, RenameFlags};
+use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::beside::{Beside, directory, umask};
@@ -99,9 +99,12 @@ impl Saving {
                 place: place.to_owned(),
             })?),
         };
+        // Tried, since rights alone do not tell: nothing of it is left.
         let above = directory(&absolute);
-        rustix::fs::access(above, Access::WRITE_OK | Access::EXEC_OK)
-            .map_err(|error| system(error.into()))?;
+        match kind {
+            Kind::Archive(_) => Beside::new(&absolute).map(drop).map_err(system)?,
+            Kind::Directory => hidden_directory(above).map(drop).map_err(system)?,
+        }
         if let (Kind::Directory, Some(there)) = (kind, &there) {
             if there.dev() != fs::metadata(above).map_err(system)?.dev() {
                 return Err(SaveError::MountPoint { place: absolute });
@@ -178,16 +181,7 @@ impl Saving {
         listener: impl FnMut(notapipe::Progress) -> std::ops::ControlFlow<()> + Send,
     ) -> Result<(), SaveError> {
         let above = directory(&self.place);
-        let new = tempfile::Builder::new()
-            .prefix(".notapipe-")
-            .make_in(above, |path| DirBuilder::new().mode(0o700).create(path))
-            .map_err(|error| self.system(error))?;
-        // Not removed as a file would be.
-        let new = Hidden(
-            new.into_temp_path()
-                .keep()
-                .map_err(|e| self.system(e.error))?,
-        );
+        let new = hidden_directory(above).map_err(|error| self.system(error))?;
         let collect = |source| SaveError::Collect {
             place: self.place.clone(),
             source,
@@ -248,6 +242,16 @@ impl Drop for Hidden {
         // Renamed away it is not there any more.
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+fn hidden_directory(above: &Path) -> io::Result<Hidden> {
+    let made = tempfile::Builder::new()
+        .prefix(".notapipe-")
+        .make_in(above, |path| DirBuilder::new().mode(0o700).create(path))?;
+    // As a file it would be removed in another way.
+    Ok(Hidden(
+        made.into_temp_path().keep().map_err(|error| error.error)?,
+    ))
 }
 
 /// The two change places.

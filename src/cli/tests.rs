@@ -100,6 +100,7 @@ fn the_main_job() {
             timeout: None,
             allow_other: false,
             extended_attributes: false,
+            profile: None,
             cpus: super::cpus::CpusWanted::All,
             report: None,
             verbosity: Verbosity::Normal,
@@ -541,6 +542,8 @@ fn mount_and_umount() {
         "--read-only",
         "--name",
         "scratch",
+        "--profile",
+        "observed",
         "-q",
         "/mnt",
     ]);
@@ -569,13 +572,14 @@ fn mount_and_umount() {
             nonempty: false,
             caller: Caller::Person,
             name: Some("scratch".into()),
+            profile: Profile::Observed,
             verbosity: Verbosity::Quiet,
         }
     );
     let Ok(Command::Mount(config)) = parse(words(&["notapipe", "mount", "d"])) else {
         panic!()
     };
-    assert_eq!(config.mode, 0o700);
+    assert_eq!((config.mode, config.profile), (0o700, Profile::Fast));
     let Ok(Command::Plain(Plain::Umount(args))) =
         parse(words(&["notapipe", "umount", "--lazy", "d"]))
     else {
@@ -610,9 +614,10 @@ fn mount_options_are_those_of_fstab() {
         (Some("src"), Caller::Mount8)
     );
     let config =
-        mount(r"ro,_netdev,x-systemd.automount,noatime,from=a\,b.tar,save=/c.zip,nodev,nosuid")
+        mount(r"ro,_netdev,x-systemd.automount,noatime,from=a\,b.tar,save=/c.zip,nodev,nosuid,profile=observed")
             .unwrap();
     assert!(config.read_only && !config.devices && !config.set_user_id);
+    assert_eq!(config.profile, Profile::Observed);
     assert_eq!(config.from, Some(Filling::Host("a,b.tar".into())));
     assert_eq!(config.save, Some("/c.zip".into()));
     for bad in [

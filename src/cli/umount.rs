@@ -45,7 +45,10 @@ pub fn umount(args: UmountArgs) -> ExitCode {
 
 fn try_umount(args: &UmountArgs) -> Result<(), Box<dyn std::error::Error>> {
     let verbose = Verbosity::from(args.verbosity) >= Verbosity::Verbose;
-    if let Ok(client) = rooms::rooms().find(&args.dir) {
+    let dir = std::path::absolute(&args.dir)?;
+    // Called from within the mount, we would be among those who use it.
+    rustix::process::chdir("/")?;
+    if let Ok(client) = rooms::rooms().find(&dir) {
         match client.unmount(args.lazy) {
             Ok(unmounted) => {
                 if let Some(saved) = unmounted.saved.filter(|_| verbose) {
@@ -59,9 +62,5 @@ fn try_umount(args: &UmountArgs) -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let helper_path = std::env::var_os("PATH").unwrap_or_default();
-    Ok(notapipe::mount::unmount_at(
-        &args.dir,
-        args.lazy,
-        &helper_path,
-    )?)
+    Ok(notapipe::mount::unmount_at(&dir, args.lazy, &helper_path)?)
 }

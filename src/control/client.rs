@@ -82,6 +82,7 @@ impl Client {
     ) -> Result<Packed, ControlError> {
         let format = format.to_string();
         self.ask(Command::Snapshot { format }, Some(target.as_fd()))?;
+        self.wait_for_ever()?;
         loop {
             match self.answer()? {
                 Answer::Progress { files, bytes } => {
@@ -105,12 +106,7 @@ impl Client {
     /// saved where it should be.
     pub fn unmount(mut self, lazy: bool) -> Result<Unmounted, ControlError> {
         self.ask(Command::Unmount { lazy }, None)?;
-        let forever = rustix::net::sockopt::set_socket_timeout(
-            &self.wire,
-            rustix::net::sockopt::Timeout::Recv,
-            None,
-        );
-        forever.map_err(|error| failed("wait at", &self.socket, error.into()))?;
+        self.wait_for_ever()?;
         match self.answer()? {
             Answer::Unmounted(unmounted) => Ok(unmounted),
             other => Err(unexpected(&other)),
@@ -120,6 +116,14 @@ impl Client {
     /// Its socket.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// As long as its process lives, an answer will come.
+    fn wait_for_ever(&self) -> Result<(), ControlError> {
+        use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+        set_socket_timeout(&self.wire, Timeout::Recv, None)
+            .map_err(|error| failed("prepare", &self.socket, error.into()))
     }
 
     fn status_answer(&mut self) -> Result<Status, ControlError> {
