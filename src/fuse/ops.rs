@@ -477,10 +477,10 @@ impl Ops {
             .set_xattr(ino, name, value, create, replace, Timestamp::now())
     }
 
-    /// Hands the value to `reply` under the lock, so that it need not be copied.
-    pub fn getxattr<R>(&self, ino: Ino, name: &[u8], reply: impl FnOnce(&[u8]) -> R) -> Result<R> {
+    /// The value, shared with the tree: the reply is sent without the lock.
+    pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Arc<[u8]>> {
         check_attribute_name(name)?;
-        self.view.lock().xattr(ino, name).map(reply)
+        self.view.lock().xattr(ino, name).cloned()
     }
 
     /// The names, each ended by a NUL byte, as listxattr(2) wants them.

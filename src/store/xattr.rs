@@ -21,11 +21,8 @@ pub(super) struct Xattrs {
 }
 
 impl Xattrs {
-    pub fn get(&self, name: &[u8]) -> Result<&[u8], StoreError> {
-        self.values
-            .get(name)
-            .map(|value| &**value)
-            .ok_or(StoreError::NoAttribute)
+    pub fn get(&self, name: &[u8]) -> Result<&Arc<[u8]>, StoreError> {
+        self.values.get(name).ok_or(StoreError::NoAttribute)
     }
 
     pub fn names(&self) -> impl Iterator<Item = &[u8]> {

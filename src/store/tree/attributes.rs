@@ -72,7 +72,7 @@ impl Tree {
     /// # Errors
     ///
     /// `NotFound`, `NoAttribute`.
-    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<&[u8], StoreError> {
+    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<&Arc<[u8]>, StoreError> {
         self.inodes
             .get(ino)?
             .xattrs
