@@ -41,8 +41,7 @@ after another, and the outputs are delivered when all of them have succeeded. No
 
 const RUN_USAGE: &str = "notapipe run [-i [NAME=]SRC]... [-o NAME[=DEST]]... [OPTIONS] -- TOOL [ARG]... [--then TOOL [ARG]...]...";
 
-const RUN_AFTER: &str = "\
-Inputs (-i):
+const RUN_AFTER: &str = r#"Inputs (-i):
   -i src/A.asm         stages the file, or the directory with all that is in it, as src/A.asm
   -i ../lib/B.o        as B.o: the base name, where SRC is absolute or climbs out with `..`
   -i .                 fills the root with the current directory
@@ -65,12 +64,29 @@ Steps:
   for a tool that takes a --then itself. A step that fails ends the job. Steps start in the root of
   the mount, with the caller's environment. A relative path to a tool (./tool) is the caller's.
 
+Job files (--job):
+  TOML, with the names of the long options as keys and their values as strings; --allow-other and
+  --xattr are true or false, and -q, -v and -vv are verbosity = "quiet", "verbose", "debug".
+    timeout = "30s"
+    input = ["A.asm", { name = "B.o", source = "../lib/B.o" }]
+    output = ["A.gb", { name = "A.map", dest = "-" }]
+    [[step]]
+    command = ["rgbasm", "A.asm", "-o", "A.o"]
+    [[step]]
+    command = ["rgblink", "A.o", "B.o", "-o", "A.gb", "-m", "A.map"]
+  A string of input or output is the value of -i or -o; a table is the literal form. A name that is
+  not UTF-8 is the list of its bytes. Paths are relative to the current directory, as on the command
+  line, whose options override those of the file; its inputs and outputs come after the file's, and
+  replace those of the same name; its steps, if there are any, replace all of the file's.
+
 Examples:
   notapipe run -i A.asm -o A.gb -- rgbasm A.asm -o A.o --then rgblink A.o -o A.gb
   notapipe run -i . -o game.gb -- make game.gb
   curl -s $URL | notapipe run -i in.mp4=- -o out.wav=- -- ffmpeg -i in.mp4 out.wav | aplay
   notapipe run -i rom.gb -o rom.gb -- rgbfix -v rom.gb
   notapipe run --size 2G -i photos -o photos.zip=/srv/www/ -- zip -r photos.zip photos
+  notapipe run -i . -o game.gb --print-job -- make game.gb > game.toml
+  notapipe run --job game.toml --timeout 5m
 
 Exit status:
   0      every step succeeded and every output was delivered
@@ -80,7 +96,7 @@ Exit status:
   124    the steps took longer than --timeout
   125    notapipe failed: an input cannot be read, nobody made an output, no mount, a full limit
   126    a tool was found and could not be executed
-  127    a tool was not found";
+  127    a tool was not found"#;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -139,8 +155,8 @@ pub struct RunArgs {
     pub at: Option<PathBuf>,
 
     /// Who sees the mount: only this job, or everybody (of which only you may enter)
-    #[arg(long, value_name = "WHERE", value_enum, default_value_t)]
-    pub mount: Visibility,
+    #[arg(long, value_name = "WHERE", value_enum)]
+    pub mount: Option<Visibility>,
 
     /// End the job, with everything in it, when its steps take longer
     #[arg(long, value_name = "TIME", value_parser = size::timeout)]
@@ -164,18 +180,20 @@ pub struct RunArgs {
     ///
     /// On one CPU each request to the file system is cheapest, and a tool with several threads has to
     /// share it. Worth it for tools that work one at a time, and for jobs that run side by side.
-    #[arg(
-        long,
-        value_name = "LIST",
-        default_value = "all",
-        hide_default_value = true
-    )]
-    #[arg(value_parser = super::cpus::cpus)]
-    pub cpus: super::cpus::CpusWanted,
+    #[arg(long, value_name = "LIST", value_parser = super::cpus::cpus)]
+    pub cpus: Option<super::cpus::CpusWanted>,
 
     /// Write what the job did to FILE, as JSON: steps, times, sizes, requests
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+
+    /// Take the job from a file, which may hold all that the command line may; `-` is standard input
+    #[arg(long, value_name = "FILE.toml")]
+    pub job: Option<PathBuf>,
+
+    /// Print the whole job as a file for --job, and run nothing
+    #[arg(long)]
+    pub print_job: bool,
 
     /// The word that separates steps
     #[arg(long, value_name = "WORD", default_value = "--then")]
@@ -225,14 +243,21 @@ pub struct VerbosityArgs {
     quiet: bool,
 }
 
+impl VerbosityArgs {
+    /// What was said, if anything was.
+    pub fn given(self) -> Option<Verbosity> {
+        match (self.quiet, self.verbose) {
+            (true, _) => Some(Verbosity::Quiet),
+            (_, 0) => None,
+            (_, 1) => Some(Verbosity::Verbose),
+            _ => Some(Verbosity::Debug),
+        }
+    }
+}
+
 impl From<VerbosityArgs> for Verbosity {
     fn from(args: VerbosityArgs) -> Self {
-        match (args.quiet, args.verbose) {
-            (true, _) => Self::Quiet,
-            (_, 0) => Self::Normal,
-            (_, 1) => Self::Verbose,
-            _ => Self::Debug,
-        }
+        args.given().unwrap_or_default()
     }
 }
 

@@ -141,7 +141,7 @@ impl From<Profile> for notapipe::fuse::Profile {
 }
 
 /// How much to tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Verbosity {
     /// Nothing but errors.
     Quiet,

@@ -10,7 +10,8 @@ use std::path::{Component, Path, PathBuf};
 use notapipe::store::{PathError, TreePath};
 
 use super::args::{Order, RunArgs};
-use super::config::{Input, InputSource, Output, OutputDest, RunConfig, Step};
+use super::config::{Input, InputSource, LimitsWanted, Output, OutputDest, RunConfig, Step};
+use super::job_file::{JobFile, JobFileError};
 use super::mount_options::MountOptionError;
 
 /// A command line whose words clap accepts and which makes no sense.
@@ -66,6 +67,8 @@ pub enum UsageError {
     EmptyThenWord,
     #[error(transparent)]
     MountOption(#[from] MountOptionError),
+    #[error(transparent)]
+    JobFile(#[from] JobFileError),
 }
 
 /// Which side of a job something is on.
@@ -212,6 +215,7 @@ impl UsageError {
             ),
             Self::EmptyThenWord => "write a word such as --then-word @@".to_owned(),
             Self::MountOption(error) => error.remedy(),
+            Self::JobFile(error) => error.remedy(),
         }
     }
 }
@@ -247,38 +251,61 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
     if let Some(word) = args.stray.into_iter().next() {
         return Err(UsageError::Stray { word });
     }
-    let inputs = merge(
-        &order.inputs,
-        args.stage,
-        args.input,
-        input,
-        |name, source| literal(Role::Input, name).and_then(|name| from(name, source)),
-    )?;
+    let file = args.job.as_deref().map(JobFile::read).transpose()?;
+    let file = file.unwrap_or_default();
+    let inputs = merge(&order.inputs, args.stage, args.input, input, literal_input)?;
     let outputs = merge(
         &order.outputs,
         args.collect,
         args.output,
         output,
-        |name, dest| literal(Role::Output, name).and_then(|name| to(name, dest)),
+        literal_output,
     )?;
     check_inputs(&inputs)?;
     check_outputs(&outputs)?;
+    let inputs = replace(file.input.into_iter().map(|it| it.0), inputs, |it| &it.name);
+    let outputs = replace(file.output.into_iter().map(|it| it.0), outputs, |it| {
+        &it.name
+    });
+    check_inputs(&inputs)?;
+    check_outputs(&outputs)?;
     check_files(&inputs, &outputs)?;
+    let steps = if args.words.is_empty() && !file.step.is_empty() {
+        let entries = file.step.into_iter();
+        entries.map(Step::try_from).collect::<Result<_, _>>()?
+    } else {
+        steps(args.words, &args.then_word)?
+    };
+    let given = args.verbosity.given();
     Ok(RunConfig {
         inputs,
         outputs,
-        steps: steps(args.words, &args.then_word)?,
-        limits: args.limits.into(),
-        at: args.at,
-        visibility: args.mount,
-        timeout: args.timeout,
-        allow_other: args.allow_other,
-        extended_attributes: args.xattr,
-        profile: args.profile,
-        cpus: args.cpus,
-        report: args.report,
-        verbosity: args.verbosity.into(),
+        steps,
+        limits: LimitsWanted {
+            size: args.limits.size.or(file.size.map(|it| it.0)),
+            inodes: args.limits.inodes.or(file.inodes.map(|it| it.0)),
+        },
+        at: args.at.or(file.at.map(|it| it.0.into())),
+        visibility: args.mount.or(file.mount.map(|it| it.0)).unwrap_or_default(),
+        timeout: args.timeout.or(file.timeout.map(|it| it.0)),
+        allow_other: args.allow_other || file.allow_other,
+        extended_attributes: args.xattr || file.xattr,
+        profile: args.profile.or(file.profile.map(|it| it.0)),
+        cpus: args.cpus.or(file.cpus.map(|it| it.0)).unwrap_or_default(),
+        report: args.report.or(file.report.map(|it| it.0.into())),
+        verbosity: given.or(file.verbosity.map(|it| it.0)).unwrap_or_default(),
     })
+}
+
+/// Those of the job file, without the ones that the command line names too, and then those.
+fn replace<T>(
+    of_file: impl Iterator<Item = T>,
+    given: Vec<T>,
+    name: impl Fn(&T) -> &TreePath,
+) -> Vec<T> {
+    let kept = of_file.filter(|it| given.iter().all(|other| name(other) != name(it)));
+    let kept: Vec<T> = kept.collect();
+    kept.into_iter().chain(given).collect()
 }
 
 /// Brings the short and the literal forms of an option back into one order.
@@ -301,7 +328,7 @@ fn merge<T>(
 }
 
 /// `-i SRC` and `-i NAME=SRC`.
-fn input(value: OsString) -> Result<Input, UsageError> {
+pub fn input(value: OsString) -> Result<Input, UsageError> {
     match split(&value) {
         Some((name, source)) => from(literal(Role::Input, name)?, source),
         None if value == "-" => Err(UsageError::StreamWithoutName { role: Role::Input }),
@@ -313,7 +340,7 @@ fn input(value: OsString) -> Result<Input, UsageError> {
 }
 
 /// `-o NAME` and `-o NAME=DEST`.
-fn output(value: OsString) -> Result<Output, UsageError> {
+pub fn output(value: OsString) -> Result<Output, UsageError> {
     match split(&value) {
         Some((name, dest)) => to(literal(Role::Output, name)?, dest),
         None if value == "-" => Err(UsageError::StreamWithoutName { role: Role::Output }),
@@ -326,6 +353,16 @@ fn output(value: OsString) -> Result<Output, UsageError> {
             Ok(Output { name, dest })
         }
     }
+}
+
+/// `--input NAME SRC`.
+pub fn literal_input(name: OsString, source: OsString) -> Result<Input, UsageError> {
+    from(literal(Role::Input, name)?, source)
+}
+
+/// `--output NAME DEST`.
+pub fn literal_output(name: OsString, dest: OsString) -> Result<Output, UsageError> {
+    to(literal(Role::Output, name)?, dest)
 }
 
 fn from(name: TreePath, source: OsString) -> Result<Input, UsageError> {
@@ -505,26 +542,36 @@ pub fn steps(words: Vec<OsString>, then: &OsStr) -> Result<Vec<Step>, UsageError
     }
     let parts: Vec<&[OsString]> = words.split(|word| word == then).collect();
     let last = parts.len() - 1;
-    let step = |(index, argv): (usize, &&[OsString])| {
+    let at = |(index, argv): (usize, &&[OsString])| {
         let place = match index {
             0 => Place::Before,
             _ if index == last => Place::After,
             _ => Place::Between,
         };
-        match argv.first() {
-            None => Err(UsageError::EmptyStep {
+        if argv.is_empty() {
+            return Err(UsageError::EmptyStep {
                 place,
                 then: then.to_owned(),
-            }),
-            Some(tool) if tool.is_empty() => Err(UsageError::EmptyTool),
-            // Kept free for options of a step.
-            Some(tool) if tool.as_bytes().starts_with(b"-") => {
-                Err(UsageError::OptionAsTool { word: tool.clone() })
-            }
-            Some(_) => Ok(Step {
-                argv: argv.to_vec(),
-            }),
+            });
         }
+        step(argv.to_vec())
     };
-    parts.iter().enumerate().map(step).collect()
+    parts.iter().enumerate().map(at).collect()
+}
+
+/// One command, taken as it is.
+///
+/// # Errors
+///
+/// [`UsageError`] where it has no tool.
+pub fn step(argv: Vec<OsString>) -> Result<Step, UsageError> {
+    match argv.first() {
+        None => Err(UsageError::NoCommand),
+        Some(tool) if tool.is_empty() => Err(UsageError::EmptyTool),
+        // Kept free for options of a step.
+        Some(tool) if tool.as_bytes().starts_with(b"-") => {
+            Err(UsageError::OptionAsTool { word: tool.clone() })
+        }
+        Some(_) => Ok(Step { argv }),
+    }
 }

@@ -17,7 +17,8 @@ use serde::de::{self, SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::config::{
-    Input, InputSource, LimitsWanted, Output, OutputDest, RunConfig, Step, Verbosity, Visibility,
+    Input, InputSource, LimitsWanted, Output, OutputDest, Profile, RunConfig, Step, Verbosity,
+    Visibility,
 };
 use super::cpus::{self, CpusWanted};
 use super::grammar::{self, UsageError};
@@ -46,6 +47,8 @@ pub struct JobFile {
     pub allow_other: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     pub xattr: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Worded<Profile>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<Worded<CpusWanted>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -211,6 +214,7 @@ impl From<RunConfig> for JobFile {
             timeout,
             allow_other,
             extended_attributes,
+            profile,
             cpus,
             report,
             verbosity,
@@ -223,6 +227,7 @@ impl From<RunConfig> for JobFile {
             timeout: timeout.map(Worded),
             allow_other,
             xattr: extended_attributes,
+            profile: profile.map(Worded),
             cpus: unless_default(cpus),
             report: report.map(Text::from),
             verbosity: unless_default(verbosity),
@@ -373,6 +378,16 @@ impl Words for CpusWanted {
 }
 
 impl Words for Visibility {
+    fn read(text: &str) -> Result<Self, String> {
+        value_enum(text)
+    }
+
+    fn write(&self) -> String {
+        value_name(self)
+    }
+}
+
+impl Words for Profile {
     fn read(text: &str) -> Result<Self, String> {
         value_enum(text)
     }
@@ -570,6 +585,8 @@ mod tests {
                 "1.5",
                 "--allow-other",
                 "--xattr",
+                "--profile",
+                "observed",
                 "--cpus",
                 "0,2-3",
                 "--report",

@@ -13,11 +13,14 @@ pub mod doctor;
 pub mod figures;
 pub mod fill;
 pub mod grammar;
+pub mod job_file;
 pub mod list;
 pub mod man;
 pub mod mount;
 pub mod mount_args;
 pub mod mount_options;
+pub mod nearest;
+pub mod print_job;
 pub mod progress;
 pub mod report;
 pub mod report_file;
@@ -74,6 +77,8 @@ pub enum Command {
 /// The commands that need no signals caught and no more checks.
 #[derive(Debug)]
 pub enum Plain {
+    /// `notapipe run --print-job`
+    PrintJob(RunConfig),
     /// `notapipe umount`
     Umount(umount::UmountArgs),
     /// `notapipe list`
@@ -96,6 +101,7 @@ impl Plain {
     /// Does it.
     pub fn run(self) -> ExitCode {
         match self {
+            Self::PrintJob(config) => print_job::print_job(config),
             Self::Umount(args) => umount::umount(args),
             Self::List(args) => list::list(args),
             Self::Status(args) => status::status(args),
@@ -173,11 +179,16 @@ fn parse_words(words: Vec<OsString>, caller: Caller) -> Result<Command, RefusalK
     Ok(match cli.command {
         Commands::Run(args) => {
             let order = args::Order::of(matches.subcommand_matches("run"));
+            let print_job = args.print_job;
             let run = grammar::run(args, &order).map_err(|error| RefusalKind::Usage {
                 command: "run",
                 error,
             })?;
-            Command::Run(run)
+            if print_job {
+                Command::Plain(Plain::PrintJob(run))
+            } else {
+                Command::Run(run)
+            }
         }
         Commands::Mount(args) => {
             let config = args.config().map_err(|error| RefusalKind::Usage {

@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -19,7 +20,8 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Session, SessionACL, TimeOrNow, WriteFlags,
 };
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::DupFlags;
 
 use super::corrections::Corrections;
 use super::errno::errno;
@@ -27,6 +29,7 @@ use super::makers::Makers;
 use super::ops::{Caller, Known, Opening, Ops, WriteMode, Written};
 use super::profile::{Feature, Profile, ServeOptions};
 use super::requests::{Request, RequestCounts};
+use super::session_end::SessionEnd;
 use crate::store::{
     AllocateMode, Attr, Ino, Kind, NAME_MAX, Name, NewKind, PAGE_SIZE, RenameMode, SetAttr,
     StoreError, Timestamp,
@@ -57,7 +60,7 @@ pub fn serve(device: OwnedFd, view: Arc<View>, options: ServeOptions) -> io::Res
     }
     let makers = Makers::new(Arc::clone(&view));
     let ops = Ops::new(view, options);
-    let ended = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let end = Arc::new(SessionEnd::new()?);
     let counts = Arc::clone(&ops.counts);
     // fuser's own owner check would refuse descriptors that a job passed on; the kernel has decided
     // who may enter when the file was opened.
@@ -68,17 +71,18 @@ pub fn serve(device: OwnedFd, view: Arc<View>, options: ServeOptions) -> io::Res
             makers: Arc::clone(&makers),
             corrections: Arc::clone(&corrections),
         }),
-        ended: Arc::clone(&ended),
+        end: Arc::clone(&end),
+        device: device.as_raw_fd(),
     };
     let session = Session::from_fd(adapter, device, SessionACL::All, Config::default())?;
-    let server = Server {
+    // Before anything is served: whoever answers holds the device by it.
+    corrections.tell(Notifier(session.notifier()));
+    Ok(Server {
         session: session.spawn()?,
         counts,
-        ended,
+        end,
         makers,
-    };
-    corrections.tell(server.notifier());
-    Ok(server)
+    })
 }
 
 /// A session that is being served.
@@ -86,14 +90,14 @@ pub fn serve(device: OwnedFd, view: Arc<View>, options: ServeOptions) -> io::Res
 pub struct Server {
     session: BackgroundSession,
     counts: Arc<RequestCounts>,
-    ended: Arc<OwnedFd>,
+    end: Arc<SessionEnd>,
     makers: Arc<Makers>,
 }
 
 impl Server {
-    /// Becomes readable when the session ends, for whoever waits for that among other things.
-    pub fn ended(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.ended)
+    /// How and when the session ends.
+    pub fn end(&self) -> Arc<SessionEnd> {
+        Arc::clone(&self.end)
     }
 
     /// Tells the kernel of changes that did not come through it.
@@ -158,8 +162,10 @@ impl Notifier {
 #[derive(Debug)]
 struct Adapter {
     served: Arc<Served>,
-    /// See [`Server::ended`].
-    ended: Arc<OwnedFd>,
+    /// See [`Server::end`].
+    end: Arc<SessionEnd>,
+    /// The number of fuser's descriptor, which stays open as long as `served`, whose corrections hold it.
+    device: RawFd,
 }
 
 /// What answers: shared with the requests that are answered later, on another thread.
@@ -200,6 +206,33 @@ impl Adapter {
     fn later(&self, ino: Ino, serve: impl FnOnce(&Arc<Served>) + Send + 'static) {
         let served = Arc::clone(&self.served);
         self.makers.reach(ino, move || serve(&served));
+    }
+
+    /// Whether the kernel still sends requests: it does until the mount is gone or aborted (fuse_dev_poll,
+    /// fs/fuse/dev.c).
+    fn is_connected(&self) -> bool {
+        // SAFETY: see the field.
+        let device = unsafe { BorrowedFd::borrow_raw(self.device) };
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let mut events = [PollFd::from_borrowed_fd(device, PollFlags::OUT)];
+        poll(&mut events, Some(&now)).is_ok() && !events[0].revents().contains(PollFlags::ERR)
+    }
+
+    /// Closes the device under those who hold its descriptor. The kernel then ends the connection, and with it every
+    /// request that waits or is to come; nobody would ever answer them.
+    fn hang_up(&self) {
+        let hung_up =
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).and_then(|nothing| {
+                // SAFETY: see the field. Whoever owns the descriptor closes what it is from now on.
+                let mut device = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(self.device) });
+                rustix::io::dup3(nothing, &mut device, DupFlags::CLOEXEC)
+            });
+        if let Err(error) = hung_up {
+            log::error!("cannot end the connection: {error}");
+        }
     }
 }
 
@@ -413,9 +446,13 @@ impl Filesystem for Adapter {
     }
 
     fn destroy(&mut self) {
+        let lost = self.is_connected();
+        if lost {
+            log::error!("the session has ended while its mount stands");
+            self.hang_up();
+        }
         self.ops.view.end();
-        // Only a counter at its maximum could refuse, and that is readable too.
-        let _ = rustix::io::write(&self.ended, &1u64.to_ne_bytes());
+        self.end.tell(lost);
     }
 
     fn lookup(&self, _req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -858,18 +895,11 @@ impl Filesystem for Adapter {
         if !self.ops.options.extended_attributes {
             return reply.error(self.decline(Request::Getxattr));
         }
-        // The reply is sent from within, where the value need not be copied; it is taken out of the
-        // option so that an error can still be answered.
-        let mut reply = Some(reply);
-        let found = self.answer(Request::Getxattr, |ops| {
-            ops.getxattr(ino(node), name.as_bytes(), |value| {
-                if let Some(reply) = reply.take() {
-                    reply_xattr(reply, size, value);
-                }
-            })
-        });
-        if let (Err(errno), Some(reply)) = (found, reply) {
-            reply.error(errno);
+        match self.answer(Request::Getxattr, |ops| {
+            ops.getxattr(ino(node), name.as_bytes())
+        }) {
+            Ok(value) => reply_xattr(reply, size, &value),
+            Err(errno) => reply.error(errno),
         }
     }
 

@@ -10,8 +10,10 @@ mod makers;
 mod ops;
 mod profile;
 mod requests;
+mod session_end;
 
 pub use self::fuser::{Notifier, Server, serve};
 pub use makers::Makers;
 pub use profile::{Profile, ServeOptions};
 pub use requests::{Request, RequestCounts};
+pub use session_end::SessionEnd;

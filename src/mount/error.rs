@@ -195,6 +195,18 @@ pub enum MountError {
         /// Who uses it, as far as we may look.
         holders: Vec<ProcessInfo>,
     },
+    /// Its session ended while it stood, which is a fault of notapipe: everything in it answered ENOTCONN from then
+    /// on.
+    #[error(
+        "nobody serves {path:?} any more: its session ended{}; this is a fault of notapipe, please report it",
+        error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default()
+    )]
+    SessionLost {
+        /// Where it stood.
+        path: PathBuf,
+        /// What the session said, where it has been asked.
+        error: Option<io::Error>,
+    },
     /// Something else was mounted over it: unmounting would remove that.
     #[error("cannot unmount {path:?}: another mount covers it; unmount that one first")]
     Covered {
@@ -258,6 +270,7 @@ impl MountError {
             | MountError::NotEmpty { .. }
             | MountError::NoMountPoint { .. }
             | MountError::NotMounted { .. }
+            | MountError::SessionLost { .. }
             | MountError::Covered { .. } => None,
         }
     }

@@ -53,6 +53,11 @@ pub trait Session: Send + Sync {
     /// # Errors
     /// How serving failed.
     fn join(self: Box<Self>) -> io::Result<()>;
+
+    /// Whether it has ended while the mount stood, and nobody answers any more.
+    fn is_lost(&self) -> bool {
+        false
+    }
 }
 
 impl Session for crate::fuse::Server {
@@ -62,6 +67,10 @@ impl Session for crate::fuse::Server {
 
     fn join(self: Box<Self>) -> io::Result<()> {
         crate::fuse::Server::join(*self)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.end().is_lost()
     }
 }
 
@@ -146,9 +155,14 @@ impl Mount {
     ///
     /// # Errors
     /// [`MountError::Busy`] when processes still use it: it is then still mounted and served, and
-    /// the call can be repeated.
+    /// the call can be repeated. [`MountError::SessionLost`] when nobody served it any more: it is gone then.
     pub fn unmount(&mut self) -> Result<(), MountError> {
-        self.place.unmount()?;
+        if self.session.as_ref().is_some_and(|it| it.is_lost()) {
+            // Whoever still uses it has lost it already.
+            self.place.detach()?;
+        } else {
+            self.place.unmount()?;
+        }
         match self.session.take() {
             Some(session) => self.join(session),
             None => Ok(()),
@@ -173,9 +187,15 @@ impl Mount {
             self.session = Some(session);
             return Err(MountError::busy(&self.place.path, holders));
         }
-        session
-            .join()
-            .map_err(|error| MountError::system(Operation::Join, &self.place.path, error))
+        let is_lost = session.is_lost();
+        let failed = |error| match is_lost {
+            true => MountError::SessionLost {
+                path: self.place.path.clone(),
+                error: Some(error),
+            },
+            false => MountError::system(Operation::Join, &self.place.path, error),
+        };
+        session.join().map_err(failed)
     }
 }
 

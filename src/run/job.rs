@@ -392,6 +392,7 @@ impl Job {
                 .timeout
                 .map(|timeout| (Instant::now() + timeout, timeout)),
             interrupt: self.interrupt.as_ref(),
+            session: Some(scratch.session_end()),
         };
         let processes =
             Processes::start(scratch.place(), self.init.as_ref()).map_err(|source| {

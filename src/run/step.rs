@@ -13,7 +13,8 @@ use super::error::Error;
 use super::outcome::StepReport;
 use super::process::{Interrupt, Processes, Running, StepCommand, StepStatus, Waited};
 use super::stdio::{Stdin, Stdout, Streams};
-use crate::fuse::RequestCounts;
+use crate::fuse::{RequestCounts, SessionEnd};
+use crate::mount::MountError;
 use crate::scratch::Scratch;
 
 /// One command of a job, and its streams.
@@ -102,6 +103,8 @@ pub(super) struct Bounds<'i> {
     pub deadline: Option<(Instant, Duration)>,
     /// Somebody else's word.
     pub interrupt: Option<&'i Interrupt>,
+    /// The mount's session, without which there is no point in going on.
+    pub session: Option<&'i SessionEnd>,
 }
 
 impl Step {
@@ -117,6 +120,9 @@ impl Step {
         requests: &RequestCounts,
         bounds: Bounds<'_>,
     ) -> Result<StepReport, Error> {
+        if bounds.session.is_some_and(SessionEnd::is_lost) {
+            return Err(lost(processes));
+        }
         let earlier = requests.clone();
         let program = self.program();
         let streams_failed = |source| Error::Streams {
@@ -126,7 +132,7 @@ impl Step {
         let (mut streams, childs_ends) =
             Streams::open(self.stdin, self.stdout, self.stderr).map_err(streams_failed)?;
         let running = start(processes, &self.command, self.env, childs_ends)?;
-        let status = wait(running, &mut streams, bounds, &program)?;
+        let status = wait(running, &mut streams, bounds, &program, processes)?;
         let (stdout, stderr) = streams.captured();
         Ok(StepReport {
             command: self.command,
@@ -184,6 +190,7 @@ fn wait(
     streams: &mut Streams,
     bounds: Bounds<'_>,
     program: &OsString,
+    processes: &Processes,
 ) -> Result<StepStatus, Error> {
     let streams_failed = |source| Error::Streams {
         program: program.clone(),
@@ -210,9 +217,19 @@ fn wait(
             }
             None => {}
         }
+        if bounds.session.is_some_and(SessionEnd::is_lost) {
+            return Err(lost(processes));
+        }
         sleep_until_something(&running, streams, bounds).map_err(streams_failed)?;
         streams.drain().map_err(streams_failed)?;
     }
+}
+
+fn lost(processes: &Processes) -> Error {
+    Error::Mount(MountError::SessionLost {
+        path: processes.root().to_owned(),
+        error: None,
+    })
 }
 
 /// How the step stands at this moment; `None` while it runs and may.
@@ -239,6 +256,11 @@ fn sleep_until_something(
         bounds
             .interrupt
             .map(|it| PollFd::from_borrowed_fd(it.as_fd(), PollFlags::IN)),
+    );
+    events.extend(
+        bounds
+            .session
+            .map(|it| PollFd::from_borrowed_fd(it.lost(), PollFlags::IN)),
     );
     events.extend(
         streams
@@ -272,9 +294,11 @@ impl Scratch {
                 operation: "prepare",
                 source,
             })?;
-        let report = step
-            .into()
-            .run(&processes, &self.requests(), Bounds::default());
+        let bounds = Bounds {
+            session: Some(self.session_end()),
+            ..Bounds::default()
+        };
+        let report = step.into().run(&processes, &self.requests(), bounds);
         processes.end()?;
         report
     }

@@ -10,7 +10,7 @@ mod source;
 mod watch;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::fuse::{self, Makers, Notifier, Profile, RequestCounts, ServeOptions};
+use crate::fuse::{self, Makers, Notifier, Profile, RequestCounts, ServeOptions, SessionEnd};
 use crate::memory;
 use crate::mount::{Mount, MountOptions, Place, Visibility};
 use crate::run::{Error, Interrupt};
@@ -60,7 +60,7 @@ pub struct Scratch {
     notifier: Notifier,
     makers: Arc<Makers>,
     requests: Arc<RequestCounts>,
-    ended: Arc<OwnedFd>,
+    end: Arc<SessionEnd>,
     view: Arc<View>,
     owner: (u32, u32),
 }
@@ -182,18 +182,18 @@ impl ScratchBuilder {
                 server.notifier(),
                 server.makers(),
                 server.counts(),
-                server.ended(),
+                server.end(),
             ));
             Ok(server)
         })?;
         // Serving has succeeded, or there would be no mount.
-        let (notifier, makers, requests, ended) = told.expect("a mount is served");
+        let (notifier, makers, requests, end) = told.expect("a mount is served");
         Ok(Scratch {
             mount,
             notifier,
             makers,
             requests,
-            ended,
+            end,
             view,
             owner: self.owner,
         })
@@ -356,7 +356,7 @@ impl Scratch {
         let patience = patience.map(Timespec::try_from).transpose();
         let patience = patience.map_err(|_| io::ErrorKind::InvalidInput)?;
         let mut events = [
-            PollFd::from_borrowed_fd(self.ended.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.end.ended(), PollFlags::IN),
             PollFd::from_borrowed_fd(interrupt.as_fd(), PollFlags::IN),
         ];
         loop {
@@ -401,6 +401,11 @@ impl Scratch {
     /// Where processes can be started in it.
     pub(crate) fn place(&self) -> &Arc<Place> {
         self.mount.place()
+    }
+
+    /// How and when its session ends.
+    pub(crate) fn session_end(&self) -> &Arc<SessionEnd> {
+        &self.end
     }
 
     fn name(&self, path: &Path) -> Result<TreePath, Error> {

@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::{Locked, State};
 use crate::store::{
     AllocateMode, Attr, Ino, Limits, Name, NewInode, RenameMode, SetAttr, StoreError, Timestamp,
+    Unlinked,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -27,14 +28,16 @@ impl Locked<'_> {
     ) -> Result<Attr> {
         let Self { state, calls, .. } = self;
         let State { tree, observed, .. } = &mut **state;
+        let Some(observed) = observed else {
+            return tree.create(parent, name, new, now);
+        };
         let attr = tree.create(parent, name.clone(), new, now)?;
-        if let Some(observed) = observed {
-            observed.named(tree, attr.ino, (parent, name.as_bytes()), attr.kind, calls);
-        }
+        observed.named(tree, attr.ino, (parent, name.as_bytes()), attr.kind, calls);
         Ok(attr)
     }
 
-    /// Gives an inode another name.
+    /// Gives an inode another name. Of a file that is still to be made, the size and blocks that this returns are
+    /// not the real ones; the kernel only asks for it when they are known or announced.
     ///
     /// # Errors
     ///
@@ -42,11 +45,13 @@ impl Locked<'_> {
     pub fn link(&mut self, ino: Ino, parent: Ino, name: Name, now: Timestamp) -> Result<Attr> {
         let Self { state, calls, .. } = self;
         let State { tree, observed, .. } = &mut **state;
-        let kind = tree.link(ino, parent, name.clone(), now)?.kind;
         if let Some(observed) = observed {
-            observed.named(tree, ino, (parent, name.as_bytes()), kind, calls);
+            let attr = tree.link(ino, parent, name.clone(), now)?;
+            observed.named(tree, ino, (parent, name.as_bytes()), attr.kind, calls);
+            Ok(attr)
+        } else {
+            tree.link(ino, parent, name, now)
         }
-        self.attr(ino)
     }
 
     /// Removes a name of anything but a directory, and the inode if nobody refers to it.
@@ -71,7 +76,7 @@ impl Locked<'_> {
         Ok(())
     }
 
-    fn name_lost(&mut self, unlinked: crate::store::Unlinked, place: (Ino, &[u8])) {
+    fn name_lost(&mut self, unlinked: Unlinked, place: (Ino, &[u8])) {
         let Self { state, calls, .. } = self;
         let State { tree, observed, .. } = &mut **state;
         if let Some(observed) = observed {
@@ -92,6 +97,11 @@ impl Locked<'_> {
         mode: RenameMode,
         now: Timestamp,
     ) -> Result<()> {
+        if self.state.observed.is_none() {
+            let replaced = self.state.tree.rename(from, to, mode, now)?;
+            replaced.into_iter().for_each(|it| self.dispose(it));
+            return Ok(());
+        }
         let moved = self.state.tree.lookup(from.0, from.1);
         let there = self.state.tree.lookup(to.0, to.1.as_bytes()).ok();
         let replaced = self.state.tree.rename(from, to.clone(), mode, now)?;
@@ -120,7 +130,7 @@ impl Locked<'_> {
         }
     }
 
-    fn name_replaced(&mut self, unlinked: crate::store::Unlinked, place: (Ino, &[u8])) {
+    fn name_replaced(&mut self, unlinked: Unlinked, place: (Ino, &[u8])) {
         let State { tree, observed, .. } = &mut *self.state;
         if let Some(observed) = observed {
             let names = &mut observed.names;
@@ -172,11 +182,11 @@ impl Locked<'_> {
             ..
         } = &mut **state;
         awaited.check(ino)?;
+        let Some(observed) = observed else {
+            return tree.allocate(ino, range, mode, now);
+        };
         let before = tree.attr(ino)?.size;
         tree.allocate(ino, range.clone(), mode, now)?;
-        let Some(observed) = observed else {
-            return Ok(());
-        };
         let after = tree.attr(ino)?.size;
         if after != before {
             observed.resized(tree, ino, after, calls);
@@ -232,24 +242,24 @@ impl Locked<'_> {
             awaited,
             ..
         } = &mut **state;
-        match (change.size, observed) {
-            (None, _) => {
-                tree.set_attr(ino, change, now)?;
-            }
-            (Some(_), None) => {
-                awaited.check(ino)?;
-                tree.set_attr(ino, change, now)?;
-            }
+        if change.size.is_some() {
+            awaited.check(ino)?;
+        }
+        let attr = match (change.size, observed) {
             (Some(size), Some(observed)) => {
-                awaited.check(ino)?;
                 let before = tree.attr(ino)?.size;
-                tree.set_attr(ino, change, now)?;
+                let attr = tree.set_attr(ino, change, now)?;
                 if before != size {
                     observed.resized(tree, ino, size, calls);
                 }
+                attr
             }
+            _ => tree.set_attr(ino, change, now)?,
+        };
+        match awaited.check(ino) {
+            Ok(()) => Ok(attr),
+            Err(_) => self.attr(ino),
         }
-        self.attr(ino)
     }
 
     /// Sets an extended attribute.

@@ -9,5 +9,6 @@ mod kill_sweep;
 mod killed;
 mod private_mount;
 mod public_mount;
+mod session_lost;
 mod stage;
 mod tiny_fs;

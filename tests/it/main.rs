@@ -3,6 +3,7 @@
 mod archive;
 mod cli_deliver;
 mod cli_exit;
+mod cli_job_file;
 mod cli_limits;
 mod cli_mount;
 mod cli_names;

@@ -182,7 +182,7 @@ fn unmounting_from_within_names_who_else_is_there() {
         shell.env("XDG_RUNTIME_DIR", ground.0.path("run"));
         let told = Call::start(shell).finish().ended(0).printing("125\n");
         assert!(
-            told.stderr.contains("in use by sh (process "),
+            told.stderr.contains("in use by sh -c cd m; "),
             "{}",
             told.stderr
         );
