@@ -26,6 +26,16 @@ demo test bench  cc           gcc
      test        ld           binutils
      test        ar           binutils
      test        objcopy      binutils
+     test        strip        binutils
+     test        7z           p7zip-full
+     test        identify     imagemagick
+     test        ffmpeg       ffmpeg
+     test        lame         lame
+     test        mksquashfs   squashfs-tools
+     test        qpdf         qpdf
+     test        patch        patch
+     test        pdflatex     texlive-latex-base
+     test        makeindex    texlive-binaries
      test        setpriv      util-linux
      test        unshare      util-linux
      test        shellcheck   shellcheck

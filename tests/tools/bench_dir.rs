@@ -64,6 +64,12 @@ impl Pair {
         }
     }
 
+    /// Has a tool make an input on the disk, and copies it into the other directory.
+    pub fn make(&self, command: &[&str], name: &str) {
+        self.on_disk(command);
+        fs::copy(self.disk().join(name), self.ram().join(name)).expect("what the tool made");
+    }
+
     /// Runs a tool in the disk's directory; it must succeed.
     pub fn on_disk(&self, command: &[&str]) {
         let output = run_in(self.disk(), command[0], &command[1..]);

@@ -4,4 +4,6 @@
 //! so.
 
 mod bench_dir;
+mod case;
 mod rgbds;
+mod table;

@@ -70,27 +70,6 @@ fn includes_and_binaries_from_sub_directories_are_found() {
 }
 
 #[test]
-fn rgbfix_patches_in_place() {
-    let pair = simple_program();
-    pair.on_disk(&["rgbasm", "A.asm", "-o", "A.o"]);
-    pair.on_disk(&["rgblink", "A.o", "B.o", "-o", "A.gb"]);
-    let unfixed = fs::read(pair.disk().join("A.gb")).unwrap();
-    pair.write("A.gb", &unfixed);
-    pair.on_disk(&["rgbfix", "-v", "-p", "0xff", "A.gb"]);
-
-    pair.in_ram(&[
-        "-i", "A.gb", "-o", "A.gb", "--", "rgbfix", "-v", "-p", "0xff", "A.gb",
-    ]);
-
-    pair.assert_same(&["A.gb"]);
-    assert_ne!(
-        fs::read(pair.ram().join("A.gb")).unwrap(),
-        unfixed,
-        "rgbfix did change it"
-    );
-}
-
-#[test]
 fn rgbgfx_converts_an_image() {
     let pair = Pair::new();
     pair.copy_from("examples/gameboy/modular");
