@@ -1,4 +1,5 @@
-//! The transport by the crate fuser: decode, call [`Ops`], reply. Every handler has that one shape.
+//! The transport by the crate fuser: decode, call [`Ops`], reply. Every handler has that one shape; those that
+//! others wait for then look a moment for the next request (`busy_poll`).
 
 use std::ffi::OsStr;
 use std::io;
@@ -23,6 +24,7 @@ use fuser::{
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::DupFlags;
 
+use super::busy_poll::{Afterwards, BusyPoll};
 use super::corrections::Corrections;
 use super::errno::errno;
 use super::makers::Makers;
@@ -73,6 +75,7 @@ pub fn serve(device: OwnedFd, view: Arc<View>, options: ServeOptions) -> io::Res
         }),
         end: Arc::clone(&end),
         device: device.as_raw_fd(),
+        busy_poll: BusyPoll::default(),
     };
     let session = Session::from_fd(adapter, device, SessionACL::All, Config::default())?;
     // Before anything is served: whoever answers holds the device by it.
@@ -166,6 +169,7 @@ struct Adapter {
     end: Arc<SessionEnd>,
     /// The number of fuser's descriptor, which stays open as long as `served`, whose corrections hold it.
     device: RawFd,
+    busy_poll: BusyPoll,
 }
 
 /// What answers: shared with the requests that are answered later, on another thread.
@@ -208,16 +212,24 @@ impl Adapter {
         self.makers.reach(ino, move || serve(&served));
     }
 
+    fn device(&self) -> BorrowedFd<'_> {
+        // SAFETY: see the field.
+        unsafe { BorrowedFd::borrow_raw(self.device) }
+    }
+
+    /// To be called first in a handler whose reply somebody waits for.
+    fn poll_afterwards(&self) -> Afterwards<'_> {
+        self.busy_poll.afterwards(self.device())
+    }
+
     /// Whether the kernel still sends requests: it does until the mount is gone or aborted (fuse_dev_poll,
     /// fs/fuse/dev.c).
     fn is_connected(&self) -> bool {
-        // SAFETY: see the field.
-        let device = unsafe { BorrowedFd::borrow_raw(self.device) };
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        let mut events = [PollFd::from_borrowed_fd(device, PollFlags::OUT)];
+        let mut events = [PollFd::from_borrowed_fd(self.device(), PollFlags::OUT)];
         poll(&mut events, Some(&now)).is_ok() && !events[0].revents().contains(PollFlags::ERR)
     }
 
@@ -456,6 +468,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _poll = self.poll_afterwards();
         match self.ops.awaited_entry(ino(parent), name.as_bytes()) {
             None => self.served.lookup(parent, name, reply),
             Some(ino) => {
@@ -479,6 +492,7 @@ impl Filesystem for Adapter {
         _fh: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
+        let _poll = self.poll_afterwards();
         self.when_size_known(node, move |served| {
             let attr = served.answer(Request::Getattr, |ops| ops.getattr(ino(node)));
             reply_attr(reply, attr);
@@ -503,6 +517,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let _poll = self.poll_afterwards();
         // One moment for all that is set to "now": utimensat(2) promises no less.
         let now = Timestamp::now();
         let or_now = |time| match time {
@@ -532,6 +547,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, _req: &fuser::Request, node: INodeNo, reply: ReplyData) {
+        let _poll = self.poll_afterwards();
         match self.answer(Request::Readlink, |ops| ops.readlink(ino(node))) {
             Ok(target) => reply.data(&target),
             Err(errno) => reply.error(errno),
@@ -548,6 +564,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        let _poll = self.poll_afterwards();
         let kind = match mode & libc::S_IFMT {
             libc::S_IFREG | 0 => NewKind::File,
             libc::S_IFIFO => NewKind::Fifo,
@@ -575,6 +592,7 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
+        let _poll = self.poll_afterwards();
         let kind = NewKind::Directory;
         self.served.create_entry(
             Request::Mkdir,
@@ -587,6 +605,7 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, _req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _poll = self.poll_afterwards();
         let removed = self.answer(Request::Unlink, |ops| {
             ops.unlink(ino(parent), name.as_bytes())
         });
@@ -594,6 +613,7 @@ impl Filesystem for Adapter {
     }
 
     fn rmdir(&self, _req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _poll = self.poll_afterwards();
         let removed = self.answer(Request::Rmdir, |ops| {
             ops.rmdir(ino(parent), name.as_bytes())
         });
@@ -608,6 +628,7 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
+        let _poll = self.poll_afterwards();
         let kind = NewKind::Symlink(target.as_os_str().as_bytes().to_vec());
         self.served.create_entry(
             Request::Symlink,
@@ -629,6 +650,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let _poll = self.poll_afterwards();
         let mode = if flags.is_empty() {
             RenameMode::Replace
         } else if flags == RenameFlags::RENAME_NOREPLACE {
@@ -655,6 +677,7 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
+        let _poll = self.poll_afterwards();
         let made = self.answer(Request::Link, |ops| {
             ops.link(ino(node), ino(newparent), newname.as_bytes())
         });
@@ -662,6 +685,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &fuser::Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let _poll = self.poll_afterwards();
         if self.ops.options.profile == Profile::Fast {
             return reply.error(self.decline(Request::Open));
         }
@@ -683,6 +707,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let _poll = self.poll_afterwards();
         self.when_made(node, move |served| {
             match served.answer(Request::Read, |ops| {
                 ops.read(ino(node), offset, size as usize)
@@ -705,6 +730,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let _poll = self.poll_afterwards();
         let from_page_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let mode = WriteMode {
             kill_set_id: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
@@ -746,6 +772,7 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        let _poll = self.poll_afterwards();
         let closed = self.answer(Request::Release, |ops| {
             ops.close(Handle(fh.0));
             Ok(())
@@ -776,6 +803,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
+        let _poll = self.poll_afterwards();
         let listed = self.answer(Request::Readdir, |ops| {
             ops.readdir(ino(node), offset, |entry| {
                 let name = OsStr::from_bytes(entry.name);
@@ -796,6 +824,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        let _poll = self.poll_afterwards();
         let listed = self.answer(Request::Readdirplus, |ops| {
             ops.readdirplus(ino(node), offset, |entry, attr, known| {
                 let name = OsStr::from_bytes(entry.name);
@@ -873,6 +902,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        let _poll = self.poll_afterwards();
         if !self.ops.options.extended_attributes {
             return reply.error(self.decline(Request::Setxattr));
         }
@@ -892,6 +922,7 @@ impl Filesystem for Adapter {
         size: u32,
         reply: ReplyXattr,
     ) {
+        let _poll = self.poll_afterwards();
         if !self.ops.options.extended_attributes {
             return reply.error(self.decline(Request::Getxattr));
         }
@@ -924,6 +955,7 @@ impl Filesystem for Adapter {
     }
 
     fn access(&self, _req: &fuser::Request, node: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let _poll = self.poll_afterwards();
         let allowed = self.answer(Request::Access, |ops| {
             Ok(!mask.contains(AccessFlags::X_OK) || ops.may_execute(ino(node))?)
         });
@@ -944,6 +976,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let _poll = self.poll_afterwards();
         if self.ops.options.profile == Profile::Fast {
             // The kernel then makes files by mknod, and opens and closes them without a word.
             return reply.error(self.decline(Request::Create));
@@ -991,6 +1024,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let _poll = self.poll_afterwards();
         const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
         let mode = match mode {
@@ -1022,6 +1056,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
+        let _poll = self.poll_afterwards();
         self.when_made(node, move |served| {
             let found = served.answer(Request::Lseek, |ops| {
                 let offset = u64::try_from(offset).map_err(|_| StoreError::NoData)?;
@@ -1052,6 +1087,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        let _poll = self.poll_afterwards();
         // The reply counts in 32 bits; a caller repeats a short copy, so cut at a page.
         const MOST: u64 = u32::MAX as u64 / PAGE_SIZE * PAGE_SIZE;
         let caller = caller(req);

@@ -3,6 +3,7 @@
 //! `ops.rs` holds the operations on typed requests; `fuser.rs` alone knows the crate fuser: it decodes,
 //! calls `ops`, replies. So that another transport can be put beside it, nothing else names fuser.
 
+mod busy_poll;
 mod corrections;
 mod errno;
 mod fuser;
