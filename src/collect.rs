@@ -9,7 +9,12 @@
 mod deliver;
 mod destination;
 mod missing;
+mod outlet;
 mod place;
+mod plan;
+mod stream;
+mod wanted;
+mod whole;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -20,8 +25,11 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 pub use deliver::{Delivered, Delivery, Destination, Prepared};
-pub use missing::{Missing, MissingOutputs};
+pub use missing::{Missing, MissingOutputs, NoMatch};
+pub use outlet::Outlet;
 pub use place::Stranded;
+pub use wanted::{Glob, GlobError, Wanted, select};
+pub use whole::{OpenWholeFile, WholeFile};
 
 use crate::progress::Stopped;
 use crate::stage::kind_name;
@@ -40,6 +48,9 @@ pub enum CollectError {
     /// Outputs that are not in the tree.
     #[error(transparent)]
     Missing(#[from] MissingOutputs),
+    /// A pattern that nothing in the tree matches.
+    #[error(transparent)]
+    NoMatch(#[from] Box<NoMatch>),
     /// The name leads to something that has no content to collect.
     #[error("cannot collect {name:?}: it is {}", kind_name(*kind))]
     Kind {
@@ -254,12 +265,29 @@ pub fn walk(tree: &Tree, directory: &TreePath) -> Result<Vec<Found>, CollectErro
 ///
 /// `before` is a fork of the same tree, taken earlier.
 pub fn made(before: &Tree, after: &Tree) -> Vec<Found> {
+    let mut found = changed(before, after);
+    found.retain(|now| now.attr.kind != Kind::Directory);
+    found
+}
+
+/// What `after` holds that `before` did not, new directories included, and the files whose content or
+/// attributes are not the same; each directory before what it holds, in byte order of names.
+///
+/// A file that was moved is new under its new name. What is gone is not told.
+///
+/// `before` is a fork of the same tree, taken earlier.
+pub fn changed(before: &Tree, after: &Tree) -> Vec<Found> {
     let mut found = walk(after, &TreePath::root()).unwrap_or_default();
     found.retain(|now| {
-        let same = || before.attr(before.resolve(&now.path).ok()?).ok();
-        now.attr.kind != Kind::Directory
+        let Ok(then) = before.resolve(&now.path).and_then(|ino| before.attr(ino)) else {
+            return true;
+        };
+        match (then.kind, now.attr.kind) {
+            // What was put in or taken out tells for itself.
+            (Kind::Directory, Kind::Directory) => false,
             // A change of anything moves ctime, which no tool can set back.
-            && same().is_none_or(|then| (then.ino, then.ctime) != (now.attr.ino, now.attr.ctime))
+            _ => (then.ino, then.ctime) != (now.attr.ino, now.attr.ctime),
+        }
     });
     found
 }

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         }
     };
     match command {
-        Command::Run(config) => cli::run::run(config, signals),
+        Command::Run(config) => cli::run::run(*config, signals),
         Command::Mount(config) => cli::mount::mount(config, signals),
         Command::Plain(plain) => plain.run(),
     }

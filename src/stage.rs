@@ -4,6 +4,7 @@
 //! permission bits, modification time, holes, and hard links within one staged directory. Symlinks
 //! inside a staged directory stay symlinks and are never followed.
 
+mod growing;
 #[cfg(feature = "archives")]
 pub(crate) mod member;
 

@@ -1,6 +1,6 @@
 //! A tree, or a part of it, into an archive.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::{self, Write};
 use std::ops::{ControlFlow, Range};
@@ -12,7 +12,7 @@ use super::codec::Encoder;
 use super::error::ArchiveError;
 use super::tar_writer::TarWriter;
 use super::zip_writer::ZipWriter;
-use crate::collect::{Found, find, walk};
+use crate::collect::{CollectError, Found, find, walk};
 use crate::progress::{Meter, Progress};
 use crate::stage::Skipped;
 use crate::store::{Attr, Ino, Kind, StoreError, Tree, TreePath};
@@ -27,8 +27,15 @@ const BLOCK_BYTES: usize = 256 << 10;
 pub struct Pack<'t> {
     tree: &'t Tree,
     format: Format,
-    only: Option<Vec<TreePath>>,
+    only: Option<Only>,
     meter: Meter<'t>,
+}
+
+/// A part of the tree.
+#[derive(Debug)]
+enum Only {
+    Paths(Vec<TreePath>),
+    Found(Vec<Found>),
 }
 
 /// What [`Pack`] did.
@@ -66,7 +73,15 @@ impl<'t> Pack<'t> {
     /// A symlink that is named is followed within the tree, as when collecting.
     #[must_use]
     pub fn only(mut self, paths: impl IntoIterator<Item = TreePath>) -> Self {
-        self.only = Some(paths.into_iter().collect());
+        self.only = Some(Only::Paths(paths.into_iter().collect()));
+        self
+    }
+
+    /// Packs only what was found, as [`select`](crate::collect::select) finds it: a symlink that was not
+    /// named stays one.
+    #[must_use]
+    pub fn found(mut self, found: impl IntoIterator<Item = Found>) -> Self {
+        self.only = Some(Only::Found(found.into_iter().collect()));
         self
     }
 
@@ -110,23 +125,31 @@ impl<'t> Pack<'t> {
     }
 
     fn members(&self) -> Result<Vec<Found>, ArchiveError> {
-        let Some(only) = &self.only else {
-            return Ok(walk(self.tree, &TreePath::root())?);
-        };
-        let mut members = Vec::new();
-        for path in only {
-            let attr = find(self.tree, path)?;
-            if !path.is_root() {
-                members.push(Found {
-                    path: path.clone(),
-                    attr,
-                });
+        let found = match &self.only {
+            None => return Ok(walk(self.tree, &TreePath::root())?),
+            Some(Only::Found(found)) => found.clone(),
+            Some(Only::Paths(paths)) => {
+                let look = |path: &TreePath| {
+                    let (path, attr) = (path.clone(), find(self.tree, path)?);
+                    Ok(Found { path, attr })
+                };
+                let found: Result<_, CollectError> = paths.iter().map(look).collect();
+                found?
             }
+        };
+        // Once each: a file may have been named beside the directory that it is in.
+        let mut members = BTreeMap::new();
+        for Found { path, attr } in found {
             if attr.kind == Kind::Directory {
-                members.extend(walk(self.tree, path)?);
+                let inside = walk(self.tree, &path)?;
+                members.extend(inside.into_iter().map(|it| (it.path, it.attr)));
+            }
+            if !path.is_root() {
+                members.insert(path, attr);
             }
         }
-        Ok(members)
+        let found = |(path, attr)| Found { path, attr };
+        Ok(members.into_iter().map(found).collect())
     }
 
     fn write_members(

@@ -58,6 +58,30 @@ Outputs (-o):
   An output that is a directory is delivered with all that is in it, into what is there already.
   Directories above an output stand before the first step. Each file is replaced whole or not at
   all, and when one cannot be delivered, those already replaced are put back.
+  --optional NAME[=DEST]       the same for an output that need not be there
+  --collect 'build/*.gb=out'   delivers all that matches into out; without =out, to its own name.
+    `?` and `*` stand for what has no `/` in it, `**` for any directories, [a-z] for one of a set,
+    {gb,sym} for one of several words. Below out, things keep what their names have after the part
+    without such characters (build). No match is an error.
+  --changed[=DEST]             delivers all that the steps made or changed, without naming it
+  Symlinks in a directory, and those that a pattern matches or that changed, stay symlinks.
+
+Commands (--input-from, --output-to):
+  --input-from words 'gzip -dc words.gz'   the command's output is the file words: one that tools can
+                       seek in, map and open twice, which they cannot in <(gzip -dc words.gz)
+  --output-to A.gb 'ssh box "cat > A.gb"'   the file is the command's standard input
+  The shell runs them in the current directory, those for inputs all side by side before the first
+  step, those for outputs after the last. One that fails fails the job. No value of -i and -o is
+  ever executed.
+
+Archives (--unpack, --pack):
+  --unpack src.tar.gz  stages all that is in a tar (plain, gz, zst, xz) or zip, known by its content;
+                       inputs may replace some of it. Members that climb out, absolute names and
+                       devices are refused, and then nothing runs.
+  --pack out.tar.zst   puts all outputs, however they are named, into one archive of the kind that
+                       its name says, whole or not at all
+  --unpack - --pack -  from standard input and to standard output: a function of bytes, for a script
+                       or a program in any language; the steps' standard output goes to standard error
 
 Steps:
   All words after `--`. A word that is exactly `--then` begins the next step; --then-word renames it
@@ -85,6 +109,10 @@ Examples:
   curl -s $URL | notapipe run -i in.mp4=- -o out.wav=- -- ffmpeg -i in.mp4 out.wav | aplay
   notapipe run -i rom.gb -o rom.gb -- rgbfix -v rom.gb
   notapipe run --size 2G -i photos -o photos.zip=/srv/www/ -- zip -r photos.zip photos
+  notapipe run -i . --collect 'build/*.{gb,sym}=out' -- make
+  tar c src | notapipe run --unpack - --pack - -o game.gb -- make -C src game.gb | tar x
+  notapipe run -i . --changed=new -- ./configure
+  notapipe run --input-from a 'curl -s $A' --input-from b 'curl -s $B' -o ab.zip -- zip ab.zip a b
   notapipe run -i . -o game.gb --print-job -- make game.gb > game.toml
   notapipe run --job game.toml --timeout 5m
 
@@ -113,7 +141,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Commands {
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     Mount(MountArgs),
     Umount(UmountArgs),
     List(ListArgs),
@@ -145,6 +173,35 @@ pub struct RunArgs {
     #[arg(long, num_args = 2, value_names = ["NAME", "DEST"], allow_hyphen_values = true)]
     pub output: Vec<OsString>,
 
+    /// Deliver the same if it is there; no error when it is not
+    #[arg(long, value_name = "NAME[=DEST]")]
+    pub optional: Vec<OsString>,
+
+    /// Deliver all that matches, below the directory DEST; no match is an error
+    #[arg(long = "collect", value_name = "PATTERN[=DEST]")]
+    pub matching: Vec<OsString>,
+
+    /// Deliver all that is new or changed at the end, below DEST or the current directory
+    #[arg(long, value_name = "DEST", num_args = 0..=1, require_equals = true)]
+    pub changed: Option<Option<OsString>>,
+
+    /// Stage all that is in an archive (tar, gz, zst, xz, zip); `-` is standard input
+    #[arg(long, value_name = "SRC")]
+    pub unpack: Vec<OsString>,
+
+    /// Put all outputs into one archive, by its name a .tar, .tar.gz, .tar.zst, .tar.xz or .zip; `-` is
+    /// a tar on standard output
+    #[arg(long, value_name = "DEST")]
+    pub pack: Option<OsString>,
+
+    /// Stage what a command of the shell writes to its standard output as the file NAME
+    #[arg(long, num_args = 2, value_names = ["NAME", "COMMAND"], allow_hyphen_values = true)]
+    pub input_from: Vec<OsString>,
+
+    /// Give the file NAME to a command of the shell, on its standard input
+    #[arg(long, num_args = 2, value_names = ["NAME", "COMMAND"], allow_hyphen_values = true)]
+    pub output_to: Vec<OsString>,
+
     #[command(flatten)]
     pub limits: LimitArgs,
 
@@ -158,7 +215,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "WHERE", value_enum)]
     pub mount: Option<Visibility>,
 
-    /// End the job, with everything in it, when its steps take longer
+    /// End the job, with everything in it, when its steps and commands take longer
     #[arg(long, value_name = "TIME", value_parser = size::timeout)]
     pub timeout: Option<Duration>,
 

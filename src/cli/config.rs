@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use notapipe::archive::Format;
+use notapipe::collect::Glob;
 use notapipe::store::TreePath;
 
 use super::cpus::CpusWanted;
@@ -12,10 +14,25 @@ use super::size::Size;
 /// `notapipe run`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunConfig {
+    /// Archives that stand in the mount before all inputs, a later one over an earlier; at most one
+    /// is standard input.
+    pub unpack: Vec<InputSource>,
     /// In the order in which they were given: a later one may add to an earlier directory.
     pub inputs: Vec<Input>,
     /// In the order in which they were given, with no name twice.
     pub outputs: Vec<Output>,
+    /// The same for outputs that need not be there.
+    pub optional: Vec<Output>,
+    /// Outputs by what they are called.
+    pub collect: Vec<Matching>,
+    /// The directory for all that is new or changed at the end.
+    pub changed: Option<PathBuf>,
+    /// Inputs that commands make, with names that no other input has.
+    pub input_from: Vec<Piped>,
+    /// Outputs for the standard input of commands.
+    pub output_to: Vec<Piped>,
+    /// One archive for all outputs, which then have no place of their own.
+    pub pack: Option<Packing>,
     /// At least one.
     pub steps: Vec<Step>,
     /// What the mount may hold.
@@ -43,16 +60,15 @@ pub struct RunConfig {
 impl RunConfig {
     /// Whether an output goes to standard output, so that the steps' own must go elsewhere.
     pub fn uses_stdout(&self) -> bool {
-        self.outputs
-            .iter()
-            .any(|output| output.dest == OutputDest::Stdout)
+        let mut outputs = self.outputs.iter().chain(&self.optional);
+        self.pack == Some(Packing::Stdout) || outputs.any(|it| it.dest == OutputDest::Stdout)
     }
 
     /// Whether an input comes from standard input, so that the steps must not read it.
     pub fn uses_stdin(&self) -> bool {
-        self.inputs
-            .iter()
-            .any(|input| input.source == InputSource::Stdin)
+        let inputs = self.inputs.iter().map(|input| &input.source);
+        let mut all = inputs.chain(&self.unpack);
+        all.any(|source| *source == InputSource::Stdin)
     }
 }
 
@@ -87,10 +103,38 @@ pub struct Output {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutputDest {
     /// A path of the host as `notapipe::collect::Destination::Host` takes it. `-o NAME` alone is
-    /// the directory of that name with a closing slash, so that the output keeps its own.
+    /// the directory of that name with a closing slash, so that the output keeps its own; for the
+    /// root, which only an archive can take, it is empty.
     Host(PathBuf),
     /// Standard output; at most one output.
     Stdout,
+}
+
+/// Outputs that match a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matching {
+    /// What their paths are like.
+    pub glob: Glob,
+    /// The directory for them; unless given, the one that the pattern begins with.
+    pub dest: PathBuf,
+}
+
+/// Where an archive of all outputs goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// A file, in the format that its name asks for.
+    File { place: PathBuf, format: Format },
+    /// A tar on standard output.
+    Stdout,
+}
+
+/// A file that comes from a command, or goes to one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piped {
+    /// The file in the mount; never the root.
+    pub name: TreePath,
+    /// For the shell; not blank.
+    pub command: OsString,
 }
 
 /// One command.

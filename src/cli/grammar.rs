@@ -11,7 +11,8 @@ use notapipe::store::{PathError, TreePath};
 
 use super::args::{Order, RunArgs};
 use super::config::{Input, InputSource, LimitsWanted, Output, OutputDest, RunConfig, Step};
-use super::job_file::{JobFile, JobFileError};
+use super::in_out::{self, InOutError};
+use super::job_file::{JobFile, JobFileError, Text};
 use super::mount_options::MountOptionError;
 
 /// A command line whose words clap accepts and which makes no sense.
@@ -69,6 +70,8 @@ pub enum UsageError {
     MountOption(#[from] MountOptionError),
     #[error(transparent)]
     JobFile(#[from] JobFileError),
+    #[error(transparent)]
+    InOut(#[from] InOutError),
 }
 
 /// Which side of a job something is on.
@@ -192,7 +195,8 @@ impl UsageError {
                 format!("write -i NAME={}, or -i .=DIRECTORY", file.display())
             }
             Self::RootOutput => {
-                "write -o .=DIRECTORY to have everything there, or name the outputs".to_owned()
+                "write -o .=DIRECTORY to have everything there, --changed for what is new, or name the outputs"
+                    .to_owned()
             }
             Self::Stray { word } => format!(
                 "write `--` before the tool: notapipe run [OPTIONS] -- {} ...",
@@ -216,11 +220,12 @@ impl UsageError {
             Self::EmptyThenWord => "write a word such as --then-word @@".to_owned(),
             Self::MountOption(error) => error.remedy(),
             Self::JobFile(error) => error.remedy(),
+            Self::InOut(error) => error.remedy(),
         }
     }
 }
 
-const LITERAL_FORMS: [&str; 2] = ["--input", "--output"];
+const LITERAL_FORMS: [&str; 4] = ["--input", "--output", "--input-from", "--output-to"];
 
 /// A literal form whose second value would be the `--` before the steps.
 pub fn forgotten_value(options: &[OsString]) -> Option<UsageError> {
@@ -243,7 +248,8 @@ pub fn forgotten_value(options: &[OsString]) -> Option<UsageError> {
 /// [`UsageError`] for the first thing that makes no sense.
 pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
     // The literal forms take any word, and so the separator where a value was forgotten.
-    for (option, values) in LITERAL_FORMS.into_iter().zip([&args.input, &args.output]) {
+    let literal = [&args.input, &args.output, &args.input_from, &args.output_to];
+    for (option, values) in LITERAL_FORMS.into_iter().zip(literal) {
         if values.iter().any(|value| value == "--") {
             return Err(UsageError::NoValue { option });
         }
@@ -262,14 +268,20 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
         literal_output,
     )?;
     check_inputs(&inputs)?;
-    check_outputs(&outputs)?;
+    check_outputs(outputs.iter())?;
     let inputs = replace(file.input.into_iter().map(|it| it.0), inputs, |it| &it.name);
     let outputs = replace(file.output.into_iter().map(|it| it.0), outputs, |it| {
         &it.name
     });
+    let optional = args.optional.into_iter().map(output);
+    let optional = optional.collect::<Result<Vec<_>, _>>()?;
+    let optional = replace(file.optional.into_iter().map(|it| it.0), optional, |it| {
+        &it.name
+    });
     check_inputs(&inputs)?;
-    check_outputs(&outputs)?;
+    check_outputs(outputs.iter().chain(&optional))?;
     check_files(&inputs, &outputs)?;
+    let words = |of_file: Vec<Text>, given| of_file.into_iter().map(|it| it.0).chain(given);
     let steps = if args.words.is_empty() && !file.step.is_empty() {
         let entries = file.step.into_iter();
         entries.map(Step::try_from).collect::<Result<_, _>>()?
@@ -277,9 +289,36 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
         steps(args.words, &args.then_word)?
     };
     let given = args.verbosity.given();
-    Ok(RunConfig {
+    let config = RunConfig {
+        unpack: words(file.unpack, args.unpack)
+            .map(in_out::unpack)
+            .collect::<Result<_, _>>()?,
         inputs,
         outputs,
+        optional,
+        collect: words(file.collect, args.matching)
+            .map(in_out::collect)
+            .collect::<Result<_, _>>()?,
+        changed: args
+            .changed
+            .or(file.changed.map(|it| Some(it.0)))
+            .map(in_out::changed)
+            .transpose()?,
+        input_from: replace(
+            file.input_from.into_iter().map(|it| it.0),
+            in_out::all_piped(Role::Input, args.input_from)?,
+            |it| &it.name,
+        ),
+        output_to: replace(
+            file.output_to.into_iter().map(|it| it.0),
+            in_out::all_piped(Role::Output, args.output_to)?,
+            |it| &it.name,
+        ),
+        pack: args
+            .pack
+            .or(file.pack.map(|it| it.0))
+            .map(in_out::pack)
+            .transpose()?,
         steps,
         limits: LimitsWanted {
             size: args.limits.size.or(file.size.map(|it| it.0)),
@@ -294,7 +333,9 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
         cpus: args.cpus.or(file.cpus.map(|it| it.0)).unwrap_or_default(),
         report: args.report.or(file.report.map(|it| it.0.into())),
         verbosity: given.or(file.verbosity.map(|it| it.0)).unwrap_or_default(),
-    })
+    };
+    in_out::check(&config)?;
+    Ok(config)
 }
 
 /// Those of the job file, without the ones that the command line names too, and then those.
@@ -346,13 +387,16 @@ pub fn output(value: OsString) -> Result<Output, UsageError> {
         None if value == "-" => Err(UsageError::StreamWithoutName { role: Role::Output }),
         None => {
             let name = literal(Role::Output, value)?;
-            let Some(above) = name.parent() else {
-                return Err(UsageError::RootOutput);
-            };
-            let dest = OutputDest::Host(above.to_path_buf().join(""));
+            let dest = own_place(&name);
             Ok(Output { name, dest })
         }
     }
+}
+
+/// Where an output goes whose place was not given: the directory of its name. The root has none.
+pub fn own_place(name: &TreePath) -> OutputDest {
+    let above = name.parent().map(|above| above.to_path_buf().join(""));
+    OutputDest::Host(above.unwrap_or_default())
 }
 
 /// `--input NAME SRC`.
@@ -385,6 +429,11 @@ fn from(name: TreePath, source: OsString) -> Result<Input, UsageError> {
 
 fn to(name: TreePath, dest: OsString) -> Result<Output, UsageError> {
     match dest.as_bytes() {
+        // Told apart later: an archive can take all of it.
+        b"" if name.is_root() => Ok(Output {
+            dest: own_place(&name),
+            name,
+        }),
         b"" => Err(UsageError::NoPlace {
             role: Role::Output,
             name,
@@ -401,7 +450,7 @@ fn to(name: TreePath, dest: OsString) -> Result<Output, UsageError> {
 }
 
 /// A name that was written out.
-fn literal(role: Role, name: OsString) -> Result<TreePath, UsageError> {
+pub fn literal(role: Role, name: OsString) -> Result<TreePath, UsageError> {
     TreePath::parse(name.as_bytes()).map_err(|error| UsageError::Name { role, name, error })
 }
 
@@ -443,7 +492,7 @@ fn own_name(value: &OsStr) -> Result<TreePath, UsageError> {
 }
 
 /// At the first `=`.
-fn split(value: &OsStr) -> Option<(OsString, OsString)> {
+pub fn split(value: &OsStr) -> Option<(OsString, OsString)> {
     let at = value.as_bytes().iter().position(|&byte| byte == b'=')?;
     let (name, place) = value.as_bytes().split_at(at);
     Some((
@@ -460,11 +509,9 @@ fn check_inputs(inputs: &[Input]) -> Result<(), UsageError> {
     one_stream(Role::Input, stdin.map(|input| &input.name))
 }
 
-fn check_outputs(outputs: &[Output]) -> Result<(), UsageError> {
-    once(Role::Output, outputs.iter().map(|output| &output.name))?;
-    let stdout = outputs
-        .iter()
-        .filter(|output| output.dest == OutputDest::Stdout);
+fn check_outputs<'o>(outputs: impl Iterator<Item = &'o Output> + Clone) -> Result<(), UsageError> {
+    once(Role::Output, outputs.clone().map(|output| &output.name))?;
+    let stdout = outputs.filter(|output| output.dest == OutputDest::Stdout);
     one_stream(Role::Output, stdout.map(|output| &output.name))
 }
 

@@ -17,11 +17,12 @@ use serde::de::{self, SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::config::{
-    Input, InputSource, LimitsWanted, Output, OutputDest, Profile, RunConfig, Step, Verbosity,
-    Visibility,
+    Input, InputSource, LimitsWanted, Output, OutputDest, Packing, Piped, Profile, RunConfig, Step,
+    Verbosity, Visibility,
 };
 use super::cpus::{self, CpusWanted};
-use super::grammar::{self, UsageError};
+use super::grammar::{self, Role, UsageError};
+use super::in_out;
 use super::nearest::nearest;
 use super::size::{self, Size};
 
@@ -55,10 +56,24 @@ pub struct JobFile {
     pub report: Option<Text>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verbosity: Option<Worded<Verbosity>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Text>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack: Option<Text>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unpack: Vec<Text>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collect: Vec<Text>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub input: Vec<Entry<Input>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub output: Vec<Entry<Output>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub optional: Vec<Entry<Output>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub input_from: Vec<PipedEntry<true>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub output_to: Vec<PipedEntry<false>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub step: Vec<StepEntry>,
 }
@@ -88,6 +103,38 @@ impl TryFrom<StepEntry> for Step {
     fn try_from(StepEntry { command }: StepEntry) -> Result<Self, UsageError> {
         let argv = command.into_iter().map(|word| word.0).collect();
         grammar::step(argv)
+    }
+}
+
+/// A file and the command that makes it (an input) or takes it.
+#[derive(Debug)]
+pub struct PipedEntry<const INPUT: bool>(pub Piped);
+
+/// `{ name = "words", command = "gzip -dc words.gz" }`
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct PipedTable {
+    name: Text,
+    command: Text,
+}
+
+impl<const INPUT: bool> Serialize for PipedEntry<INPUT> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Piped { name, command } = self.0.clone();
+        let table = PipedTable {
+            name: name.to_path_buf().into(),
+            command: Text(command),
+        };
+        table.serialize(serializer)
+    }
+}
+
+impl<'de, const INPUT: bool> Deserialize<'de> for PipedEntry<INPUT> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let PipedTable { name, command } = PipedTable::deserialize(deserializer)?;
+        let role = if INPUT { Role::Input } else { Role::Output };
+        let piped = in_out::piped(role, name.0, command.0);
+        piped.map(Self).map_err(|error| refused(&error))
     }
 }
 
@@ -205,8 +252,15 @@ fn refused<E: de::Error>(error: &UsageError) -> E {
 impl From<RunConfig> for JobFile {
     fn from(config: RunConfig) -> Self {
         let RunConfig {
+            unpack,
             inputs,
             outputs,
+            optional,
+            collect,
+            changed,
+            input_from,
+            output_to,
+            pack,
             steps,
             limits: LimitsWanted { size, inodes },
             at,
@@ -231,8 +285,31 @@ impl From<RunConfig> for JobFile {
             cpus: unless_default(cpus),
             report: report.map(Text::from),
             verbosity: unless_default(verbosity),
+            changed: changed.map(Text::from),
+            pack: pack.map(|packing| {
+                Text(in_out::stream_words(match packing {
+                    Packing::File { place, .. } => Some(place),
+                    Packing::Stdout => None,
+                }))
+            }),
+            unpack: unpack
+                .into_iter()
+                .map(|source| {
+                    Text(in_out::stream_words(match source {
+                        InputSource::Host(path) => Some(path),
+                        InputSource::Stdin => None,
+                    }))
+                })
+                .collect(),
+            collect: collect
+                .into_iter()
+                .map(|matching| Text(in_out::collect_words(matching)))
+                .collect(),
             input: inputs.into_iter().map(Entry).collect(),
             output: outputs.into_iter().map(Entry).collect(),
+            optional: optional.into_iter().map(Entry).collect(),
+            input_from: input_from.into_iter().map(PipedEntry).collect(),
+            output_to: output_to.into_iter().map(PipedEntry).collect(),
             step: steps.into_iter().map(StepEntry::from).collect(),
         }
     }
@@ -541,7 +618,7 @@ mod tests {
     fn run(line: Vec<OsString>) -> Result<RunConfig, UsageError> {
         let program = ["notapipe", "run"].map(OsString::from);
         match parse(program.into_iter().chain(line)) {
-            Ok(Command::Run(config)) => Ok(config),
+            Ok(Command::Run(config)) => Ok(*config),
             Err(refusal) => match refusal.kind {
                 RefusalKind::Usage { error, .. } => Err(error),
                 other @ RefusalKind::Clap(_) => panic!("{other:?}"),

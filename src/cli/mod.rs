@@ -9,10 +9,12 @@ pub mod beside;
 pub mod completions;
 pub mod config;
 pub mod cpus;
+pub mod deliver;
 pub mod doctor;
 pub mod figures;
 pub mod fill;
 pub mod grammar;
+pub mod in_out;
 pub mod job_file;
 pub mod list;
 pub mod man;
@@ -67,7 +69,7 @@ pub mod exit {
 #[derive(Debug)]
 pub enum Command {
     /// `notapipe run`
-    Run(RunConfig),
+    Run(Box<RunConfig>),
     /// `notapipe mount`
     Mount(MountConfig),
     /// Any other, of which clap alone can tell that it is right.
@@ -78,7 +80,7 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Plain {
     /// `notapipe run --print-job`
-    PrintJob(RunConfig),
+    PrintJob(Box<RunConfig>),
     /// `notapipe umount`
     Umount(umount::UmountArgs),
     /// `notapipe list`
@@ -101,7 +103,7 @@ impl Plain {
     /// Does it.
     pub fn run(self) -> ExitCode {
         match self {
-            Self::PrintJob(config) => print_job::print_job(config),
+            Self::PrintJob(config) => print_job::print_job(*config),
             Self::Umount(args) => umount::umount(args),
             Self::List(args) => list::list(args),
             Self::Status(args) => status::status(args),
@@ -180,14 +182,14 @@ fn parse_words(words: Vec<OsString>, caller: Caller) -> Result<Command, RefusalK
         Commands::Run(args) => {
             let order = args::Order::of(matches.subcommand_matches("run"));
             let print_job = args.print_job;
-            let run = grammar::run(args, &order).map_err(|error| RefusalKind::Usage {
+            let run = grammar::run(*args, &order).map_err(|error| RefusalKind::Usage {
                 command: "run",
                 error,
             })?;
             if print_job {
-                Command::Plain(Plain::PrintJob(run))
+                Command::Plain(Plain::PrintJob(Box::new(run)))
             } else {
-                Command::Run(run)
+                Command::Run(Box::new(run))
             }
         }
         Commands::Mount(args) => {

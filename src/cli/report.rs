@@ -7,12 +7,14 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use notapipe::ByteCount;
+use notapipe::archive::ArchiveError;
 use notapipe::collect::CollectError;
 use notapipe::control::ControlError;
 use notapipe::mount::MountError;
 use notapipe::stage::StageError;
 use notapipe::store::{Limits, Resource};
 
+use super::deliver::DeliverError;
 use super::exit;
 use super::grammar::UsageError;
 
@@ -129,11 +131,17 @@ fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
         // A transparent error passes over what it holds: its source is that one's source.
         match error.downcast_ref::<notapipe::Error>() {
             Some(notapipe::Error::Stage(error)) => return stage_remedy(error),
+            Some(notapipe::Error::Archive(ArchiveError::Stage(error))) => {
+                return stage_remedy(error);
+            }
             Some(notapipe::Error::Collect(error)) => return collect_remedy(error),
             Some(notapipe::Error::LostPages { .. }) => {
                 return Some("raise the limit with --size".to_owned());
             }
             _ => {}
+        }
+        if let Some(DeliverError::Collect(error)) = error.downcast_ref::<DeliverError>() {
+            return collect_remedy(error);
         }
         if let Some(error) = error.downcast_ref::<StageError>() {
             return stage_remedy(error);

@@ -1,23 +1,24 @@
 //! `notapipe run`: from the configuration to a job, from its outcome to files and an exit status.
 
 use std::ffi::OsString;
-use std::io::{self, stdin, stdout};
-use std::ops::ControlFlow;
+use std::io::stdin;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use notapipe::collect::{CollectError, Delivery, Destination, Prepared};
+use notapipe::collect::Wanted;
 use notapipe::memory;
 use notapipe::mount::Visibility as MountVisibility;
 use notapipe::run::{Cpus, InitProgram};
-use notapipe::store::{Limits, PAGE_SIZE, TreePath};
-use notapipe::{Error, Interrupt, Job, Outcome, Progress, Stdin, Stdout, Step};
+use notapipe::store::{Limits, PAGE_SIZE};
+use notapipe::{Error, Interrupt, Job, Outcome, Stdin, Stdout, Step};
 
-use super::config::{InputSource, LimitsWanted, OutputDest, RunConfig, Verbosity, Visibility};
+use super::config::{InputSource, LimitsWanted, Piped, RunConfig, Verbosity, Visibility};
 use super::cpus::CpusWanted;
+use super::deliver::{self, DeliverError, Delivering};
 use super::exit;
+use super::progress::Line;
 use super::report;
 use super::report_file;
 use super::signals::{Signals, Watch};
@@ -55,12 +56,7 @@ impl<E: std::error::Error + 'static> From<E> for Failed {
 
 fn try_run(config: RunConfig, signals: Signals) -> Result<(), Failed> {
     let interrupt = Interrupt::new()?;
-    let outputs: Vec<_> = config
-        .outputs
-        .iter()
-        .map(destination)
-        .collect::<io::Result<_>>()?;
-    let delivery = Delivery::preflight(outputs)?.listen(stop_on(interrupt.clone()));
+    let delivering = Delivering::preflight(&config, &interrupt)?;
     let staging = Staging::default();
     let watch = signals.watch({
         let (interrupt, staging) = (interrupt.clone(), staging.clone());
@@ -81,12 +77,11 @@ fn try_run(config: RunConfig, signals: Signals) -> Result<(), Failed> {
         warn(&outcome);
     }
     let began = Instant::now();
-    let delivered = delivery
-        .prepare(outcome.tree(), outcome.staged())
-        .and_then(Prepared::commit)
+    let skipped = delivering
+        .deliver(&outcome)
         .map_err(|error| failed_delivery(error, &watch))?;
     if config.verbosity >= Verbosity::Normal {
-        for skipped in &delivered.skipped {
+        for skipped in &skipped {
             report::warning(&skipped.to_string());
         }
     }
@@ -117,16 +112,9 @@ fn write_report(
     })
 }
 
-fn destination(output: &super::config::Output) -> io::Result<(TreePath, Destination)> {
-    let destination = match &output.dest {
-        OutputDest::Host(path) => Destination::Host(path.clone()),
-        OutputDest::Stdout => Destination::Descriptor(stdout().as_fd().try_clone_to_owned()?),
-    };
-    Ok((output.name.clone(), destination))
-}
-
 fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Job, Failed> {
-    let mut stop = stop_on(interrupt.clone());
+    let line = Line::new("staging", config.verbosity);
+    let mut tell = line.listener(interrupt.clone());
     let staging = staging.guard();
     let mut job = Job::new()
         .limits(limits(config.limits))
@@ -142,7 +130,7 @@ fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Jo
         .init(InitProgram::ourselves())
         .on_staging(move |progress| {
             let _held_while_it_listens = &staging;
-            stop(progress)
+            tell(progress)
         });
     if let Some(dir) = &config.at {
         job = job.at(dir);
@@ -162,8 +150,28 @@ fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Jo
             InputSource::Stdin => job.input_reader(name, stdin()),
         };
     }
-    for output in &config.outputs {
-        job = job.output(output.name.to_path_buf());
+    for archive in &config.unpack {
+        job = match archive {
+            InputSource::Host(path) => job.unpack_host(path),
+            InputSource::Stdin => job.unpack_reader(stdin()),
+        };
+    }
+    for wanted in deliver::wanted(config) {
+        job = match wanted {
+            Wanted::Named(name) => job.output(name.to_path_buf()),
+            Wanted::Optional(name) => job.output_optional(name.to_path_buf()),
+            Wanted::Matching(glob) => job.output_matching(glob.as_str()),
+            Wanted::Changed => job.output_changed(),
+        };
+    }
+    for Piped { name, command } in &config.input_from {
+        job = job.input_from(name.to_path_buf(), command);
+    }
+    for Piped { name, command } in &config.output_to {
+        job = job.output_to(name.to_path_buf(), command);
+    }
+    if config.uses_stdout() {
+        job = job.output_to_stdout(std::io::stderr().as_fd().try_clone_to_owned()?);
     }
     for step in &config.steps {
         job = job.step(streams(config, step.argv.clone())?);
@@ -187,17 +195,6 @@ fn streams(config: &RunConfig, argv: Vec<OsString>) -> Result<Step, Failed> {
         .stdin(stdin)
         .stdout(stdout)
         .stderr(Stdout::Inherit))
-}
-
-/// Ends staging or delivering as soon as a signal has come.
-fn stop_on(interrupt: Interrupt) -> impl FnMut(Progress) -> ControlFlow<()> + Send + 'static {
-    move |_| {
-        if interrupt.is_raised() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    }
 }
 
 /// The limits that were asked for, and the defaults for those that were not.
@@ -254,14 +251,14 @@ fn failed_job(error: Error, watch: &Watch) -> Failed {
 }
 
 /// A signal that came while outputs were delivered; they have been put back.
-fn failed_delivery(error: CollectError, watch: &Watch) -> Failed {
-    match (&error, watch.received()) {
+fn failed_delivery(error: DeliverError, watch: &Watch) -> Failed {
+    match watch.received() {
         // Who sent the signal cannot know what else went wrong.
-        (CollectError::NotPutBack { .. }, _) | (_, None) => error.into(),
-        (_, Some(signal)) => Failed {
+        Some(signal) if !error.is_damage() => Failed {
             code: signal.exit_code(),
             error: None,
         },
+        _ => error.into(),
     }
 }
 

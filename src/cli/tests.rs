@@ -29,7 +29,7 @@ fn run(rest: &[&str]) -> Result<RunConfig, String> {
 
 fn run_words(line: Vec<OsString>) -> Result<RunConfig, String> {
     match parse(line) {
-        Ok(Command::Run(config)) => Ok(config),
+        Ok(Command::Run(config)) => Ok(*config),
         Ok(other) => panic!("{other:?}"),
         Err(Refusal {
             kind: RefusalKind::Clap(error),
@@ -84,6 +84,13 @@ fn the_main_job() {
                 to_host("A.map", "./"),
                 to_host("A.sym", "./")
             ],
+            unpack: vec![],
+            optional: vec![],
+            collect: vec![],
+            changed: None,
+            input_from: vec![],
+            output_to: vec![],
+            pack: None,
             steps: vec![
                 Step {
                     argv: words(&["rgbasm", "A.asm", "-o", "A.o"])

@@ -1,21 +1,25 @@
 //! Outputs into files of the host: all of them, each whole, or none.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::destination::{Spot, Stream, Target, Trouble, anchor};
+use super::destination::{Spot, Trouble, anchor};
 use super::missing::MissingOutputs;
 use super::place::{Journal, Temporary, finish_directory, finish_file};
-use super::{BLOCK_BYTES, CollectError, find, walk};
+use super::plan::{
+    Order, Places, Plan, PlannedDirectory, PlannedFile, PlannedStream, destination_error,
+};
+use super::stream::Stream;
+use super::wanted::{Wanted, named};
+use super::{BLOCK_BYTES, CollectError};
 use crate::progress::{Meter, Progress, Stopped};
 use crate::stage::Skipped;
-use crate::store::{Attr, Kind, StoreError, Timestamp, Tree, TreePath};
+use crate::store::{Attr, Kind, StoreError, Tree, TreePath};
 
 /// How many finished files may wait without a name, each with an open descriptor.
 ///
@@ -49,6 +53,10 @@ impl std::fmt::Debug for Destination {
 }
 
 /// Outputs and where they go, checked before anything runs.
+///
+/// What is [wanted](Wanted) by a pattern, or because it changed, goes to a directory of the host: below it
+/// each thing has its path from the [pattern's base](super::Glob::base), or from the root. No symlink that
+/// stands there is followed.
 ///
 /// The steps are [`preflight`](Self::preflight) before the tools run, [`prepare`](Self::prepare)
 /// after them, which writes everything beside its place, and [`Prepared::commit`], which puts it
@@ -89,28 +97,6 @@ pub struct Delivery<'l> {
     meter: Meter<'l>,
 }
 
-#[derive(Debug)]
-struct Order {
-    name: TreePath,
-    /// As it was given, for messages.
-    given: PathBuf,
-    target: Target,
-}
-
-impl Order {
-    /// Into something without a name.
-    fn stream(name: TreePath, stream: Stream) -> Self {
-        Self {
-            name,
-            given: PathBuf::new(),
-            target: Target {
-                as_file: Spot::Stream(stream),
-                as_directory: None,
-            },
-        }
-    }
-}
-
 /// What was delivered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -128,31 +114,22 @@ impl<'l> Delivery<'l> {
     ///
     /// [`CollectError::Destination`], or [`CollectError::Twice`] when two outputs would go to one
     /// place or one into the other, also when only symlinks make that so.
-    pub fn preflight(
-        outputs: impl IntoIterator<Item = (TreePath, Destination)>,
+    pub fn preflight<W: Into<Wanted>>(
+        outputs: impl IntoIterator<Item = (W, Destination)>,
     ) -> Result<Self, CollectError> {
         let mut orders = Vec::new();
-        for (name, destination) in outputs {
-            let order = match destination {
-                Destination::Host(given) => {
-                    let failed = |trouble| destination_error(&name, &given, trouble);
-                    let target = Target::locate(&given, name.file_name()).map_err(failed)?;
-                    target.check().map_err(failed)?;
-                    Order {
-                        name,
-                        given,
-                        target,
-                    }
-                }
-                Destination::Writer(writer) => Order::stream(name, Stream::Writer(writer)),
+        for (wanted, destination) in outputs {
+            let wanted = wanted.into();
+            orders.push(match destination {
+                Destination::Host(given) => Order::host(wanted, given)?,
+                Destination::Writer(writer) => Order::stream(wanted, Stream::Writer(writer)),
                 Destination::Descriptor(descriptor) => {
-                    Order::stream(name, Stream::Descriptor(descriptor))
+                    Order::stream(wanted, Stream::Descriptor(descriptor))
                 }
-            };
-            orders.push(order);
+            });
         }
         let mut places = Places::default();
-        for order in &orders {
+        for order in orders.iter().filter(|order| order.wanted.name().is_some()) {
             if let Spot::Path(path) = &order.target.as_file {
                 places.claim(path, &order.name, true)?;
             }
@@ -177,25 +154,28 @@ impl<'l> Delivery<'l> {
     ///
     /// # Errors
     ///
-    /// [`CollectError::Missing`] when outputs are not in the tree, and others of [`CollectError`].
+    /// [`CollectError::Missing`] and [`CollectError::NoMatch`] when outputs are not in the tree, and others
+    /// of [`CollectError`].
     pub fn prepare<'t>(
         mut self,
         tree: &'t Tree,
         before: &Tree,
     ) -> Result<Prepared<'t, 'l>, CollectError> {
-        MissingOutputs::check(tree, before, self.orders.iter().map(|order| &order.name))?;
+        let wanted = self.orders.iter().map(|order| &order.wanted);
+        MissingOutputs::check(tree, before, named(wanted))?;
+        let mut plan = Plan::default();
+        for order in self.orders {
+            let found = order.wanted.find(tree, before)?;
+            plan.order(tree, order, found)?;
+        }
         let mut prepared = Prepared {
             tree,
             meter: std::mem::take(&mut self.meter),
-            directories: Vec::new(),
+            directories: plan.directories,
             files: Vec::new(),
-            streams: Vec::new(),
-            skipped: Vec::new(),
+            streams: plan.streams,
+            skipped: plan.skipped,
         };
-        let mut plan = Plan::default();
-        for order in self.orders {
-            plan.order(tree, order, &mut prepared)?;
-        }
         prepared.write(plan.files)?;
         Ok(prepared)
     }
@@ -211,16 +191,8 @@ pub struct Prepared<'t, 'l> {
     /// To be made, the upper before the lower.
     directories: Vec<PlannedDirectory>,
     files: Vec<Ready>,
-    streams: Vec<(TreePath, PathBuf, Attr, Stream)>,
+    streams: Vec<PlannedStream>,
     skipped: Vec<Skipped>,
-}
-
-#[derive(Debug)]
-struct PlannedDirectory {
-    name: TreePath,
-    place: PathBuf,
-    /// Mode and time, unless it only stands above an output.
-    attributes: Option<(u32, Timestamp)>,
 }
 
 #[derive(Debug)]
@@ -292,7 +264,13 @@ impl Prepared<'_, '_> {
                 )
             })?;
         }
-        for (name, given, attr, stream) in self.streams.drain(..) {
+        for PlannedStream {
+            name,
+            given,
+            attr,
+            stream,
+        } in self.streams.drain(..)
+        {
             let failed = |end| match end {
                 End::Stopped => CollectError::Interrupted,
                 End::Failed(error) if given.as_os_str().is_empty() => CollectError::Writer {
@@ -406,177 +384,6 @@ impl From<Stopped> for End {
     }
 }
 
-/// A file or symlink that is to be written.
-struct PlannedFile {
-    name: TreePath,
-    place: PathBuf,
-    attr: Attr,
-}
-
-/// What goes where, with directories taken apart.
-#[derive(Default)]
-struct Plan {
-    places: Places,
-    files: Vec<PlannedFile>,
-}
-
-impl Plan {
-    fn order(
-        &mut self,
-        tree: &Tree,
-        order: Order,
-        prepared: &mut Prepared<'_, '_>,
-    ) -> Result<(), CollectError> {
-        let Order {
-            name,
-            given,
-            target,
-        } = order;
-        let attr = find(tree, &name)?;
-        let failed = |error: rustix::io::Errno, problem: &str| {
-            destination_error(&name, &given, Trouble::new(problem, error))
-        };
-        match (attr.kind, target.as_file, target.as_directory) {
-            (Kind::File, Spot::Path(place), _) => {
-                self.parents(&name, &place, prepared);
-                self.file(name, place, attr)
-            }
-            (Kind::File, Spot::Stream(stream), _) => {
-                prepared.streams.push((name, given, attr, stream));
-                Ok(())
-            }
-            (Kind::File, Spot::DirectoryOnly, _) => Err(failed(
-                rustix::io::Errno::ISDIR,
-                "a directory of that name is in the way",
-            )),
-            (Kind::Directory, _, Some(place)) => self.directory(tree, name, place, attr, prepared),
-            (Kind::Directory, Spot::Stream(_), None) if given.as_os_str().is_empty() => {
-                Err(CollectError::Kind {
-                    name,
-                    kind: attr.kind,
-                })
-            }
-            (Kind::Directory, _, None) => Err(failed(
-                rustix::io::Errno::NOTDIR,
-                "the output is a directory",
-            )),
-            (kind, ..) => Err(CollectError::Kind { name, kind }),
-        }
-    }
-
-    fn file(&mut self, name: TreePath, place: PathBuf, attr: Attr) -> Result<(), CollectError> {
-        self.places.claim(&place, &name, true)?;
-        self.files.push(PlannedFile { name, place, attr });
-        Ok(())
-    }
-
-    /// A directory with all that is in it, merged into what is at `place`.
-    fn directory(
-        &mut self,
-        tree: &Tree,
-        name: TreePath,
-        place: PathBuf,
-        attr: Attr,
-        prepared: &mut Prepared<'_, '_>,
-    ) -> Result<(), CollectError> {
-        self.parents(&name, &place, prepared);
-        self.places.claim(&place, &name, false)?;
-        let attributes = Some((attr.mode, attr.mtime));
-        prepared.directories.push(PlannedDirectory {
-            name: name.clone(),
-            place: place.clone(),
-            attributes,
-        });
-        let depth = name.names().len();
-        for found in walk(tree, &name)? {
-            let below = found.path.names()[depth..].iter();
-            let mut inside = place.clone();
-            inside.extend(below.map(|name| std::ffi::OsStr::from_bytes(name.as_bytes())));
-            let Attr {
-                kind, mode, mtime, ..
-            } = found.attr;
-            match kind {
-                Kind::Directory => {
-                    self.places.claim(&inside, &found.path, false)?;
-                    no_link(&inside).map_err(|error| {
-                        let problem = "something else than a directory is in the way";
-                        destination_error(&found.path, &inside, Trouble::new(problem, error))
-                    })?;
-                    let attributes = Some((mode, mtime));
-                    let name = found.path;
-                    prepared.directories.push(PlannedDirectory {
-                        name,
-                        place: inside,
-                        attributes,
-                    });
-                }
-                Kind::File | Kind::Symlink => self.file(found.path, inside, found.attr)?,
-                kind => prepared.skipped.push(Skipped {
-                    path: found.path.to_path_buf(),
-                    kind,
-                }),
-            }
-        }
-        Ok(())
-    }
-
-    /// The directories above `place` that are missing.
-    fn parents(&mut self, name: &TreePath, place: &Path, prepared: &mut Prepared<'_, '_>) {
-        let there = anchor(place);
-        let above: Vec<_> = place
-            .ancestors()
-            .skip(1)
-            .take_while(|directory| *directory != there)
-            .collect();
-        for directory in above.into_iter().rev() {
-            prepared.directories.push(PlannedDirectory {
-                name: name.clone(),
-                place: directory.to_owned(),
-                attributes: None,
-            });
-        }
-    }
-}
-
-/// Refuses to go through a symlink below a destination: it may come from an earlier delivery of
-/// the same tools, and lead anywhere.
-fn no_link(place: &Path) -> std::io::Result<()> {
-    match fs::symlink_metadata(place) {
-        Ok(there) if !there.is_dir() => Err(rustix::io::Errno::NOTDIR.into()),
-        _ => Ok(()),
-    }
-}
-
-/// Which output wants which place, whole subtrees excluded.
-#[derive(Default)]
-struct Places(BTreeMap<PathBuf, (TreePath, bool)>);
-
-impl Places {
-    /// Refuses what is taken, lies below a file, or would be a file above something.
-    fn claim(&mut self, place: &Path, name: &TreePath, file: bool) -> Result<(), CollectError> {
-        let twice = |first: &TreePath, destination: &Path| CollectError::Twice {
-            first: first.clone(),
-            second: name.clone(),
-            destination: destination.to_owned(),
-        };
-        for above in place.ancestors() {
-            if let Some((first, is_file)) = self.0.get(above)
-                && (*is_file || (above == place && file))
-            {
-                return Err(twice(first, above));
-            }
-        }
-        if file {
-            let mut after = self.0.range(place.to_owned()..);
-            if let Some((below, (first, _))) = after.next().filter(|(p, _)| p.starts_with(place)) {
-                return Err(twice(first, below));
-            }
-        }
-        self.0.insert(place.to_owned(), (name.clone(), file));
-        Ok(())
-    }
-}
-
 /// The nearest existing directories, remembered for the files of one directory.
 #[derive(Default)]
 struct Anchors {
@@ -642,14 +449,5 @@ fn read(
         Err(refused(StoreError::NoData))
     } else {
         Ok(piece)
-    }
-}
-
-fn destination_error(name: &TreePath, destination: &Path, trouble: Trouble) -> CollectError {
-    CollectError::Destination {
-        name: name.clone(),
-        destination: destination.to_owned(),
-        problem: trouble.problem,
-        error: trouble.error,
     }
 }

@@ -1,18 +1,17 @@
 //! Where on the host an output goes, found out before anything runs.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Access, AtFlags, CWD};
 use rustix::io::Errno;
 
 use super::LINKS_MAX;
+use super::stream::Stream;
 use crate::store::Name;
 
 /// What failed while a destination was looked at.
@@ -49,117 +48,6 @@ pub(super) enum Spot {
     Stream(Stream),
     /// A directory stands there, or the output is the root: only a directory can go there.
     DirectoryOnly,
-}
-
-/// Something that takes bytes and cannot be replaced.
-pub(super) enum Stream {
-    /// A FIFO, a device: opened when it is its turn.
-    Path(PathBuf),
-    /// The caller's, or `/dev/stdout` or `/dev/stderr`, duplicated: opening it anew would write a
-    /// file that the shell redirected from its beginning.
-    Descriptor(OwnedFd),
-    /// The caller's.
-    Writer(Box<dyn Write + Send>),
-}
-
-impl std::fmt::Debug for Stream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Path(path) => path.fmt(f),
-            Self::Descriptor(descriptor) => descriptor.fmt(f),
-            Self::Writer(_) => f.write_str("writer"),
-        }
-    }
-}
-
-/// How long to wait for a reader before asking whether to go on.
-const PAUSE: Duration = Duration::from_millis(50);
-/// A pipe that is ready takes this much without waiting (PIPE_BUF, pipe(7)).
-const PIPE_BYTES: usize = 4096;
-
-impl Stream {
-    /// Opens it for writing. A FIFO waits for its reader, for as long as `go_on` lets it.
-    pub(super) fn open<E: From<io::Error>>(
-        self,
-        mut go_on: impl FnMut() -> Result<(), E>,
-    ) -> Result<Sink, E> {
-        let path = match self {
-            Self::Path(path) => path,
-            Self::Descriptor(descriptor) => return Ok(Sink::Ready(descriptor.into())),
-            Self::Writer(writer) => return Ok(Sink::Writer(writer)),
-        };
-        loop {
-            let opened = fs::OpenOptions::new()
-                // For a descriptor's path that turns out to be a regular file.
-                .append(true)
-                .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
-                .open(&path);
-            match opened {
-                Ok(file) => return Ok(Sink::Ready(file)),
-                // A FIFO without a reader (fifo(7)), or a device that is not there.
-                Err(error) if error.raw_os_error() == Some(libc::ENXIO) && is_fifo(&path) => {
-                    go_on()?;
-                    std::thread::sleep(PAUSE);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-fn is_fifo(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo())
-}
-
-/// An open [`Stream`].
-pub(super) enum Sink {
-    /// Written when it takes something.
-    Ready(fs::File),
-    /// The caller's.
-    Writer(Box<dyn Write + Send>),
-}
-
-impl Sink {
-    /// Writes all of it, for as long as `go_on` lets it.
-    pub(super) fn write<E: From<io::Error>>(
-        &mut self,
-        mut bytes: &[u8],
-        mut go_on: impl FnMut() -> Result<(), E>,
-    ) -> Result<(), E> {
-        let file = match self {
-            Self::Writer(writer) => return Ok(writer.write_all(bytes)?),
-            Self::Ready(file) => file,
-        };
-        let pause = Timespec::try_from(PAUSE).ok();
-        while !bytes.is_empty() {
-            let mut event = [PollFd::new(file, PollFlags::OUT)];
-            match poll(&mut event, pause.as_ref()) {
-                Ok(0) | Err(Errno::INTR) => {
-                    go_on()?;
-                    continue;
-                }
-                Ok(_) => {}
-                Err(error) => return Err(io::Error::from(error).into()),
-            }
-            let piece = &bytes[..bytes.len().min(PIPE_BYTES)];
-            match file.write(piece) {
-                Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                Ok(written) => bytes = &bytes[written..],
-                // Somebody else was quicker.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Ready(_) => Ok(()),
-            Self::Writer(writer) => writer.flush(),
-        }
-    }
 }
 
 impl Target {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::{CollectError, Found, find, made, walk};
-use crate::store::{Kind, StoreError, Tree, TreePath};
+use super::{Found, Glob, find, made, walk};
+use crate::store::{Kind, Tree, TreePath};
 
 /// How many of the files that were made a message lists.
 const LISTED_MAX: usize = 10;
@@ -42,24 +42,13 @@ impl MissingOutputs {
         before: &Tree,
         names: impl IntoIterator<Item = &'n TreePath>,
     ) -> Result<(), Self> {
-        let absent = |name: &&TreePath| {
-            // A file where a directory was expected, such as `out` for `out/A.gb`, is absence too.
-            matches!(
-                find(tree, name),
-                Err(CollectError::Store {
-                    error: StoreError::NotFound | StoreError::NotDirectory,
-                    ..
-                })
-            )
-        };
+        let absent =
+            |name: &&TreePath| matches!(find(tree, name), Err(error) if error.is_absence());
         let absent: Vec<&TreePath> = names.into_iter().filter(absent).collect();
         if absent.is_empty() {
             return Ok(());
         }
-        let made: Vec<_> = made(before, tree)
-            .into_iter()
-            .map(|found| found.path)
-            .collect();
+        let made = made_paths(before, tree);
         let all = walk(tree, &TreePath::root()).unwrap_or_default();
         let missing = absent
             .into_iter()
@@ -95,14 +84,87 @@ impl fmt::Display for MissingOutputs {
                 }
             }
         }
-        if self.made.is_empty() {
-            return write!(f, "{end} tools made no files");
+        write!(f, "{end} tools made{}", List(&self.made))
+    }
+}
+
+/// A pattern that matches nothing in the tree.
+///
+/// Its message is `no output matches "build/*.gb"; did you mean "out/game.gb"? The tools made: out/game.gb`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoMatch {
+    /// The pattern.
+    pub glob: Glob,
+    /// A file that would match in another directory, or in other case.
+    pub nearest: Option<TreePath>,
+    /// Every file that is new or changed.
+    pub made: Vec<TreePath>,
+}
+
+impl std::error::Error for NoMatch {}
+
+impl fmt::Display for NoMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no output matches {:?}", self.glob)?;
+        let end = match &self.nearest {
+            Some(nearest) => {
+                write!(f, "; did you mean {nearest:?}?")?;
+                " The"
+            }
+            None => "; the",
+        };
+        write!(f, "{end} tools made{}", List(&self.made))
+    }
+}
+
+/// Why nothing matches.
+pub(super) fn no_match(glob: &Glob, tree: &Tree, before: &Tree) -> Box<NoMatch> {
+    let made = made_paths(before, tree);
+    let all = walk(tree, &TreePath::root()).unwrap_or_default();
+    let nearly = glob.nearly();
+    let near = all
+        .iter()
+        .filter(|found| found.attr.kind != Kind::Directory)
+        .filter_map(|found| {
+            Some((
+                nearly(&found.path)?,
+                !made.contains(&found.path),
+                &found.path,
+            ))
+        })
+        .min();
+    let nearest = match near {
+        Some((_, _, path)) => Some(path.clone()),
+        // As a name it may be a slip of the keys.
+        None => TreePath::parse(glob.as_str())
+            .ok()
+            .and_then(|name| nearest(&name, &all, &made)),
+    };
+    Box::new(NoMatch {
+        glob: glob.clone(),
+        nearest,
+        made,
+    })
+}
+
+fn made_paths(before: &Tree, tree: &Tree) -> Vec<TreePath> {
+    let found = made(before, tree).into_iter();
+    found.map(|found| found.path).collect()
+}
+
+/// What the tools made, in a message.
+struct List<'l>(&'l [TreePath]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str(" no files");
         }
-        write!(f, "{end} tools made: ")?;
-        for (index, path) in self.made.iter().take(LISTED_MAX).enumerate() {
+        f.write_str(": ")?;
+        for (index, path) in self.0.iter().take(LISTED_MAX).enumerate() {
             write!(f, "{}{path}", if index == 0 { "" } else { ", " })?;
         }
-        match self.made.len().saturating_sub(LISTED_MAX) {
+        match self.0.len().saturating_sub(LISTED_MAX) {
             0 => Ok(()),
             more => write!(f, " and {more} more"),
         }

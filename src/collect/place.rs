@@ -37,15 +37,26 @@ pub(super) enum Temporary {
 impl Temporary {
     /// An empty file on the file system of `directory`, together with its open file.
     pub(super) fn file(directory: &Path) -> io::Result<(Self, File)> {
+        Self::file_of_mode(directory, 0o600)
+    }
+
+    /// The same with the mode that a program's new files have.
+    pub(super) fn plain_file(directory: &Path) -> io::Result<(Self, File)> {
+        Self::file_of_mode(directory, 0o666)
+    }
+
+    fn file_of_mode(directory: &Path, mode: u32) -> io::Result<(Self, File)> {
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-        match rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR) {
+        match rustix::fs::open(directory, flags, Mode::from_raw_mode(mode)) {
             Ok(opened) => {
                 let file = File::from(opened);
                 Ok((Self::Unnamed(file.try_clone()?), file))
             }
             // Errnos of file systems and kernels that know no O_TMPFILE, see open(2).
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
-                let (file, path) = hidden().tempfile_in(directory)?.into_parts();
+                let mode = fs::Permissions::from_mode(mode);
+                let made = hidden().permissions(mode).tempfile_in(directory)?;
+                let (file, path) = made.into_parts();
                 Ok((Self::Named(path), file))
             }
             Err(error) => Err(error.into()),
@@ -93,14 +104,26 @@ pub(super) fn finish_file(
     mtime: Timestamp,
     replaced: Option<&Metadata>,
 ) -> io::Result<()> {
-    if let Some(old) = replaced.filter(|_| rustix::process::geteuid().is_root()) {
-        // Root's run must not take a user's file away from them. Where this is refused (an id that
-        // is not mapped), the file is root's, as any new file.
-        let (uid, gid) = (Uid::from_raw(old.uid()), Gid::from_raw(old.gid()));
-        let _ = rustix::fs::fchown(file, Some(uid), Some(gid));
+    if let Some(old) = replaced {
+        keep_owner(file, old);
     }
     file.set_permissions(fs::Permissions::from_mode(mode & 0o777))?;
     Ok(rustix::fs::futimens(file, &times(mtime))?)
+}
+
+/// Owner and mode of the file that is replaced.
+pub(super) fn take_after(file: &File, replaced: &Metadata) -> io::Result<()> {
+    keep_owner(file, replaced);
+    file.set_permissions(fs::Permissions::from_mode(replaced.mode() & 0o777))
+}
+
+/// Root's run must not take a user's file away from them.
+fn keep_owner(file: &File, replaced: &Metadata) {
+    if rustix::process::geteuid().is_root() {
+        // Where this is refused (an id that is not mapped), the file is root's, as any new file.
+        let (uid, gid) = (Uid::from_raw(replaced.uid()), Gid::from_raw(replaced.gid()));
+        let _ = rustix::fs::fchown(file, Some(uid), Some(gid));
+    }
 }
 
 /// What was done to the host, to be kept or taken back as a whole.

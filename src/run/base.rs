@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+#[cfg(feature = "archives")]
+use super::archived::Archived;
 use super::error::Error;
 use super::inputs::{Input, Inputs, owner};
 use crate::memory;
@@ -89,6 +91,35 @@ impl BaseBuilder {
     ) -> Self {
         self.inputs
             .add(name.as_ref(), Input::Reader(Box::new(reader)));
+        self
+    }
+
+    /// All members of an archive, given as its bytes; see [`unpack_host`](Self::unpack_host).
+    #[cfg(feature = "archives")]
+    #[must_use]
+    pub fn unpack(mut self, archive: impl Into<Bytes>) -> Self {
+        self.inputs.unpack(Archived::Bytes(archive.into()));
+        self
+    }
+
+    /// All members of an archive of the host, under their names: a tar (plain, gzip, zstd or xz) or a
+    /// zip, known by its content.
+    ///
+    /// Archives come before all other inputs, which may replace some of it. Members that climb, absolute
+    /// names and device nodes are refused, and then nothing is staged; see [`archive`](crate::archive).
+    #[cfg(feature = "archives")]
+    #[must_use]
+    pub fn unpack_host(mut self, archive: impl Into<PathBuf>) -> Self {
+        self.inputs.unpack(Archived::Host(archive.into()));
+        self
+    }
+
+    /// All members of an archive that this reader gives; see [`unpack_host`](Self::unpack_host). A zip
+    /// is first read as a whole.
+    #[cfg(feature = "archives")]
+    #[must_use]
+    pub fn unpack_reader(mut self, archive: impl Read + Send + 'static) -> Self {
+        self.inputs.unpack(Archived::Reader(Box::new(archive)));
         self
     }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 use super::cpus::Cpus;
 use super::outcome::Outcome;
 use super::process::{Exit, SpawnError, StillRunning};
-use crate::collect::CollectError;
+#[cfg(feature = "archives")]
+use crate::archive::ArchiveError;
+use crate::collect::{CollectError, GlobError};
 use crate::mount::MountError;
 use crate::stage::StageError;
 use crate::store::{Limits, PathError, StoreError, TreePath};
@@ -28,9 +30,21 @@ pub enum Error {
         /// What is wrong with it.
         source: PathError,
     },
+    /// A pattern for outputs that is none.
+    #[error("the pattern {pattern:?} cannot be used: {source}")]
+    Pattern {
+        /// As it was given.
+        pattern: String,
+        /// What is wrong with it.
+        source: GlobError,
+    },
     /// An input could not be staged.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// An archive among the inputs was refused; nothing of it was staged.
+    #[cfg(feature = "archives")]
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// No mount could be made, or it could not be taken down.
     #[error(transparent)]
     Mount(#[from] MountError),
@@ -48,6 +62,30 @@ pub enum Error {
         /// The CPUs.
         cpus: Cpus,
         /// What sched_setaffinity(2) said: EINVAL when none of them is there or may be used.
+        source: io::Error,
+    },
+    /// The command that makes an input, or takes an output, failed.
+    #[error("the command for the {role} {name:?} {}: {command:?}", ending(*exit))]
+    CommandFailed {
+        /// Input or output.
+        role: &'static str,
+        /// The file in the mount.
+        name: TreePath,
+        /// The command, as the shell got it.
+        command: OsString,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// The command that makes an input, or takes an output, could not be started or spoken to.
+    #[error("cannot run the command for the {role} {name:?}, {command:?}")]
+    CommandNotRun {
+        /// Input or output.
+        role: &'static str,
+        /// The file in the mount.
+        name: TreePath,
+        /// The command.
+        command: OsString,
+        /// Why it failed.
         source: io::Error,
     },
     /// Something that a step started does not go away.
@@ -136,6 +174,13 @@ pub enum Error {
     },
 }
 
+fn ending(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("ended with status {code}"),
+        Exit::Signal(signal) => format!("was ended by signal {signal}"),
+    }
+}
+
 /// A step that failed, and everything that is known of the job.
 #[derive(Debug)]
 pub struct StepFailure {
@@ -152,10 +197,7 @@ impl std::fmt::Display for StepFailure {
             .and_then(|report| report.command.first())
             .cloned()
             .unwrap_or_default();
-        match self.exit {
-            Exit::Code(code) => write!(f, "{program:?} ended with status {code}")?,
-            Exit::Signal(signal) => write!(f, "{program:?} was ended by signal {signal}")?,
-        }
+        write!(f, "{program:?} {}", ending(self.exit))?;
         // A tool's last words say more than its status does.
         if let Some(last) = report.and_then(|report| {
             report

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+#[cfg(feature = "archives")]
+use super::archived::Archived;
 use super::error::Error;
 use crate::progress::Progress;
-use crate::stage::{Owner, Skipped, Stage};
+use crate::stage::{Owner, Skipped, Stage, Staged};
 use crate::store::{Timestamp, Tree, TreePath};
 
 /// Told after every block and every file that is staged; `Break` ends the staging.
@@ -18,6 +20,9 @@ pub(super) type Listener = Box<dyn FnMut(Progress) -> ControlFlow<()> + Send>;
 /// Names and where their content comes from, in order.
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
+    /// Unpacked before anything else is staged, whatever was added first.
+    #[cfg(feature = "archives")]
+    archives: Vec<Archived>,
     list: Vec<(TreePath, Input)>,
     /// The first name that was refused; told by `stage`, so that building needs no `?`.
     invalid: Option<Error>,
@@ -49,6 +54,12 @@ impl Inputs {
         }
     }
 
+    /// An archive, all of which stands in the root.
+    #[cfg(feature = "archives")]
+    pub fn unpack(&mut self, archive: Archived) {
+        self.archives.push(archive);
+    }
+
     /// Puts everything into `tree`; tells what was left behind.
     pub fn stage(
         self,
@@ -59,10 +70,15 @@ impl Inputs {
         if let Some(error) = self.invalid {
             return Err(error);
         }
-        let mut stage = Stage::new(tree, owner, Timestamp::now());
-        if let Some(listener) = listener {
-            stage = stage.listen(listener);
+        let mut teller = Teller::new(listener);
+        let mut skipped = Vec::new();
+        #[cfg(feature = "archives")]
+        for archive in self.archives {
+            let staged = archive.unpack(tree, owner, |progress| teller.tell(progress))?;
+            skipped.extend(teller.finished(staged));
         }
+        let mut stage =
+            Stage::new(tree, owner, Timestamp::now()).listen(|progress| teller.tell(progress));
         for (path, input) in self.list {
             match input {
                 Input::Bytes(bytes) => stage.bytes(&path, bytes)?,
@@ -70,7 +86,39 @@ impl Inputs {
                 Input::Reader(mut reader) => stage.reader(&path, &mut *reader)?,
             }
         }
-        Ok(stage.finish().skipped)
+        let staged = stage.finish();
+        skipped.extend(teller.finished(staged));
+        Ok(skipped)
+    }
+}
+
+/// Adds up what several parts of the staging tell.
+struct Teller {
+    listener: Option<Listener>,
+    /// Of the parts that are complete.
+    before: Progress,
+}
+
+impl Teller {
+    fn new(listener: Option<Listener>) -> Self {
+        let before = Progress::default();
+        Self { listener, before }
+    }
+
+    fn tell(&mut self, now: Progress) -> ControlFlow<()> {
+        let Some(listener) = &mut self.listener else {
+            return ControlFlow::Continue(());
+        };
+        listener(Progress {
+            files: self.before.files + now.files,
+            bytes: self.before.bytes + now.bytes,
+        })
+    }
+
+    fn finished(&mut self, staged: Staged) -> Vec<Skipped> {
+        self.before.files += staged.progress.files;
+        self.before.bytes += staged.progress.bytes;
+        staged.skipped
     }
 }
 

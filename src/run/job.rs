@@ -1,14 +1,19 @@
 //! What a job is to do, and doing it.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
 use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+#[cfg(feature = "archives")]
+use super::archived::Archived;
 use super::base::Base;
+use super::commands::{Piped, feed_outputs, make_inputs};
 use super::cpus::{Bound, Cpus, Slot, Slots};
 use super::error::{Error, StepFailure};
 use super::inputs::{Input, Inputs, Listener, check_name, owner};
@@ -16,7 +21,7 @@ use super::outcome::{Outcome, Phases, StepReport};
 use super::process::{InitProgram, Interrupt, Processes};
 use super::running::RunningJob;
 use super::step::{Bounds, Step};
-use crate::collect::{CollectError, MissingOutputs};
+use crate::collect::{Glob, Wanted, select};
 use crate::fuse::Profile;
 use crate::memory;
 use crate::mount::{MountOptions, Visibility};
@@ -52,7 +57,7 @@ pub struct Job {
     sources: Vec<(TreePath, Source)>,
     base: Option<Tree>,
     steps: Vec<Step>,
-    outputs: Vec<TreePath>,
+    outputs: Vec<Wanted>,
     limits: Option<Limits>,
     at: Option<PathBuf>,
     visibility: Visibility,
@@ -65,6 +70,11 @@ pub struct Job {
     interrupt: Option<Interrupt>,
     init: Option<InitProgram>,
     on_staging: Option<Listener>,
+    made_by: Vec<Piped>,
+    taken_by: Vec<Piped>,
+    takers_stdout: Option<OwnedFd>,
+    /// When all commands and steps must have ended, and how long they were given; from the first on.
+    deadline: Option<(Instant, Duration)>,
     /// The first name that was refused; told by `run`, so that building a job needs no `?`.
     invalid: Option<Error>,
 }
@@ -112,6 +122,35 @@ impl Job {
         self
     }
 
+    /// All members of an archive, given as its bytes; see [`unpack_host`](Self::unpack_host).
+    #[cfg(feature = "archives")]
+    #[must_use]
+    pub fn unpack(mut self, archive: impl Into<Bytes>) -> Self {
+        self.inputs.unpack(Archived::Bytes(archive.into()));
+        self
+    }
+
+    /// All members of an archive of the host, under their names: a tar (plain, gzip, zstd or xz) or a
+    /// zip, known by its content.
+    ///
+    /// Archives come before all other inputs, which may replace some of it. Members that climb, absolute
+    /// names and device nodes are refused, and then nothing is staged; see [`archive`](crate::archive).
+    #[cfg(feature = "archives")]
+    #[must_use]
+    pub fn unpack_host(mut self, archive: impl Into<PathBuf>) -> Self {
+        self.inputs.unpack(Archived::Host(archive.into()));
+        self
+    }
+
+    /// All members of an archive that this reader gives; see [`unpack_host`](Self::unpack_host). A zip
+    /// is first read as a whole.
+    #[cfg(feature = "archives")]
+    #[must_use]
+    pub fn unpack_reader(mut self, archive: impl Read + Send + 'static) -> Self {
+        self.inputs.unpack(Archived::Reader(Box::new(archive)));
+        self
+    }
+
     /// A file that is made when a step first reaches for it, and never if none does.
     ///
     /// It does not delay the job's end: a source that is still at work when the job is over, or out of time, is
@@ -143,6 +182,77 @@ impl Job {
         self
     }
 
+    /// A file of what a command writes to its standard output.
+    ///
+    /// The shell runs it in the directory of this process, outside of the mount, when everything else is
+    /// staged. All such commands run side by side, and the first step starts when they have ended. They
+    /// read nothing, and their standard error is that of this process. When one fails, the others are
+    /// ended with all that they started, and so does the job. A command counts for
+    /// [`timeout`](Self::timeout) like a step.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let outcome = notapipe::Job::new()
+    ///     .input_from("numbers", "seq 100 | grep 7")
+    ///     // Something that seeks, or reads it twice.
+    ///     .step(["tac", "numbers"])
+    ///     .run()?;
+    /// assert!(outcome.steps()[0].stdout.to_text().starts_with("97\n87\n"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn input_from(mut self, name: impl AsRef<Path>, command: impl Into<OsString>) -> Self {
+        if let Some(piped) = self.piped("input", name.as_ref(), command.into()) {
+            self.made_by.push(piped);
+        }
+        self
+    }
+
+    /// A file that the steps must leave, for the standard input of a command.
+    ///
+    /// The commands run like those of [`input_from`](Self::input_from), when all steps have succeeded and
+    /// all outputs are there. One need not read all of it; one that fails fails the job.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// notapipe::Job::new()
+    ///     .step(["sh", "-c", "echo made > file"])
+    ///     .output_to("file", "grep -q made")
+    ///     .run()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn output_to(mut self, name: impl AsRef<Path>, command: impl Into<OsString>) -> Self {
+        if let Some(piped) = self.piped("output", name.as_ref(), command.into()) {
+            self.taken_by.push(piped);
+        }
+        self
+    }
+
+    /// Where the commands of [`output_to`](Self::output_to) write; the standard output of this process
+    /// unless said.
+    #[must_use]
+    pub fn output_to_stdout(mut self, stdout: OwnedFd) -> Self {
+        self.takers_stdout = Some(stdout);
+        self
+    }
+
+    fn piped(&mut self, role: &'static str, name: &Path, command: OsString) -> Option<Piped> {
+        match check_name(role, name) {
+            Ok(name) => Some(Piped { name, command }),
+            Err(error) => {
+                self.invalid.get_or_insert(error);
+                None
+            }
+        }
+    }
+
     /// Everything that is in a base, before the inputs, which may replace some of it.
     #[must_use]
     pub fn base(mut self, base: &Base) -> Self {
@@ -160,9 +270,70 @@ impl Job {
     /// A file or directory that the steps must leave. The directories above it stand before the
     /// first step.
     #[must_use]
-    pub fn output(mut self, name: impl AsRef<Path>) -> Self {
-        match check_name("output", name.as_ref()) {
-            Ok(path) => self.outputs.push(path),
+    pub fn output(self, name: impl AsRef<Path>) -> Self {
+        self.named_output(name.as_ref(), Wanted::Named)
+    }
+
+    /// A file or directory that the steps may leave, as [`output`](Self::output) where they do.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let outcome = notapipe::Job::new()
+    ///     .step(["touch", "made"])
+    ///     .output_optional("made")
+    ///     .output_optional("warnings.txt")
+    ///     .run()?;
+    /// assert_eq!(outcome.outputs().count(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn output_optional(self, name: impl AsRef<Path>) -> Self {
+        self.named_output(name.as_ref(), Wanted::Optional)
+    }
+
+    /// All that matches a pattern in the end; it is an error when nothing does. The directory that the
+    /// pattern begins with stands before the first step. See [`Glob`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let outcome = notapipe::Job::new()
+    ///     .step(["touch", "build/a.gb", "build/b.gb", "build/b.o"])
+    ///     .output_matching("build/*.gb")
+    ///     .run()?;
+    /// let names: Vec<_> = outcome.outputs().map(|(name, _)| name.to_string()).collect();
+    /// assert_eq!(names, ["build/a.gb", "build/b.gb"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn output_matching(mut self, pattern: &str) -> Self {
+        match Glob::new(pattern) {
+            Ok(glob) => self.outputs.push(Wanted::Matching(glob)),
+            Err(source) => {
+                let pattern = pattern.to_owned();
+                self.invalid
+                    .get_or_insert(Error::Pattern { pattern, source });
+            }
+        }
+        self
+    }
+
+    /// All that is new or changed in the end, without naming it; see
+    /// [`changed`](crate::collect::changed).
+    #[must_use]
+    pub fn output_changed(mut self) -> Self {
+        self.outputs.push(Wanted::Changed);
+        self
+    }
+
+    fn named_output(mut self, name: &Path, wanted: impl FnOnce(TreePath) -> Wanted) -> Self {
+        match check_name("output", name) {
+            Ok(path) => self.outputs.push(wanted(path)),
             Err(error) => {
                 self.invalid.get_or_insert(error);
             }
@@ -235,7 +406,7 @@ impl Job {
         self
     }
 
-    /// The most time that all steps together may take. After it, everything in the job is killed.
+    /// The most time that all commands and steps together may take. After it, everything in the job is killed.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -305,7 +476,8 @@ impl Job {
         // Whatever is started from here on inherits it: the serving thread as well as the steps.
         let _bound = cpus.map(|cpus| bind(&cpus)).transpose()?;
         let mut phases = Phases::default();
-        let (tree, skipped) = timed(&mut phases.stage, || self.stage())?;
+        let (mut tree, skipped) = timed(&mut phases.stage, || self.stage())?;
+        timed(&mut phases.stage, || self.make_inputs(&mut tree))?;
         let staged = tree.fork();
         let scratch = timed(&mut phases.mount, || {
             Scratch::builder()
@@ -328,9 +500,9 @@ impl Job {
             return Err(error);
         }
 
-        let outcome = Outcome {
+        let mut outcome = Outcome {
             steps,
-            outputs: self.outputs,
+            outputs: Vec::new(),
             staged,
             tree: left.tree,
             skipped,
@@ -340,6 +512,7 @@ impl Job {
         };
         let last_exit = outcome.steps.last().map(|step| step.status.exit);
         if let Some(exit) = last_exit.filter(|exit| !exit.success()) {
+            outcome.take_what_there_is(&self.outputs);
             return Err(Error::StepFailed(Box::new(StepFailure { exit, outcome })));
         }
         if let Some(file) = left.lost_files.into_iter().next() {
@@ -348,8 +521,8 @@ impl Job {
                 limits: outcome.usage().limits,
             });
         }
-        MissingOutputs::check(&outcome.tree, &outcome.staged, &outcome.outputs)
-            .map_err(CollectError::from)?;
+        outcome.outputs = select(&outcome.tree, &outcome.staged, &self.outputs)?;
+        self.feed_outputs(&outcome)?;
         Ok(outcome)
     }
 
@@ -368,11 +541,51 @@ impl Job {
         let inputs = std::mem::take(&mut self.inputs);
         let skipped = inputs.stage(&mut tree, owner, self.on_staging.take())?;
         let mut stage = Stage::new(&mut tree, owner, Timestamp::now());
-        for above in self.outputs.iter().filter_map(TreePath::parent) {
+        let above = self.outputs.iter().filter_map(Wanted::above);
+        let above = above.chain(self.taken_by.iter().filter_map(|it| it.name.parent()));
+        for above in above {
             stage.directory(&above)?;
         }
         stage.finish();
         Ok((tree, skipped))
+    }
+
+    fn make_inputs(&mut self, tree: &mut Tree) -> Result<(), Error> {
+        if self.made_by.is_empty() {
+            return Ok(());
+        }
+        self.start_clock();
+        let bounds = self.bounds();
+        make_inputs(&self.made_by, tree, owner(), bounds)
+    }
+
+    fn feed_outputs(&mut self, outcome: &Outcome) -> Result<(), Error> {
+        if self.taken_by.is_empty() {
+            return Ok(());
+        }
+        let taken = self.taken_by.iter().map(|it| Wanted::from(&it.name));
+        select(&outcome.tree, &outcome.staged, &taken.collect::<Vec<_>>())?;
+        let stdout = match &self.takers_stdout {
+            Some(stdout) => stdout.as_fd(),
+            None => rustix::stdio::stdout(),
+        };
+        feed_outputs(&self.taken_by, &outcome.tree, stdout, self.bounds())
+    }
+
+    /// The time that commands and steps may take runs from the first of them on.
+    fn start_clock(&mut self) {
+        if self.deadline.is_none() {
+            let end = |timeout| (Instant::now() + timeout, timeout);
+            self.deadline = self.timeout.map(end);
+        }
+    }
+
+    fn bounds(&self) -> Bounds<'_> {
+        Bounds {
+            deadline: self.deadline,
+            interrupt: self.interrupt.as_ref(),
+            session: None,
+        }
     }
 
     fn mount_options(&self) -> MountOptions {
@@ -387,12 +600,11 @@ impl Job {
     /// Runs the steps in order, up to the first that fails. Everything that still ran in the mount
     /// has ended when this returns.
     fn run_steps(&mut self, scratch: &Scratch) -> Result<Vec<StepReport>, Error> {
+        self.start_clock();
+        let steps = std::mem::take(&mut self.steps);
         let bounds = Bounds {
-            deadline: self
-                .timeout
-                .map(|timeout| (Instant::now() + timeout, timeout)),
-            interrupt: self.interrupt.as_ref(),
             session: Some(scratch.session_end()),
+            ..self.bounds()
         };
         let processes =
             Processes::start(scratch.place(), self.init.as_ref()).map_err(|source| {
@@ -402,8 +614,8 @@ impl Job {
                 }
             })?;
         let requests = scratch.requests();
-        let mut reports = Vec::with_capacity(self.steps.len());
-        for step in std::mem::take(&mut self.steps) {
+        let mut reports = Vec::with_capacity(steps.len());
+        for step in steps {
             let report = step
                 .run(&processes, &requests, bounds)
                 .inspect_err(|_| scratch.cancel_sources())?;

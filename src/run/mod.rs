@@ -2,7 +2,10 @@
 //!
 //! [`Job`] says what is to be done; [`Job::run`] does it and gives an [`Outcome`].
 
+#[cfg(feature = "archives")]
+mod archived;
 mod base;
+mod commands;
 mod cpus;
 mod error;
 pub mod init;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::process::StepStatus;
-use crate::collect;
+#[cfg(feature = "archives")]
+use crate::archive::{Format, Pack};
+use crate::collect::{self, Found, Wanted};
 use crate::fuse::RequestCounts;
 use crate::stage::Skipped;
 use crate::store::{Resource, Tree, TreePath, Usage};
@@ -19,7 +21,8 @@ use crate::store::{Resource, Tree, TreePath, Usage};
 #[derive(Debug)]
 pub struct Outcome {
     pub(super) steps: Vec<StepReport>,
-    pub(super) outputs: Vec<TreePath>,
+    /// Those that are there.
+    pub(super) outputs: Vec<Found>,
     pub(super) staged: Tree,
     pub(super) tree: Tree,
     pub(super) skipped: Vec<Skipped>,
@@ -37,11 +40,48 @@ impl Outcome {
         collect::read(&self.tree, &path).ok()
     }
 
-    /// The declared outputs with their bytes, in the order in which they were declared.
+    /// The outputs that are files, with their bytes, in byte order of their names.
     pub fn outputs(&self) -> impl Iterator<Item = (&TreePath, Bytes)> {
         self.outputs
             .iter()
-            .filter_map(|path| Some((path, collect::read(&self.tree, path).ok()?)))
+            .filter_map(|it| Some((&it.path, collect::read(&self.tree, &it.path).ok()?)))
+    }
+
+    /// The outputs: files, symlinks, and directories for all that is in them; in byte order of their
+    /// names. Of a job that failed, those that are there.
+    pub fn found_outputs(&self) -> &[Found] {
+        &self.outputs
+    }
+
+    /// All outputs as one archive.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::Job;
+    /// use notapipe::archive::Format;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let first = Job::new().step(["touch", "a", "b"]).outputs(["a", "b"]).run()?;
+    /// let mut tar = Vec::new();
+    /// first.pack(Format::Tar).write(&mut tar)?;
+    ///
+    /// let second = Job::new().unpack(tar).step(["mv", "a", "c"]).output_changed().run()?;
+    /// assert_eq!(second.outputs().count(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "archives")]
+    pub fn pack(&self, format: Format) -> Pack<'_> {
+        Pack::new(&self.tree, format).found(self.outputs.clone())
+    }
+
+    pub(super) fn take_what_there_is(&mut self, wanted: &[Wanted]) {
+        let there = |one: &Wanted| {
+            let one = std::slice::from_ref(one);
+            collect::select(&self.tree, &self.staged, one).unwrap_or_default()
+        };
+        self.outputs = wanted.iter().flat_map(there).collect();
     }
 
     /// One report a step, in order.

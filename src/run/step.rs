@@ -172,7 +172,12 @@ fn inherited_environment(directory: &Path) -> Vec<(OsString, OsString)> {
         Some("PWD") => (name, directory.as_os_str().to_owned()),
         _ => (name, value),
     };
-    std::env::vars_os().map(in_directory).collect()
+    inherited_variables().map(in_directory).collect()
+}
+
+/// The environment of this process, passed on as it is.
+pub(super) fn inherited_variables() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os()
 }
 
 /// Where a relative program is looked for first. Empty where the directory is gone: then it is not

@@ -87,6 +87,12 @@ impl Child {
         self.wait_with(libc::WNOHANG)
     }
 
+    /// How it ended, if it has, without collecting it: its number stays taken.
+    pub(crate) fn peek(&self) -> io::Result<Option<Exit>> {
+        let end = self.wait_with(libc::WNOHANG | libc::WNOWAIT)?;
+        Ok(end.map(|end| end.exit))
+    }
+
     /// waitid(2) as the kernel has it, which unlike the C library's also tells the usage.
     fn wait_with(&self, flags: i32) -> io::Result<Option<End>> {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();

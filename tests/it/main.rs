@@ -1,8 +1,11 @@
 //! The library and the command line as a whole, and the rules of the house.
 
 mod archive;
+mod cli_commands;
 mod cli_deliver;
 mod cli_exit;
+mod cli_hostile;
+mod cli_in_out;
 mod cli_job_file;
 mod cli_limits;
 mod cli_mount;

@@ -1,5 +1,6 @@
 //! Trees, the host's files, and the program, in few words.
 
+pub mod hostile;
 pub mod site;
 
 use std::fs;

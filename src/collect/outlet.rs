@@ -1,0 +1,70 @@
+//! A descriptor as a writer that can be told to stop.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+
+use super::stream::{Sink, Stream};
+
+/// A pipe, terminal or the like, to write to for as long as somebody lets it.
+///
+/// When nobody takes what is written, `go_on` is asked every now and then; after `Break` writing fails.
+/// O_NONBLOCK, which others who hold the same pipe would see, is not touched.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::ops::ControlFlow;
+///
+/// use notapipe::collect::Outlet;
+///
+/// let (mut reader, writer) = std::io::pipe()?;
+/// let mut outlet = Outlet::new(writer.into(), || ControlFlow::Break(()))?;
+/// outlet.write_all(b"this fits")?;
+/// assert!(outlet.write_all(&[0; 1 << 20]).is_err(), "nobody reads");
+/// # drop(outlet);
+/// # reader.read_to_end(&mut Vec::new())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Outlet<'g> {
+    sink: Sink,
+    go_on: Box<dyn FnMut() -> ControlFlow<()> + Send + 'g>,
+}
+
+impl<'g> Outlet<'g> {
+    /// Takes the descriptor over.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be looked at (fstat(2)).
+    pub fn new(
+        descriptor: OwnedFd,
+        go_on: impl FnMut() -> ControlFlow<()> + Send + 'g,
+    ) -> io::Result<Self> {
+        let sink = Stream::Descriptor(descriptor).open(|| Ok::<(), io::Error>(()))?;
+        let go_on = Box::new(go_on);
+        Ok(Self { sink, go_on })
+    }
+}
+
+impl std::fmt::Debug for Outlet<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outlet").finish_non_exhaustive()
+    }
+}
+
+impl Write for Outlet<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let go_on = &mut self.go_on;
+        self.sink.write(bytes, || match go_on() {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(io::Error::other("writing was interrupted")),
+        })?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}

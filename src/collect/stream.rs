@@ -1,0 +1,210 @@
+//! Writing into what cannot be replaced: pipes, devices, descriptors.
+//!
+//! Somebody may hold such a thing and not take what is written. Nothing here waits for longer than a moment
+//! without asking whether to go on.
+
+use std::fs::{self, File};
+use std::io::{self, IoSlice, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::FileType;
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+
+/// Something that takes bytes and cannot be replaced.
+pub(super) enum Stream {
+    /// A FIFO, a device: opened when it is its turn.
+    Path(PathBuf),
+    /// The caller's, or `/dev/stdout` or `/dev/stderr`, duplicated: opening it anew would write a
+    /// file that the shell redirected from its beginning.
+    Descriptor(OwnedFd),
+    /// The caller's.
+    Writer(Box<dyn Write + Send>),
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path(path) => path.fmt(f),
+            Self::Descriptor(descriptor) => descriptor.fmt(f),
+            Self::Writer(_) => f.write_str("writer"),
+        }
+    }
+}
+
+/// How long to wait for a reader before asking whether to go on.
+const PAUSE: Duration = Duration::from_millis(50);
+/// A pipe that is ready takes this much without waiting (PIPE_BUF, pipe(7)).
+const PIPE_BYTES: usize = 4096;
+
+impl Stream {
+    /// Opens it for writing. A FIFO waits for its reader, for as long as `go_on` lets it.
+    pub(super) fn open<E: From<io::Error>>(
+        self,
+        mut go_on: impl FnMut() -> Result<(), E>,
+    ) -> Result<Sink, E> {
+        let path = match self {
+            Self::Path(path) => path,
+            Self::Descriptor(descriptor) => return Ok(Sink::ready(descriptor.into())?),
+            Self::Writer(writer) => return Ok(Sink::Writer(writer)),
+        };
+        loop {
+            let opened = fs::OpenOptions::new()
+                // For a descriptor's path that turns out to be a regular file.
+                .append(true)
+                .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
+                .open(&path);
+            match opened {
+                Ok(file) => return Ok(Sink::ready(file)?),
+                // A FIFO without a reader (fifo(7)), or a device that is not there.
+                Err(error) if error.raw_os_error() == Some(libc::ENXIO) && is_fifo(&path) => {
+                    go_on()?;
+                    std::thread::sleep(PAUSE);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn is_fifo(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo())
+}
+
+/// An open [`Stream`].
+pub(super) enum Sink {
+    /// A regular file, which never makes us wait for anybody.
+    Whole(File),
+    /// Written when it takes something.
+    Ready {
+        file: File,
+        /// How much may be written at once when it is ready.
+        taking: Taking,
+    },
+    /// The caller's.
+    Writer(Box<dyn Write + Send>),
+}
+
+/// How much a descriptor takes at once without making us wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taking {
+    /// As much as there is room for: RWF_NOWAIT (pwritev2(2)), for pipes since Linux 6.4. O_NONBLOCK would
+    /// do it everywhere, but is not ours to set: it belongs to whoever else holds the pipe as well.
+    AllThatFits,
+    /// This is all that is sure to be taken.
+    LittleByLittle,
+}
+
+impl Sink {
+    fn ready(file: File) -> io::Result<Self> {
+        let stat = rustix::fs::fstat(&file)?;
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Self::Whole(file),
+            FileType::Fifo => Self::Ready {
+                file,
+                taking: Taking::AllThatFits,
+            },
+            _ => Self::Ready {
+                file,
+                taking: Taking::LittleByLittle,
+            },
+        })
+    }
+
+    /// Writes all of it, for as long as `go_on` lets it.
+    pub(super) fn write<E: From<io::Error>>(
+        &mut self,
+        mut bytes: &[u8],
+        mut go_on: impl FnMut() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (file, taking) = match self {
+            Self::Writer(writer) => return Ok(writer.write_all(bytes)?),
+            Self::Whole(file) => return Ok(file.write_all(bytes)?),
+            Self::Ready { file, taking } => (file, taking),
+        };
+        let pause = Timespec::try_from(PAUSE).ok();
+        while !bytes.is_empty() {
+            let mut event = [PollFd::new(file, PollFlags::OUT)];
+            match poll(&mut event, pause.as_ref()) {
+                Ok(0) | Err(Errno::INTR) => {
+                    go_on()?;
+                    continue;
+                }
+                Ok(_) => {}
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+            match write_some(file, taking, bytes) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Ok(written) => bytes = &bytes[written..],
+                // Somebody else was quicker.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Whole(_) | Self::Ready { .. } => Ok(()),
+            Self::Writer(writer) => writer.flush(),
+        }
+    }
+}
+
+/// Writes what a descriptor that is ready takes.
+fn write_some(file: &mut File, taking: &mut Taking, bytes: &[u8]) -> io::Result<usize> {
+    /// Where the descriptor stands, as write(2) does.
+    const HERE: u64 = u64::MAX;
+
+    if *taking == Taking::AllThatFits {
+        let all = [IoSlice::new(bytes)];
+        match pwritev2(&*file, &all, HERE, ReadWriteFlags::NOWAIT) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::SPIPE | Errno::INVAL) => {
+                *taking = Taking::LittleByLittle;
+            }
+            written => return Ok(written?),
+        }
+    }
+    file.write(&bytes[..bytes.len().min(PIPE_BYTES)])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    /// Without a reader that takes anything, each way stops where the pipe is full and goes on asking.
+    #[test]
+    fn a_pipe_takes_what_fits_and_never_makes_us_wait() {
+        for taking in [Taking::AllThatFits, Taking::LittleByLittle] {
+            let (mut reader, writer) = io::pipe().unwrap();
+            let file = File::from(OwnedFd::from(writer));
+            let mut sink = Sink::Ready { file, taking };
+            let bytes: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
+            let mut asked = 0;
+            let gave_up = sink.write(&bytes, || {
+                asked += 1;
+                match asked {
+                    1 | 2 => Ok(()),
+                    _ => Err(io::Error::other("enough")),
+                }
+            });
+            assert_eq!(gave_up.unwrap_err().to_string(), "enough");
+            drop(sink);
+            let mut taken = Vec::new();
+            reader.read_to_end(&mut taken).unwrap();
+            assert!(
+                taken.len() >= 16 * PIPE_BYTES,
+                "{taking:?}: {}",
+                taken.len()
+            );
+            assert!(bytes.starts_with(&taken), "{taking:?}");
+        }
+    }
+}

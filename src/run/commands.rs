@@ -1,0 +1,317 @@
+//! Commands for the shell beside a job: they make inputs before its first step, and take outputs after its
+//! last.
+//!
+//! They are the caller's own work: they run outside of the mount, in the caller's directory and namespaces.
+//! Each has a session of its own, so that it can be ended with all that it started and cannot wait for a
+//! terminal that is not its to read.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::error::Error;
+use super::process::Interrupt;
+use super::step::{Bounds, inherited_variables};
+use crate::collect::{CollectError, find};
+use crate::stage::{Owner, Stage};
+use crate::store::{Kind, StoreError, Timestamp, Tree, TreePath};
+use crate::sys::child::{Child, Exit};
+use crate::sys::launch::{Candidate, Launch};
+
+/// As much as everybody may give a pipe (`/proc/sys/fs/pipe-max-size`): fewer turns for large files.
+const PIPE_BYTES: usize = 1 << 20;
+
+/// A file in the mount, and the command that makes or takes it.
+#[derive(Clone, Debug)]
+pub(super) struct Piped {
+    pub name: TreePath,
+    pub command: OsString,
+}
+
+/// Runs all commands side by side; what each writes becomes a file.
+pub(super) fn make_inputs(
+    commands: &[Piped],
+    tree: &mut Tree,
+    owner: Owner,
+    bounds: Bounds<'_>,
+) -> Result<(), Error> {
+    let mut stage = Stage::new(tree, owner, Timestamp::now());
+    let (mut running, mut files) = (Vec::new(), Vec::new());
+    for command in commands {
+        files.push(stage.begin(&command.name)?);
+        running.push(Running::writing(command)?);
+    }
+    let mut block = vec![0; PIPE_BYTES];
+    attend(
+        &mut running,
+        PollFlags::IN,
+        bounds,
+        |index, pipe| match rustix::io::read(pipe, &mut block) {
+            Ok(0) => Ok(Flow::Over),
+            Ok(read) => {
+                stage.grow(&mut files[index], &block[..read])?;
+                Ok(Flow::GoesOn)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Flow::GoesOn),
+            Err(errno) => Err(commands[index].failed(Side::Input, errno)),
+        },
+    )
+}
+
+/// Runs all commands side by side; each reads a file of the tree. `stdout` is for what they write.
+pub(super) fn feed_outputs(
+    commands: &[Piped],
+    tree: &Tree,
+    stdout: BorrowedFd<'_>,
+    bounds: Bounds<'_>,
+) -> Result<(), Error> {
+    let mut sources = Vec::new();
+    for Piped { name, .. } in commands {
+        let attr = find(tree, name)?;
+        if attr.kind != Kind::File {
+            let (name, kind) = (name.clone(), attr.kind);
+            return Err(CollectError::Kind { name, kind }.into());
+        }
+        sources.push((attr, 0));
+    }
+    let reading = |command| Running::reading(command, stdout);
+    let mut running: Vec<_> = commands.iter().map(reading).collect::<Result<_, _>>()?;
+    attend(&mut running, PollFlags::OUT, bounds, |index, pipe| {
+        let (attr, offset) = &mut sources[index];
+        if *offset >= attr.size {
+            return Ok(Flow::Over);
+        }
+        let refused = |error: StoreError| CollectError::Store {
+            name: commands[index].name.clone(),
+            error,
+        };
+        let piece = tree.read(attr.ino, *offset, PIPE_BYTES).map_err(refused)?;
+        match rustix::io::write(pipe, &piece) {
+            Ok(written) => {
+                *offset += written as u64;
+                Ok(Flow::GoesOn)
+            }
+            // It need not read all: its status tells whether that is a failure.
+            Err(Errno::PIPE) => Ok(Flow::Over),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Flow::GoesOn),
+            Err(errno) => Err(commands[index].failed(Side::Output, errno)),
+        }
+    })
+}
+
+/// Which side of a job a command is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Input,
+    Output,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Output => "output",
+        }
+    }
+}
+
+impl Piped {
+    fn failed(&self, side: Side, error: impl Into<io::Error>) -> Error {
+        Error::CommandNotRun {
+            role: side.name(),
+            name: self.name.clone(),
+            command: self.command.clone(),
+            source: error.into(),
+        }
+    }
+}
+
+/// Whether there is more to move.
+enum Flow {
+    GoesOn,
+    Over,
+}
+
+/// Moves bytes and waits until all commands have ended. The first that fails ends the others.
+fn attend(
+    running: &mut [Running<'_>],
+    events: PollFlags,
+    bounds: Bounds<'_>,
+    mut transfer: impl FnMut(usize, &OwnedFd) -> Result<Flow, Error>,
+) -> Result<(), Error> {
+    while let Some(unfinished) = running.iter().find(|it| !it.is_over()) {
+        if bounds.interrupt.is_some_and(Interrupt::is_raised) {
+            return Err(Error::Cancelled);
+        }
+        if let Some((deadline, limit)) = bounds.deadline
+            && Instant::now() >= deadline
+        {
+            let program = unfinished.command.command.clone();
+            return Err(Error::Timeout { program, limit });
+        }
+        sleep_until_something(running, events, bounds)?;
+        for (index, command) in running.iter_mut().enumerate() {
+            if let Some(pipe) = &command.pipe
+                && let Flow::Over = transfer(index, pipe)?
+            {
+                command.pipe = None;
+            }
+            command.look()?;
+        }
+    }
+    Ok(())
+}
+
+fn sleep_until_something(
+    running: &[Running<'_>],
+    events: PollFlags,
+    bounds: Bounds<'_>,
+) -> Result<(), Error> {
+    let mut awaited = Vec::with_capacity(2 * running.len() + 1);
+    for it in running {
+        awaited.extend(it.pipe.as_ref().map(|pipe| PollFd::new(pipe, events)));
+        if it.exit.is_none() {
+            let child = it.child.as_fd();
+            awaited.push(PollFd::from_borrowed_fd(child, PollFlags::IN));
+        }
+    }
+    awaited.extend(
+        bounds
+            .interrupt
+            .map(|it| PollFd::from_borrowed_fd(it.as_fd(), PollFlags::IN)),
+    );
+    let left = bounds
+        .deadline
+        .map(|(deadline, _)| deadline.saturating_duration_since(Instant::now()));
+    // Rounded up, so that the deadline has passed when the sleep is over.
+    let timeout = left.and_then(|left| Timespec::try_from(left + Duration::from_micros(1)).ok());
+    match poll(&mut awaited, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(Error::Processes {
+            operation: "wait for",
+            source: errno.into(),
+        }),
+    }
+}
+
+/// A command that was started. Dropped, it is ended with all that it started.
+#[derive(Debug)]
+struct Running<'c> {
+    command: &'c Piped,
+    side: Side,
+    child: Child,
+    /// Our end; none when all has been moved.
+    pipe: Option<OwnedFd>,
+    /// Known before the process is collected: until then nobody else can have its number.
+    exit: Option<Exit>,
+}
+
+impl<'c> Running<'c> {
+    fn writing(command: &'c Piped) -> Result<Self, Error> {
+        let side = Side::Input;
+        let start = || {
+            let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+            let null = File::open("/dev/null")?;
+            let error = rustix::stdio::stderr();
+            let child = command.start([null.as_fd(), theirs.as_fd(), error])?;
+            Self::new(command, side, child, ours)
+        };
+        start().map_err(|error| command.failed(side, error))
+    }
+
+    fn reading(command: &'c Piped, stdout: BorrowedFd<'_>) -> Result<Self, Error> {
+        let side = Side::Output;
+        let start = || {
+            let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
+            let error = rustix::stdio::stderr();
+            let child = command.start([theirs.as_fd(), stdout, error])?;
+            Self::new(command, side, child, ours)
+        };
+        start().map_err(|error| command.failed(side, error))
+    }
+
+    fn new(command: &'c Piped, side: Side, child: Child, pipe: OwnedFd) -> io::Result<Self> {
+        // Beyond what this user may have of it, it stays as it is.
+        let _ = fcntl_setpipe_size(&pipe, PIPE_BYTES);
+        // Only our end: the flag belongs to the open file.
+        rustix::fs::fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
+        Ok(Self {
+            command,
+            side,
+            child,
+            pipe: Some(pipe),
+            exit: None,
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.pipe.is_none() && self.exit.is_some()
+    }
+
+    /// Whether it has ended, and well.
+    fn look(&mut self) -> Result<(), Error> {
+        if self.exit.is_some() {
+            return Ok(());
+        }
+        let exit = self.child.peek();
+        self.exit = exit.map_err(|error| self.command.failed(self.side, error))?;
+        match self.exit {
+            Some(exit) if !exit.success() => Err(Error::CommandFailed {
+                role: self.side.name(),
+                name: self.command.name.clone(),
+                command: self.command.command.clone(),
+                exit,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(group) = Pid::from_raw(self.child.pid()) {
+            // Nobody is left where all have ended.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+impl Piped {
+    fn start(&self, stdio: [BorrowedFd<'_>; 3]) -> io::Result<Child> {
+        let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
+        let variables = inherited_variables().map(|(name, value)| {
+            let mut variable = name;
+            variable.push("=");
+            variable.push(value);
+            text(&variable)
+        });
+        let launch = Launch {
+            programs: vec![Candidate {
+                path: c"/bin/sh".to_owned(),
+                decides: true,
+            }],
+            arguments: vec![
+                c"sh".to_owned(),
+                c"-c".to_owned(),
+                // What follows is a command also when it begins like an option.
+                c"--".to_owned(),
+                text(&self.command)?,
+            ],
+            environment: variables.collect::<io::Result<_>>()?,
+            new_session: true,
+            dies_with_starter: true,
+            ..Launch::new(stdio)
+        };
+        launch.start(None).map_err(|error| error.into_io())
+    }
+}

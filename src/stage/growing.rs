@@ -1,0 +1,39 @@
+//! Files whose bytes come bit by bit, several of them at a time.
+
+use super::{Item, Source, Stage, StageError};
+use crate::store::{Ino, NewKind, TreePath};
+
+/// A file of a [`Stage`] that is not complete yet.
+#[derive(Debug)]
+pub(crate) struct Growing {
+    path: TreePath,
+    ino: Ino,
+    size: u64,
+}
+
+impl Stage<'_> {
+    /// An empty file, mode 0644.
+    pub(crate) fn begin(&mut self, path: &TreePath) -> Result<Growing, StageError> {
+        let item = Item {
+            source: &Source::Caller,
+            path,
+        };
+        let (parent, name) = self.place(item)?;
+        Ok(Growing {
+            path: path.clone(),
+            ino: self.make(item, parent, name, NewKind::File, 0o644)?,
+            size: 0,
+        })
+    }
+
+    /// More of it.
+    pub(crate) fn grow(&mut self, file: &mut Growing, bytes: &[u8]) -> Result<(), StageError> {
+        let item = Item {
+            source: &Source::Caller,
+            path: &file.path,
+        };
+        self.write(item, file.ino, file.size, bytes)?;
+        file.size += bytes.len() as u64;
+        Ok(self.meter.bytes(bytes.len())?)
+    }
+}
