@@ -14,7 +14,7 @@ use crate::store::{
     AllocateMode, Attr, Cookie, Data, Ino, Kind, NAME_MAX, Name, NewInode, NewKind, RenameMode,
     SetAttr, StoreError, Timestamp, Usage,
 };
-use crate::view::{Handle, Locked, View};
+use crate::view::{Handle, Locked, Opener, View};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -254,7 +254,8 @@ impl Ops {
     }
 
     pub fn open(&self, ino: Ino, opening: Opening) -> Result<Handle> {
-        self.view.lock().open(ino, opening.by, opening.writable)
+        let by = Opener::Process(opening.by);
+        self.view.lock().open(ino, by, opening.writable)
     }
 
     pub fn close(&self, handle: Handle) {

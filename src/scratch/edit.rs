@@ -6,7 +6,7 @@ use crate::store::{
     Cookie, Ino, Kind, Name, NewInode, NewKind, PAGE_SIZE, RenameMode, Resource, SetAttr, Source,
     StoreError, Timestamp, TreePath,
 };
-use crate::view::{Handle, Locked};
+use crate::view::{Handle, Locked, Opener};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -109,7 +109,10 @@ impl<'v> Edit<'v> {
             self.resize(ino, 0)?;
         }
         if self.view.is_observed() {
-            return Ok((ino, Some(self.view.open(ino, by, flags.writes())?)));
+            return Ok((
+                ino,
+                Some(self.view.open(ino, Opener::Own(by), flags.writes())?),
+            ));
         }
         self.view.take_reference(ino);
         Ok((ino, None))

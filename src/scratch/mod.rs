@@ -384,7 +384,10 @@ impl Scratch {
     pub fn into_remains(mut self) -> Result<Remains, Error> {
         // Whoever waits for one would keep the mount busy.
         self.cancel_sources();
-        self.mount.unmount()?;
+        self.view.lock().set_unused(true);
+        self.mount
+            .unmount()
+            .inspect_err(|_| self.view.lock().set_unused(false))?;
         let lost_files = self
             .view
             .lost_files()

@@ -39,7 +39,7 @@ pub use calls::Waker;
 pub use event::Event;
 pub use follow::{FollowId, Followed};
 use observed::Observed;
-pub use observed::{Handle, NotObserved};
+pub use observed::{Handle, NotObserved, Opener};
 pub use queue::{MAX_EVENTS, MAX_PATH_BYTES, Queue};
 
 /// A tree, and who refers to its inodes.
@@ -188,6 +188,9 @@ impl View {
     pub fn end(&self) {
         let mut view = self.lock();
         view.cancel_sources();
+        let closed = view.state.observed.as_ref();
+        let closed = closed.map_or(Vec::new(), |it| it.closed_by_the_end());
+        closed.into_iter().for_each(|handle| view.close(handle));
         let Locked { state, calls, .. } = &mut view;
         if let Some(observed) = &mut state.observed {
             observed.end(calls);

@@ -16,6 +16,15 @@ use crate::store::{Ino, Kind, StoreError, Tree, TreePath};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle(pub u64);
 
+/// Who opened a file: the id of a thread, as this process sees it, or 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opener {
+    /// A process of the mount, through the kernel, which also tells when it closes.
+    Process(u32),
+    /// Our own program, past the kernel.
+    Own(u32),
+}
+
 /// Opens and closes are not seen in this view: [`View::observe`](super::View::observe) was not called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("opens and closes are not seen in this mount")]
@@ -30,14 +39,24 @@ pub(super) struct Observed {
     writers: HashMap<Ino, u32>,
     watchers: Vec<Watcher>,
     pub followers: Followers,
+    /// The mount is being taken down, and no process uses it any more.
+    unused: bool,
     pub ended: bool,
 }
 
 #[derive(Debug)]
 struct Open {
     ino: Ino,
-    by: u32,
+    by: Opener,
     writable: bool,
+}
+
+impl Opener {
+    fn id(self) -> u32 {
+        match self {
+            Self::Process(id) | Self::Own(id) => id,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -145,6 +164,7 @@ impl Observed {
         self.last_handle += 1;
         let handle = Handle(self.last_handle);
         self.open.insert(handle, open);
+        let by = by.id();
         self.tell(tree, ino, calls, |path| Event::Opened {
             path,
             by,
@@ -163,6 +183,7 @@ impl Observed {
             }
             self.followers.changed(ino, calls);
         }
+        let by = by.id();
         self.tell(tree, ino, calls, |path| Event::Closed {
             path,
             by,
@@ -189,6 +210,22 @@ impl Observed {
         }
     }
 
+    /// What is closed although the kernel did not come to say so: with the mount goes its word of the last closes.
+    pub fn closed_by_the_end(&self) -> Vec<Handle> {
+        let by_process = |open: &Open| matches!(open.by, Opener::Process(_));
+        let mut handles: Vec<_> = match self.unused {
+            true => self
+                .open
+                .iter()
+                .filter(|(_, open)| by_process(open))
+                .collect(),
+            // A process that still had it open was cut off.
+            false => Vec::new(),
+        };
+        handles.sort_by_key(|(handle, _)| handle.0);
+        handles.into_iter().map(|(handle, _)| *handle).collect()
+    }
+
     pub fn end(&mut self, calls: &mut Calls) {
         self.ended = true;
         self.watchers.drain(..).for_each(|it| it.queue.end(calls));
@@ -197,13 +234,13 @@ impl Observed {
 }
 
 impl Locked<'_> {
-    /// Notes that a file was opened, and refers to it as long as it is open. `by` is who did.
+    /// Notes that a file was opened, and refers to it as long as it is open.
     ///
     /// # Errors
     ///
     /// [`StoreError::NotFound`] when there is no such inode; [`StoreError::NotSupported`] where opens are
     /// not seen.
-    pub fn open(&mut self, ino: Ino, by: u32, writable: bool) -> Result<Handle, StoreError> {
+    pub fn open(&mut self, ino: Ino, by: Opener, writable: bool) -> Result<Handle, StoreError> {
         self.state.tree.attr(ino)?;
         let Self { state, calls, .. } = self;
         let State {
@@ -228,6 +265,14 @@ impl Locked<'_> {
         observed.closed(tree, handle, calls);
         if let Some(ino) = ino {
             self.give_back_references(ino, 1);
+        }
+    }
+
+    /// Says whether the mount is about to be taken down with no process in it. What processes had open then counts as
+    /// closed when the mount is gone, whether the kernel came to say so or not.
+    pub fn set_unused(&mut self, unused: bool) {
+        if let Some(observed) = &mut self.state.observed {
+            observed.unused = unused;
         }
     }
 

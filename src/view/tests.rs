@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Event, Followed, Locked, Queue, Reach, View, Waiter, Waker};
+use super::{Event, Followed, Locked, Opener, Queue, Reach, View, Waiter, Waker};
 use crate::store::{
     Ino, Kind, Limits, Name, NewInode, NewKind, RenameMode, Source, StoreError, Timestamp, Tree,
     TreePath,
@@ -93,7 +93,10 @@ fn without_observing_nothing_is_told_and_nothing_is_kept() {
     let mut locked = view.lock();
     assert!(locked.watch(TreePath::root(), counting().0).is_err());
     let file = make(&mut locked, Ino::ROOT, "a", NewKind::File);
-    assert_eq!(locked.open(file, 1, true), Err(StoreError::NotSupported));
+    assert_eq!(
+        locked.open(file, Opener::Process(1), true),
+        Err(StoreError::NotSupported)
+    );
     assert!(locked.state.observed.is_none());
 }
 
@@ -105,7 +108,7 @@ fn what_is_kept_of_inodes_goes_with_them() {
         let dir = make(&mut locked, Ino::ROOT, "d", NewKind::Directory);
         let file = make(&mut locked, dir, "a", NewKind::File);
         locked.take_reference_by(file, dir, b"a");
-        let handle = locked.open(file, 7, true).unwrap();
+        let handle = locked.open(file, Opener::Process(7), true).unwrap();
         locked.unlink(dir, b"a", NOW).unwrap();
         locked.rmdir(Ino::ROOT, b"d", NOW).unwrap();
         locked.write(file, 0, b"still here", NOW).unwrap();
@@ -155,7 +158,7 @@ fn a_follower_is_woken_only_when_it_waits() {
     assert!(matches!(read(), Followed::Wait));
     let file = make(&mut view.lock(), Ino::ROOT, "a", NewKind::File);
     assert!(matches!(read(), Followed::Wait), "nobody writes yet");
-    let handle = view.lock().open(file, 1, true).unwrap();
+    let handle = view.lock().open(file, Opener::Process(1), true).unwrap();
     woken.store(0, Ordering::SeqCst);
     assert!(matches!(read(), Followed::Wait));
     for n in 0..10 {
@@ -196,6 +199,35 @@ fn the_end_of_the_mount_is_the_end_for_everybody() {
     ));
     let late = view.lock().watch(TreePath::root(), counting().0).unwrap();
     assert!(late.has_ended());
+}
+
+#[test]
+fn what_processes_had_open_is_closed_when_an_unused_mount_ends() {
+    for unused in [true, false] {
+        let view = observed();
+        let queue = view.lock().watch(TreePath::root(), counting().0).unwrap();
+        let path = TreePath::parse("a").unwrap();
+        let id = view.lock().follow(path, counting().0).unwrap();
+        let mut locked = view.lock();
+        let file = make(&mut locked, Ino::ROOT, "a", NewKind::File);
+        locked.open(file, Opener::Process(7), true).unwrap();
+        locked.unlink(Ino::ROOT, b"a", NOW).unwrap();
+        let ours = make(&mut locked, Ino::ROOT, "ours", NewKind::File);
+        locked.open(ours, Opener::Own(8), true).unwrap();
+        locked.set_unused(unused);
+        drop(locked);
+        view.end();
+        let told = all(&queue);
+        let closed = |by| {
+            let of_it = |it: &&Event| matches!(it, Event::Closed { by: its, .. } if *its == by);
+            told.iter().filter(of_it).count()
+        };
+        assert_eq!((closed(7), closed(8)), (usize::from(unused), 0), "{told:?}");
+        assert_eq!(view.lock().usage().inodes, if unused { 2 } else { 3 });
+        let followed = view.lock().read_followed(id, 9).unwrap();
+        // It had lost its name before the follower came to it.
+        assert!(matches!(followed, Followed::Gone));
+    }
 }
 
 /// Somebody who reaches for a file, and whether the wait is over.

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use notapipe::fuse::Profile;
-use notapipe::{Error, Follow, Interrupt, Scratch, Stdin, Step};
+use notapipe::{Error, Event, Follow, Interrupt, Scratch, Stdin, Step};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::support::as_ordinary_user;
@@ -244,6 +244,25 @@ fn unmounting_ends_the_wait() {
         let error = reader.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
     });
+}
+
+/// The kernel tells of closes in its own time, and takes down the mount without waiting for that.
+#[test]
+fn a_mount_that_goes_right_after_its_last_writer_is_the_end_too() {
+    for _ in 0..40 {
+        let scratch = observed();
+        let mut log = follow(&scratch, "log");
+        let watch = scratch.watch("log").unwrap();
+        scratch.run(["sh", "-c", "echo hello > log"]).unwrap();
+        scratch.unmount().unwrap();
+        assert_eq!(text(&mut log), "hello\n");
+        let events: Vec<_> = watch.collect();
+        let last = events.last().unwrap();
+        assert!(
+            matches!(last, Event::Closed { writable: true, .. }),
+            "{events:?}"
+        );
+    }
 }
 
 #[test]
