@@ -1,6 +1,6 @@
 //! Who is in a mount: asked of `/proc`, never of the mount itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -9,6 +9,22 @@ use super::privately::Connection;
 use crate::sys::mountinfo;
 use crate::sys::namespaces::NamespaceId;
 use crate::sys::proc;
+
+/// How often is looked for members while processes end on the machine faster than one can look: a look takes well under
+/// a millisecond for a hundred processes.
+const MOST_LOOKS: u32 = 100;
+
+/// Where a process is.
+enum Whereabouts {
+    Inside,
+    Outside,
+    /// It has ended, whether somebody has collected it or not.
+    Dead,
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
 
 /// Tells whether a process is inside a mount namespace, or inside one that was copied from it and
 /// still holds the job's mount.
@@ -36,34 +52,69 @@ impl Membership {
         })
     }
 
-    /// All processes inside.
+    /// All processes inside. When it is empty, nobody was and nobody can come: processes come from processes.
+    ///
+    /// A process that ended between the listing and the look at it may have left a child that the listing does not
+    /// have yet. So a look that found nobody counts only when all who were dead in it had been so in the look before.
     pub(crate) fn members(&mut self) -> io::Result<Vec<i32>> {
-        let mut members = proc::all()?;
-        members.retain(|&pid| self.contains(pid));
-        Ok(members)
+        let mut dead_before = HashSet::new();
+        for _ in 0..MOST_LOOKS {
+            let (members, dead) = self.look()?;
+            if !members.is_empty() || dead.is_subset(&dead_before) {
+                return Ok(members);
+            }
+            dead_before = dead;
+        }
+        Ok(Vec::new())
+    }
+
+    /// Who is inside, and who is dead, as far as one listing has them.
+    fn look(&mut self) -> io::Result<(Vec<i32>, HashSet<i32>)> {
+        let (mut members, mut dead) = (Vec::new(), HashSet::new());
+        for pid in proc::all()? {
+            match self.whereabouts(pid) {
+                Whereabouts::Inside => members.push(pid),
+                Whereabouts::Outside => {}
+                Whereabouts::Dead => {
+                    dead.insert(pid);
+                }
+            }
+        }
+        Ok((members, dead))
     }
 
     pub(crate) fn contains(&mut self, pid: i32) -> bool {
+        matches!(self.whereabouts(pid), Whereabouts::Inside)
+    }
+
+    fn whereabouts(&mut self, pid: i32) -> Whereabouts {
         match NamespaceId::at(&format!("/proc/{pid}/ns/mnt")) {
-            Ok(its) => self.is_inside(pid, its),
+            Ok(its) => self.inside_or_outside(pid, its),
             // The first thread may have ended while others go on.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                self.contains_a_thread_of(pid)
-            }
-            Err(_) => false,
+            Err(error) if is_gone(&error) => self.whereabouts_of_threads(pid),
+            Err(_) => Whereabouts::Outside,
         }
     }
 
-    fn contains_a_thread_of(&mut self, pid: i32) -> bool {
+    fn whereabouts_of_threads(&mut self, pid: i32) -> Whereabouts {
         let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
-            return false;
+            return Whereabouts::Dead;
         };
-        threads.flatten().any(|thread| {
+        let alive = threads.flatten().find_map(|thread| {
             let link = thread.path().join("ns/mnt");
-            link.to_str()
-                .and_then(|link| NamespaceId::at(link).ok())
-                .is_some_and(|its| self.is_inside(pid, its))
-        })
+            link.to_str().and_then(|link| NamespaceId::at(link).ok())
+        });
+        match alive {
+            Some(its) => self.inside_or_outside(pid, its),
+            None => Whereabouts::Dead,
+        }
+    }
+
+    fn inside_or_outside(&mut self, pid: i32, its: NamespaceId) -> Whereabouts {
+        match self.is_inside(pid, its) {
+            true => Whereabouts::Inside,
+            false => Whereabouts::Outside,
+        }
     }
 
     fn is_inside(&mut self, pid: i32, its: NamespaceId) -> bool {

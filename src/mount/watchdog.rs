@@ -126,10 +126,12 @@ impl Watchdog {
 
     /// Sends it home: there is nothing to remove any more.
     pub(super) fn dismiss(self) {
-        let said = self.say("done\n");
-        let gone = said.and_then(|()| self.shell.wait());
-        if let Err(error) = gone {
+        if let Err(error) = self.say("done\n") {
             log::debug!("the watchdog had gone before: {error}");
+        }
+        // Also when it had gone before: a child that nobody collects stays a zombie.
+        if let Err(error) = self.shell.wait() {
+            log::debug!("the watchdog cannot be waited for: {error}");
         }
     }
 

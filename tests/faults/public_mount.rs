@@ -42,6 +42,27 @@ fn a_directory_of_its_own_comes_and_goes() {
 }
 
 #[test]
+fn a_watchdog_that_was_killed_is_collected() {
+    both(
+        "public_mount::a_watchdog_that_was_killed_is_collected",
+        || {
+            let mut mount = public();
+            let path = mount.path().to_owned();
+            let watchdogs = || stage::watchdogs(&path);
+            stage::eventually("its command line is set", || watchdogs().len() == 1);
+            let [watchdog] = watchdogs().try_into().unwrap();
+            let pid = rustix::process::Pid::from_raw(watchdog).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            stage::eventually("it is dead", || watchdogs().is_empty());
+            mount.unmount().unwrap();
+            // A zombie would still be there.
+            let gone = rustix::process::test_kill_process(pid);
+            assert_eq!(gone, Err(rustix::io::Errno::SRCH));
+        },
+    );
+}
+
+#[test]
 fn steps_run_in_a_public_mount() {
     both("public_mount::steps_run_in_a_public_mount", || {
         both_ways(public, |mount, processes| {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::stage;
 use fuser::{
@@ -26,7 +26,11 @@ pub struct TinyFs;
 pub struct TinySession(JoinHandle<io::Result<()>>);
 
 impl Session for TinySession {
-    fn is_finished(&self) -> bool {
+    fn ends_within(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while !self.0.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_micros(100));
+        }
         self.0.is_finished()
     }
 
