@@ -24,8 +24,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use std::{fmt, io, thread};
+use std::time::Duration;
+use std::{fmt, io};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -45,8 +45,9 @@ const SESSION_END: Duration = Duration::from_secs(2);
 
 /// Whatever serves a mounted device: it ends by itself when the mount is gone.
 pub trait Session: Send + Sync {
-    /// Whether [`join`](Self::join) would return at once.
-    fn is_finished(&self) -> bool;
+    /// Waits for the end for so long at most; after it [`join`](Self::join) returns at once. False when it has
+    /// not come.
+    fn ends_within(&self, patience: Duration) -> bool;
 
     /// Waits for the end.
     ///
@@ -61,8 +62,8 @@ pub trait Session: Send + Sync {
 }
 
 impl Session for crate::fuse::Server {
-    fn is_finished(&self) -> bool {
-        crate::fuse::Server::is_finished(self)
+    fn ends_within(&self, patience: Duration) -> bool {
+        crate::fuse::Server::ends_within(self, patience)
     }
 
     fn join(self: Box<Self>) -> io::Result<()> {
@@ -182,7 +183,7 @@ impl Mount {
     }
 
     fn join(&mut self, session: Box<dyn Session>) -> Result<(), MountError> {
-        if !ends_within(session.as_ref(), SESSION_END) {
+        if !session.ends_within(SESSION_END) {
             let holders = holders::users(self.place.connection).unwrap_or_default();
             self.session = Some(session);
             return Err(MountError::busy(&self.place.path, holders));
@@ -374,18 +375,4 @@ impl Place {
         log::debug!("{}: {error}; left to the kernel", self.path.display());
         Ok(())
     }
-}
-
-/// Asks at growing intervals, because a thread's end cannot be waited for with a bound.
-fn ends_within(session: &dyn Session, bound: Duration) -> bool {
-    let give_up = Instant::now() + bound;
-    let mut pause = Duration::from_micros(20);
-    while !session.is_finished() {
-        if Instant::now() >= give_up {
-            return false;
-        }
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(5));
-    }
-    true
 }
