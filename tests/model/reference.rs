@@ -37,7 +37,6 @@ pub struct Node {
     pub bytes: Vec<u8>,
     allocated: BTreeSet<u64>,
     data: BTreeSet<u64>,
-    written: BTreeSet<u64>,
 }
 
 const ATIME: usize = 0;
@@ -58,7 +57,6 @@ impl Node {
             bytes: Vec::new(),
             allocated: BTreeSet::new(),
             data: BTreeSet::new(),
-            written: BTreeSet::new(),
         }
     }
 
@@ -115,7 +113,7 @@ impl Node {
     }
 
     fn free_pages(&mut self, gone: impl Fn(u64) -> bool) {
-        for set in [&mut self.allocated, &mut self.data, &mut self.written] {
+        for set in [&mut self.allocated, &mut self.data] {
             set.retain(|page| !gone(*page));
         }
     }
@@ -492,7 +490,7 @@ impl Model {
         if end == offset {
             return 0;
         }
-        for set in [&mut node.allocated, &mut node.data, &mut node.written] {
+        for set in [&mut node.allocated, &mut node.data] {
             set.extend(touching(&(offset..end)));
         }
         node.grow(end);
@@ -537,7 +535,6 @@ impl Model {
             node.zero(range.clone());
             for page in range.start.div_ceil(PAGE)..range.end / PAGE {
                 node.data.remove(&page);
-                node.written.remove(&page);
             }
         }
         if matches!(mode, AllocateMode::Extend | AllocateMode::ZeroRange) {
@@ -573,23 +570,22 @@ impl Model {
         Ok(copied)
     }
 
-    /// Written runs are written, the others punched. Runs end at chunks where chunks could be shared.
+    /// Data is written, holes are punched. Runs end at chunks where chunks could be shared.
     fn copy_runs(&mut self, source: &Node, from: u64, to: (u64, u64), len: u64) -> u64 {
-        let is_written = |at: u64| source.written.contains(&(at / PAGE));
+        let is_data = |at: u64| source.data.contains(&(at / PAGE));
         let aligned = from % CHUNK == to.1 % CHUNK;
         let mut done = 0;
         while done < len {
             let start = from + done;
-            let ends_at = |at: &u64| {
-                is_written(*at) != is_written(start) || aligned && at.is_multiple_of(CHUNK)
-            };
+            let ends_at =
+                |at: &u64| is_data(*at) != is_data(start) || aligned && at.is_multiple_of(CHUNK);
             let page_starts = (start / PAGE + 1..).map(|page| page * PAGE);
             let end = page_starts
                 .take_while(|at| *at < from + len)
                 .find(ends_at)
                 .unwrap_or(from + len);
             let run = end - start;
-            if is_written(start) {
+            if is_data(start) {
                 let data = &source.bytes[start as usize..end as usize];
                 let wrote = self.write_bytes(to.0, to.1 + done, data) as u64;
                 done += wrote;

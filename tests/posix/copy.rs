@@ -6,6 +6,7 @@ use crate::harness::*;
 
 cases! {
     Anyone: copies_between_files, at_offsets, within_one_file, overlapping_ranges, past_the_end, holes_stay_zeros,
+        allocated_data_is_copied_as_data,
         the_copy_is_its_own, wrong_descriptors, large_copies, moves_the_times, onto_more_than_there_is,
         sendfile_to_a_file, sendfile_to_a_pipe, what_is_mapped_is_copied, to_a_file_that_was_cached;
 }
@@ -125,6 +126,24 @@ fn holes_stay_zeros() {
     see!(copied);
     see!(contents("to"));
     see!(facts("to").map(|facts| facts.size()));
+}
+
+/// What is allocated a second time is data, though nobody wrote it.
+fn allocated_data_is_copied_as_data() {
+    let (from, to) = (create("from"), create("to"));
+    see!(fallocate(&from, 0, 0, 300_000));
+    see!(fallocate(&from, 0, 100_000, 60_000));
+    see!(seek(&from, 0, libc::SEEK_DATA));
+    let (mut read_at, mut write_at) = (102_401, 5_000);
+    see!(copy_file_range(
+        &from,
+        Some(&mut read_at),
+        &to,
+        Some(&mut write_at),
+        50_000
+    ));
+    see!(facts("to"));
+    see!(contents("to"));
 }
 
 fn the_copy_is_its_own() {

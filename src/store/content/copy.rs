@@ -8,9 +8,9 @@ use super::{CHUNK_BYTES, CHUNK_SIZE, Content, MAX_SIZE, part_at};
 use crate::store::error::StoreError;
 use crate::store::quota::{Ledger, Resource};
 
-/// A range of a file that is written throughout, or not at all.
+/// A range of a file that is data throughout, or a hole.
 struct Run {
-    written: bool,
+    data: bool,
     bytes: Range<u64>,
 }
 
@@ -46,7 +46,7 @@ impl Content {
         Ok(done)
     }
 
-    /// Copies the first piece of a range: a chunk to share, or what is written or not throughout.
+    /// Copies the first piece of a range: a chunk to share, or what is data or a hole throughout.
     /// Tells how much, and whether that was all of the piece.
     fn copy_piece(
         &mut self,
@@ -66,7 +66,7 @@ impl Content {
     /// Returns how many bytes that were, `None` when it cannot be done.
     ///
     /// Leaves the same pages allocated as copying does, and therefore leaves alone chunks with
-    /// pages that are allocated and not written.
+    /// pages that are allocated and no data.
     fn share(
         &mut self,
         source: &Self,
@@ -86,7 +86,7 @@ impl Content {
         let rest_of_both = from.start + len as u64 == source.size
             && to + len as u64 >= self.size
             && PageSet::touching(&(0..len)).holds(chunk.allocated().or(replaced));
-        if !(len == CHUNK_SIZE || rest_of_both) || chunk.allocated() != chunk.written() {
+        if !(len == CHUNK_SIZE || rest_of_both) || chunk.allocated() != chunk.data() {
             return None;
         }
         // Where it does not fit, copying page by page takes as much as does.
@@ -99,7 +99,8 @@ impl Content {
         Some(len as u64)
     }
 
-    /// The first piece of a range that is either written, in one chunk, or not written at all.
+    /// The first piece of a range that is either data, in one chunk, or a hole. Data need not have been
+    /// written to be there: a page that was allocated and then read is data on tmpfs too.
     ///
     /// `by_chunk` ends the latter before a chunk, so that the chunk can be shared.
     fn run(&self, range: Range<u64>, by_chunk: bool) -> Run {
@@ -111,24 +112,21 @@ impl Content {
             }
             if by_chunk && index > first.index {
                 return Run {
-                    written: false,
+                    data: false,
                     bytes: range.start..start,
                 };
             }
             let part = part_at(start, range.end);
-            for (written, piece) in chunk.written().pieces(part.bytes) {
+            for (data, piece) in chunk.data().pieces(part.bytes) {
                 let piece = index * CHUNK_BYTES + piece.start as u64
                     ..index * CHUNK_BYTES + piece.end as u64;
-                match written {
+                match data {
                     true if piece.start == range.start => {
-                        return Run {
-                            written,
-                            bytes: piece,
-                        };
+                        return Run { data, bytes: piece };
                     }
                     true => {
                         return Run {
-                            written: false,
+                            data: false,
                             bytes: range.start..piece.start,
                         };
                     }
@@ -137,7 +135,7 @@ impl Content {
             }
         }
         Run {
-            written: false,
+            data: false,
             bytes: range,
         }
     }
@@ -151,7 +149,7 @@ impl Content {
         ledger: &mut Ledger,
     ) -> Result<(u64, bool), StoreError> {
         let len = run.bytes.end - run.bytes.start;
-        if !run.written {
+        if !run.data {
             self.punch(to..to + len, ledger)?;
             return Ok((len, true));
         }
