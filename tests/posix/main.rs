@@ -24,6 +24,7 @@
 //! cargo test --test posix                    # all
 //! cargo test --test posix rename             # one operation, through all doors
 //! cargo test --test posix root::rename       # through one door
+//! NOTAPIPE_PROFILE=observed cargo test --test posix  # with every open and close seen
 //! ```
 
 #[macro_use]
@@ -46,6 +47,7 @@ mod map;
 mod names;
 mod open;
 mod ownership;
+mod random;
 mod read_write;
 mod rename;
 mod set_id;
@@ -80,6 +82,7 @@ fn cases() -> Vec<Case> {
         names::cases(),
         open::cases(),
         ownership::cases(),
+        random::cases(),
         read_write::cases(),
         rename::cases(),
         set_id::cases(),

@@ -27,7 +27,8 @@ pub enum Difference {
     ZeroRangeWorks,
     /// A whiteout is a device node with a meaning for overlayfs, which cannot have its upper layer here.
     NoWhiteout,
-    /// POSIX ACLs need a flag in the answer to INIT that fuser 0.18 has no name for.
+    /// No POSIX ACLs, which `ServeOptions::extended_attributes` explains: EOPNOTSUPP, as where a file system was
+    /// mounted without them.
     NoAcl,
     /// In a user namespace only the user's own ids exist: EINVAL for the others before EPERM is thought of.
     OneUser,

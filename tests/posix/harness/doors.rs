@@ -91,6 +91,11 @@ enum Mounted {
     DirectoryOnTmpfs(TempDir),
 }
 
+/// Tools must see no difference between the two.
+fn profile() -> String {
+    std::env::var("NOTAPIPE_PROFILE").unwrap_or_else(|_| "fast".to_owned())
+}
+
 impl House {
     pub fn new() -> io::Result<Arc<Self>> {
         let dir = tempfile::Builder::new()
@@ -127,7 +132,7 @@ impl House {
             Door::RunRoot | Door::RunUser => {
                 // Extended attributes, as a mount has them: `run` leaves them out by default.
                 let mut run = Command::new(self.notapipe());
-                run.args(["run", "--xattr", "--"])
+                run.args(["run", "--xattr", "--profile", &profile(), "--"])
                     .arg(self.dir.path().join("posix"));
                 run.args([PERFORM, Side::Mount.name(), &case.full_name(), "."]);
                 run
@@ -187,6 +192,7 @@ impl House {
         let mut command = Command::new(self.notapipe());
         command
             .args(["mount", "--background", "--mode", "1777"])
+            .args(["--profile", &profile()])
             .args(options)
             .arg(&at);
         become_user(&mut command, user);
