@@ -32,6 +32,13 @@ pub struct ServeOptions {
     /// of a file's attributes (`file_remove_privs`, fs/inode.c), and is told "none": on a Game Boy build of
     /// 2,000 files that was 15,012 of 112,574 requests. Where they cannot, it asks once and no more, and a
     /// process that wants one sees EOPNOTSUPP, as on many file systems.
+    ///
+    /// POSIX ACLs are none of them, in either case: `system.posix_acl_*` answers EOPNOTSUPP, and the mode bits decide
+    /// alone. With `FUSE_POSIX_ACL` the kernel would check them, but it leaves to us what must happen when one is set:
+    /// to clear the set-group-id bit, which it asks for by a flag (`SETXATTR_ACL_KILL_SGID`) that comes with
+    /// `FUSE_SETXATTR_EXT` only. fuser 0.18 reads setxattr requests in the old form, without that field
+    /// (`fuse_setxattr_in` in its ll/fuse_abi.rs), so that negotiating it would spoil every name, and leaving it out
+    /// would leave a program its group's rights that the kernel means to take.
     pub extended_attributes: bool,
 }
 
