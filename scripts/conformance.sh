@@ -1,39 +1,52 @@
 #!/usr/bin/env bash
 # Runs other people's file system tests on a real mount: they know of cases that we did not think of.
 #
-#     scripts/conformance.sh                # every suite, in full
-#     scripts/conformance.sh --quick        # every suite, what fits in two minutes together
-#     scripts/conformance.sh pjdfstest fsx  # these only
+#     scripts/conformance.sh                     # every suite, in full
+#     scripts/conformance.sh --quick             # every suite, what fits in two minutes together
+#     scripts/conformance.sh pjdfstest fsx       # these only
+#     scripts/conformance.sh --run               # inside `notapipe run`, on its private mount
+#     scripts/conformance.sh --profile observed  # with every open and close seen
+#     scripts/conformance.sh --user nobody       # as an ordinary user: all suites that do not need root
+#     scripts/conformance.sh --all               # each of these ways, one after another
 #
-# As root, since half of what the suites ask is about other users. The mount is a public one with
-# --allow-other; where a suite's answer depends on the kernel, it also runs on tmpfs, and tmpfs is right.
+# Start it as root, since half of what the suites ask is about other users; started by an ordinary user it does what
+# --user does, if everything it needs is there. Where a suite's answer depends on the kernel, it also runs on tmpfs,
+# and tmpfs is right.
 #
-# Each suite is a function `suite_NAME`: it finds the empty mount in $mount and an empty tmpfs in $tmpfs,
-# may write below $logs, and fails by returning non-zero. Afterwards the mount must be empty again, and its
-# accounting as well. To add one, write the function and put its name into SUITES.
+# Each suite is a function `suite_NAME` in a file of that name below conformance/: it finds the empty mount in $mount,
+# an empty directory on tmpfs in $tmpfs, and in $door whether it meets `notapipe mount` or `notapipe run`; it may write
+# below $logs, and fails by returning non-zero. Afterwards the mount must be empty again, and its accounting as well.
+# To add one, write the file and put its name into SUITES.
 #
-# The suites' programs are built once into a prefix of their own, beside the tools of install-rgbds.sh:
-# $NOTAPIPE_TOOLS, or /usr/local/lib/notapipe-tools. $NOTAPIPE names the program to test; without it a release
-# build is made.
+# pjdfstest and fsx are built once into a prefix of their own, beside the tools of install-rgbds.sh: $NOTAPIPE_TOOLS,
+# or /usr/local/lib/notapipe-tools, or a user's cache. $NOTAPIPE names the program to test; without it a release build is made.
 
 set -euo pipefail
 export LC_ALL=C
+here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
+readonly here
 
-readonly SUITES=(pjdfstest fsx)
-readonly PJDFSTEST=0.2.2
-readonly FSX=0.3.2
-# One more is needed than every machine has.
-readonly SECOND_USER=notapipe-tests
+readonly SUITES=(pjdfstest fsx stress_ng cpython git sqlite fio memory posix)
+readonly NEED_ROOT=' pjdfstest posix '
+# Those that make mounts of their own, or look at the process that serves the mount.
+readonly ONLY_MOUNT=' memory posix '
 
 say() { printf 'conformance: %s\n' "$*" >&2; }
 die() {
     say "$*"
     exit 1
 }
+usage() {
+    say "usage: scripts/conformance.sh [--quick] [--run] [--profile fast|observed] [--user NAME] [--all] [SUITE...], of: ${SUITES[*]}"
+    exit 2
+}
 
 # Builds version $2 of the crate $1 once, and prints the path of its program.
 cargo_tool() {
     local prefix=${NOTAPIPE_TOOLS:-/usr/local/lib/notapipe-tools}/$1-$2
+    if ((EUID)) && [[ -z ${NOTAPIPE_TOOLS-} && ! -x $prefix/bin/$1 ]]; then
+        prefix=${XDG_CACHE_HOME:-$HOME/.cache}/notapipe/tools/$1-$2
+    fi
     if [[ ! -x $prefix/bin/$1 ]]; then
         say "building $1 $2 into $prefix"
         # Not in a target directory of ours, which its dependencies would fill.
@@ -43,135 +56,30 @@ cargo_tool() {
     printf '%s\n' "$prefix/bin/$1"
 }
 
-# ---------------------------------------------------------------- pjdfstest: POSIX, call by call
-
-# Its configuration: what Linux has, and the two users whom it becomes.
-pjdfstest_configuration() {
-    cat <<TOML
-[features]
-posix_fallocate = {}
-rename_ctime = {}
-utimensat = {}
-utime_now = {}
-
-[settings]
-# Seconds between two changes whose times must differ: over a timer tick at 100 Hz.
-naptime = 0.02
-allow_remount = false
-
-[dummy_auth]
-entries = [["nobody", "$(id -gn nobody)"], ["$SECOND_USER", "$SECOND_USER"]]
-TOML
-}
-
-# Runs it in the directory $1 and leaves its output in $2, without the colours.
-pjdfstest_in() {
-    local status=0
-    timeout 600 "$pjdfstest" -c "$logs/pjdfstest.toml" -p "$1" >"$2.raw" 2>&1 || status=$?
-    sed 's/\x1b\[[0-9;]*m//g' "$2.raw" >"$2"
-    ((status != 124)) || say "pjdfstest hangs in $1; its last line: $(tail -n 1 "$2")"
-}
-
-# The cases with the result $2 in the output $1.
-pjdfstest_cases() {
-    awk -v result="$2" '$2 == result && NF == 2 { print $1 }' "$1" | sort
-}
-
-suite_pjdfstest() {
-    local pjdfstest failed lacking
-    pjdfstest=$(cargo_tool pjdfstest "$PJDFSTEST") || return 1
-    ensure_second_user || return 1
-    pjdfstest_configuration >"$logs/pjdfstest.toml"
-    pjdfstest_in "$tmpfs" "$logs/pjdfstest.tmpfs"
-    pjdfstest_in "$mount" "$logs/pjdfstest.mount"
-    say "pjdfstest on tmpfs:     $(grep '^Summary' "$logs/pjdfstest.tmpfs" || echo 'no summary')"
-    say "pjdfstest in the mount: $(grep '^Summary' "$logs/pjdfstest.mount" || echo 'no summary')"
-    # Every case that passes on tmpfs passes here; so nothing fails, and nothing more is skipped.
-    lacking=$(comm -23 <(pjdfstest_cases "$logs/pjdfstest.tmpfs" ok) \
-        <(pjdfstest_cases "$logs/pjdfstest.mount" ok))
-    failed=$(pjdfstest_cases "$logs/pjdfstest.mount" FAILED)
-    [[ -z $lacking ]] || say "passed on tmpfs only:"$'\n'"$lacking"
-    [[ -z $failed ]] || say "failed in the mount:"$'\n'"$failed"
-    # A run that ended early, or a configuration that switched cases off, must not look like a good one.
-    grep -q '^Summary: 0 failed, 16 skipped, 382 passed' "$logs/pjdfstest.tmpfs" ||
-        say "tmpfs of this kernel ($(uname -r)) has other figures than 382 passed, 16 skipped, 0 failed"
-    grep -q '^Summary: 0 failed' "$logs/pjdfstest.tmpfs" && grep -q '^Summary: 0 failed' "$logs/pjdfstest.mount" &&
-        [[ -z $lacking$failed ]]
-}
-
-# The second user, removed again at the end if it was not there.
-ensure_second_user() {
-    id -u "$SECOND_USER" >/dev/null 2>&1 && return
-    type -P useradd >/dev/null || die "no useradd here: make a user and a group $SECOND_USER"
-    useradd --system --user-group --no-create-home --shell /usr/sbin/nologin "$SECOND_USER" || return 1
-    made_user=1
-}
-
-# ---------------------------------------------------------------- fsx: one file, any order of operations
-
-fsx_configuration() {
-    cat <<TOML
-# Over eight chunks of the store and many pages.
-flen = 1048576
-
-[opsize]
-max = 65536
-
-[weights]
-read = 10
-write = 10
-mapread = 10
-mapwrite = 10
-truncate = 5
-punch_hole = 5
-copy_file_range = 5
-posix_fallocate = 2
-sendfile = 2
-close_open = 1
-invalidate = 1
-fsync = 1
-fdatasync = 1
-posix_fadvise = 1
-TOML
-}
-
-# One seed, in a file of its own; called by xargs in a shell of its own.
-fsx_seed() {
-    local seed=$1
-    # What it leaves behind when it fails is below $logs: its journal, and the file as it should be.
-    if RUST_BACKTRACE=0 timeout 1800 "$fsx" -q -f "$logs/fsx.toml" -N "$operations" -S "$seed" -P "$logs" "$mount/fsx.$seed" \
-        >"$logs/fsx.$seed.log" 2>&1; then
-        rm -f "$logs/fsx.$seed.log" "$mount/fsx.$seed"
-    else
-        printf 'conformance: fsx, seed %s, after up to %s operations: %s\n' "$seed" "$operations" \
-            "$(tail -n 1 "$logs/fsx.$seed.log")" >&2
-        return 1
-    fi
-}
-
-suite_fsx() {
-    local seeds=20
-    operations=100000
-    if ((quick)); then
-        seeds=4 operations=10000
-    fi
-    fsx=$(cargo_tool fsx "$FSX") || return 1
-    fsx_configuration >"$logs/fsx.toml"
-    export fsx operations mount logs
-    export -f fsx_seed
-    # Side by side: the mount serves several files at once, too.
-    seq 1 "$seeds" | xargs -P "$(nproc)" -I SEED bash -c 'fsx_seed SEED' || return 1
-    say "fsx: $seeds seeds of $operations operations, clean"
-}
+for name in "${SUITES[@]}"; do
+    # shellcheck source=/dev/null
+    source "$here/conformance/$name.sh"
+done
 
 # ---------------------------------------------------------------- what every suite gets
 
-# A fresh mount and a fresh tmpfs, mounted alike.
+# An empty tmpfs, and for `notapipe mount` an empty mount, mounted alike. An ordinary user gets a directory of a
+# tmpfs that is there.
 open_scene() {
-    mkdir -p "$mount" "$tmpfs" &&
-        mount -t tmpfs -o nosuid,nodev,mode=755 notapipe-conformance "$tmpfs" &&
-        "$NOTAPIPE" mount --background --allow-other --mode 755 "$mount" &&
-        mountpoint -q "$mount"
+    mkdir -p "$mount" && open_tmpfs || return 1
+    [[ $door == mount ]] || return 0
+    local others=()
+    ((EUID)) || others=(--allow-other)
+    "$NOTAPIPE" mount --background --profile "$profile" "${others[@]}" --mode 755 "$mount" && mountpoint -q "$mount"
+}
+
+open_tmpfs() {
+    if ((EUID == 0)); then
+        mkdir -p "$tmpfs" && mount -t tmpfs -o nosuid,nodev,mode=755 notapipe-conformance "$tmpfs"
+    else
+        [[ $(stat -f -c %T /dev/shm) == tmpfs ]] || die "/dev/shm is no tmpfs to compare with"
+        tmpfs=$(mktemp -d /dev/shm/notapipe-conformance.XXXXXX)
+    fi
 }
 
 close_scene() {
@@ -181,11 +89,13 @@ close_scene() {
     fi
     if mountpoint -q "$mount"; then
         say "$mount is still mounted"
-        umount -l "$mount" || true
+        "$NOTAPIPE" umount --lazy "$mount" || true
         status=1
     fi
     if mountpoint -q "$tmpfs"; then
         umount "$tmpfs" || umount -l "$tmpfs"
+    elif [[ $tmpfs == /dev/shm/notapipe-conformance.* ]]; then
+        rm -rf -- "$tmpfs"
     fi
     return "$status"
 }
@@ -209,20 +119,36 @@ all_is_given_back() {
     }
 }
 
+# The suite $1 in $mount, which stands.
+perform() {
+    "suite_$1" || return 1
+    [[ $door == run ]] || mountpoint -q "$mount" || {
+        say "$1: the mount is gone"
+        return 1
+    }
+    all_is_given_back
+}
+
+# The same inside of `notapipe run`, whose working directory is the mount.
+perform_in_run() {
+    local others=()
+    ((EUID)) || others=(--allow-other)
+    export door profile quick tmpfs logs NOTAPIPE
+    "$NOTAPIPE" run --mount private --xattr --profile "$profile" "${others[@]}" -- \
+        bash "$here/conformance.sh" --perform "$1"
+}
+
 run_suite() {
     local name=$1 status=0 started=$SECONDS
     # `set -e` does not act in a condition, nor in what is called there: every function returns its status.
-    if open_scene; then
-        "suite_$name" || status=1
-        mountpoint -q "$mount" || {
-            say "$name: the mount is gone"
-            status=1
-        }
-    else
+    if ! open_scene; then
         say "$name: cannot mount"
         status=1
+    elif [[ $door == run ]]; then
+        perform_in_run "$name" || status=1
+    else
+        perform "$name" || status=1
     fi
-    ((status)) || all_is_given_back || status=1
     close_scene || status=1
     if ((status)); then
         say "$name: FAILED after $((SECONDS - started)) s"
@@ -232,48 +158,68 @@ run_suite() {
     return "$status"
 }
 
+# ---------------------------------------------------------------- one way of running them
+
+# Within a job: what the caller prepared comes through the environment.
+if [[ ${1-} == --perform ]]; then
+    mount=$PWD
+    perform "$2"
+    exit
+fi
+
 quick=0
-made_user=0
+door=mount
+profile=fast
+user=
+every_way=0
 chosen=()
-for argument; do
-    case $argument in
+while (($#)); do
+    case $1 in
     --quick) quick=1 ;;
+    --run) door=run ;;
+    --all) every_way=1 ;;
+    --profile)
+        [[ ${2-} == fast || ${2-} == observed ]] || usage
+        profile=$2
+        shift
+        ;;
+    --user)
+        id -u "${2-}" >/dev/null 2>&1 || die "there is no user ${2-}"
+        user=$2
+        shift
+        ;;
     *)
-        [[ " ${SUITES[*]} " == *" $argument "* ]] || {
-            say "usage: scripts/conformance.sh [--quick] [SUITE...], of: ${SUITES[*]}"
-            exit 2
-        }
-        chosen+=("$argument")
+        [[ " ${SUITES[*]} " == *" $1 "* ]] || usage
+        chosen+=("$1")
         ;;
     esac
+    shift
 done
 ((${#chosen[@]})) || chosen=("${SUITES[@]}")
+[[ -z $user ]] || ((EUID == 0)) || die "only root can become $user"
 
-((EUID == 0)) || die "run this as root: the suites become other users and make device nodes"
-[[ -z ${NOTAPIPE-} ]] || NOTAPIPE=$(realpath "$NOTAPIPE")
-cd "$(dirname "$0")/.."
-scripts/install-deps.sh test
-for command in cargo mountpoint comm; do
-    type -P "$command" >/dev/null || die "$command is missing"
-done
-
-if [[ -z ${NOTAPIPE-} ]]; then
-    target=${CARGO_TARGET_DIR:-target}
-    cargo build --quiet --release --bin notapipe --target-dir "$target"
-    NOTAPIPE=$(realpath "$target")/release/notapipe
+if ((EUID == 0)); then
+    "$here/install-deps.sh" conformance
+    for name in pjdfstest fsx; do
+        version=${name^^}
+        [[ " ${chosen[*]} " != *" $name "* ]] || cargo_tool "$name" "${!version}" >/dev/null
+    done
 fi
+if [[ -z ${NOTAPIPE-} ]]; then
+    target=${CARGO_TARGET_DIR:-$here/../target}
+    cargo build --locked --quiet --release --bin notapipe --manifest-path "$here/../Cargo.toml" --target-dir "$target"
+    NOTAPIPE=$target/release/notapipe
+fi
+NOTAPIPE=$(realpath -- "$NOTAPIPE")
+export NOTAPIPE
 [[ -x $NOTAPIPE ]] || die "$NOTAPIPE is no program"
 
-work=$(mktemp -d "${TMPDIR:-/tmp}/notapipe-conformance.XXXXXX")
-# Other users pass through it.
-chmod 755 "$work"
-mount=$work/mount tmpfs=$work/tmpfs logs=$work/logs
-mkdir "$logs"
-
+work=
 failed=()
 cleanup() {
+    [[ -n $work ]] || return 0
     close_scene || true
-    ((made_user == 0)) || userdel "$SECOND_USER" || true
+    remove_second_user || true
     if ((${#failed[@]})); then
         say "the logs are in $logs"
         rmdir "$mount" "$tmpfs" 2>/dev/null || true
@@ -286,10 +232,71 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# This script again, in another way.
+again() {
+    local words=()
+    ((quick == 0)) || words+=(--quick)
+    bash "$here/conformance.sh" "$@" "${words[@]}" "${chosen[@]}"
+}
+
+if ((every_way)); then
+    status=0
+    for way in '' --run '--profile observed' '--run --profile observed'; do
+        for who in '' "--user ${user:-nobody}"; do
+            say "== ${way:-notapipe mount} ${who:-as root}"
+            # shellcheck disable=SC2086 # words
+            again $way $who || status=1
+        done
+    done
+    exit "$status"
+fi
+
+# As another user: what that one needs must be where it may go.
+if [[ -n $user ]]; then
+    own=$(mktemp -d "${TMPDIR:-/tmp}/notapipe-conformance.XXXXXX")
+    cp -r -- "$here" "$own/scripts"
+    cp -- "$NOTAPIPE" "$own/notapipe"
+    mkdir "$own/tmp"
+    chown -R "$user" "$own"
+    chmod 755 "$own"
+    words=(--profile "$profile")
+    ((quick == 0)) || words+=(--quick)
+    [[ $door == mount ]] || words+=(--run)
+    status=0
+    (cd / && exec setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups --reset-env \
+        env PATH="$PATH" NOTAPIPE="$own/notapipe" NOTAPIPE_TOOLS="${NOTAPIPE_TOOLS-}" TMPDIR="$own/tmp" \
+        bash "$own/scripts/conformance.sh" "${words[@]}" "${chosen[@]}") || status=$?
+    ((status)) || rm -rf --one-file-system "$own"
+    exit "$status"
+fi
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/notapipe-conformance.XXXXXX")
+# Other users pass through it.
+chmod 755 "$work"
+mount=$work/mount tmpfs=$work/tmpfs logs=$work/logs
+mkdir "$logs"
+if ((EUID == 0)) && [[ " ${chosen[*]} " == *' pjdfstest '* ]]; then
+    ensure_second_user
+fi
+
+passed=0
 for name in "${chosen[@]}"; do
-    run_suite "$name" || failed+=("$name")
+    if ((EUID)) && [[ $NEED_ROOT == *" $name "* ]]; then
+        say "$name: needs root"
+        continue
+    fi
+    if [[ $door == run && $ONLY_MOUNT == *" $name "* ]]; then
+        say "$name: not inside of notapipe run"
+        continue
+    fi
+    if run_suite "$name"; then
+        passed=$((passed + 1))
+    else
+        failed+=("$name")
+    fi
 done
 if ((${#failed[@]})); then
     say "failed: ${failed[*]}"
     exit 1
 fi
+say "$passed suites passed"

@@ -2,7 +2,7 @@
 # Installs the commands that the demo, the tests or the benchmark call, where they
 # are missing, and opens /dev/fuse. Says nothing when there is nothing to do.
 #
-#     scripts/install-deps.sh demo|test|bench
+#     scripts/install-deps.sh demo|test|bench|conformance
 #
 # As root on a machine with apt it installs Debian's packages. Anywhere else it
 # names what is missing, one line each, and ends with status 1: which package
@@ -40,6 +40,16 @@ demo test bench  cc           gcc
      test        unshare      util-linux
      test        shellcheck   shellcheck
 '
+# The same, for scripts/conformance.sh; the tests call it too, as --quick.
+readonly CONFORMANCE='
+test conformance fio          fio
+test conformance fusermount3  fuse3
+test conformance git          git
+test conformance python3      python3
+test conformance setpriv      util-linux
+test conformance stress-ng    stress-ng
+test conformance useradd      passwd
+'
 # The demo does without fusermount3, which only mounts in public need.
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
@@ -55,7 +65,16 @@ missing() {
         if [[ " ${words[*]:0:${#words[@]}-2} " == *" $1 "* ]] && ! type -P "$command" >/dev/null; then
             printf '%s %s\n' "$command" "$package"
         fi
-    done <<<"$TABLE"
+    done <<<"$TABLE$CONFORMANCE"
+    [[ $1 != test && $1 != conformance ]] || missing_python_tests
+}
+
+# CPython's own tests have no command; the package is named after the version of Debian's python3.
+missing_python_tests() {
+    local python=/usr/bin/python3 version=3
+    ! "$python" -c 'import test.test_os' 2>/dev/null || return 0
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo 3)
+    printf 'test-modules-of-python3 libpython%s-testsuite\n' "$version"
 }
 
 install_packages() {
@@ -117,9 +136,9 @@ ensure_fuse() {
 }
 
 case ${1-} in
-demo | test | bench) ;;
+demo | test | bench | conformance) ;;
 *)
-    say "usage: scripts/install-deps.sh demo|test|bench"
+    say "usage: scripts/install-deps.sh demo|test|bench|conformance"
     exit 2
     ;;
 esac

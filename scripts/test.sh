@@ -31,17 +31,28 @@ step "lints (clippy)"
 cargo clippy --locked --all-targets --all-features -- -D warnings
 cargo clippy --locked --no-default-features --lib -- -D warnings
 step "shell scripts (shellcheck)"
-shellcheck scripts/*.sh .ci/run
+shellcheck scripts/*.sh scripts/conformance/*.sh .ci/run
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps --document-private-items
 
 step "tests"
 log="$(mktemp)"
-trap 'rm -f -- "$log"' EXIT
+trap 'rm -f -- "$log" "$log.suites"' EXIT
 # One binary after another: each mounts, and two of them at once would only fight for two cores.
 cargo test --locked --all-features --no-fail-fast -- "${filter[@]}" 2>&1 | tee "$log"
 
-# One line for all binaries, so that the count shows.
-awk '/^test result: ok\./ { passed += $4; ignored += $8 }
+suites=0
+if ((${#filter[@]} == 0)); then
+    step "other people's tests (scripts/conformance.sh --quick)"
+    export NOTAPIPE="${CARGO_TARGET_DIR:-target}/debug/notapipe"
+    if ! scripts/conformance.sh --quick 2>&1 | tee "$log.suites" >&2; then
+        echo "test.sh: scripts/conformance.sh --quick failed: see above" >&2
+        exit 1
+    fi
+    suites="$(sed -n 's/^conformance: \([0-9]*\) suites passed$/\1/p' "$log.suites")"
+fi
+
+# One line for all binaries and suites, so that the count shows.
+awk -v suites="$suites" '/^test result: ok\./ { passed += $4; ignored += $8 }
      END { if (passed == 0) exit 1
-           printf "\ntest result: ok. %d passed; 0 failed; %d ignored\n", passed, ignored }' "$log"
+           printf "\ntest result: ok. %d passed; 0 failed; %d ignored\n", passed + suites, ignored }' "$log"
