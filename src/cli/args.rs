@@ -103,6 +103,19 @@ Job files (--job):
   line, whose options override those of the file; its inputs and outputs come after the file's, and
   replace those of the same name; its steps, if there are any, replace all of the file's.
 
+Report (--report FILE):
+  One JSON object. Within a `version` fields are added, never changed. Times are seconds, sizes bytes.
+  version         1
+  result          "ok" or "failed"; exit_status, and error: null, or message and help
+  steps           of each that ended: command, exit (code or signal), wall_seconds, user_seconds,
+                  system_seconds, max_rss_bytes, requests, and files: the names that were read, written,
+                  created, deleted
+  outputs         of each that is there: name, kind, bytes, and files, how many a directory holds
+  phases_seconds  our own time: stage, mount, run, unmount, collect
+  usage           bytes and inodes at the end, peak_bytes, peak_inodes, limit_bytes, limit_inodes,
+                  limit_met: the one that a step ran into
+  requests        from the kernel, by kind, and their total
+
 Examples:
   notapipe run -i A.asm -o A.gb -- rgbasm A.asm -o A.o --then rgblink A.o -o A.gb
   notapipe run -i . -o game.gb -- make game.gb
@@ -240,9 +253,27 @@ pub struct RunArgs {
     #[arg(long, value_name = "LIST", value_parser = super::cpus::cpus)]
     pub cpus: Option<super::cpus::CpusWanted>,
 
-    /// Write what the job did to FILE, as JSON: steps, times, sizes, requests
+    /// Write what the job did to FILE, as JSON: steps, files, times, sizes, requests; see below
+    ///
+    /// Also of a job that failed. It sees which files each step touched, for two requests more for each
+    /// open of a file; not with `--profile fast`.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+
+    /// Put everything that was in the mount to DEST when the job fails: an archive by its name, or a directory
+    ///
+    /// An archive is a .tar, .tar.gz, .tar.zst, .tar.xz or .zip, and takes the place of one that is there;
+    /// a directory must be empty or not there. Kept is also what a job left that ran out of time, or that a
+    /// signal ended, and outputs that could not be delivered.
+    #[arg(long, value_name = "DEST")]
+    pub keep_on_failure: Option<PathBuf>,
+
+    /// Start a shell ($SHELL, or /bin/sh) among the staged files, instead of the steps
+    ///
+    /// To look at what the tools will see, and to try them. The outputs are delivered when the shell ends
+    /// with status 0; `exit 1` delivers nothing.
+    #[arg(long)]
+    pub shell: bool,
 
     /// Take the job from a file, which may hold all that the command line may; `-` is standard input
     #[arg(long, value_name = "FILE.toml")]

@@ -53,6 +53,8 @@ pub struct RunConfig {
     pub cpus: CpusWanted,
     /// Where to write what the job did.
     pub report: Option<PathBuf>,
+    /// Where to put everything that was in the mount when the job fails.
+    pub keep_on_failure: Option<PathBuf>,
     /// How much to tell.
     pub verbosity: Verbosity,
 }

@@ -64,6 +64,10 @@ pub enum UsageError {
     EmptyTool,
     #[error("a command begins with {word:?}, which looks like an option")]
     OptionAsTool { word: OsString },
+    #[error(
+        "the shell would have to read its commands from standard input, which is the input {name:?}"
+    )]
+    ShellWithoutInput { name: TreePath },
     #[error("the word that separates steps is empty")]
     EmptyThenWord,
     #[error(transparent)]
@@ -190,6 +194,9 @@ impl UsageError {
             Self::NoValue { option } => {
                 format!("write {option} with two values; a file of that name is ./--")
             }
+            Self::ShellWithoutInput { name } => {
+                format!("stage it from a file: -i {name}=SRC")
+            }
             Self::RootFromStdin => "write -i NAME=-, or -i .=DIRECTORY".to_owned(),
             Self::RootFromFile { file } => {
                 format!("write -i NAME={}, or -i .=DIRECTORY", file.display())
@@ -282,7 +289,9 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
     check_outputs(outputs.iter().chain(&optional))?;
     check_files(&inputs, &outputs)?;
     let words = |of_file: Vec<Text>, given| of_file.into_iter().map(|it| it.0).chain(given);
-    let steps = if args.words.is_empty() && !file.step.is_empty() {
+    let steps = if args.shell {
+        vec![shell(&inputs)?]
+    } else if args.words.is_empty() && !file.step.is_empty() {
         let entries = file.step.into_iter();
         entries.map(Step::try_from).collect::<Result<_, _>>()?
     } else {
@@ -332,10 +341,23 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
         profile: args.profile.or(file.profile.map(|it| it.0)),
         cpus: args.cpus.or(file.cpus.map(|it| it.0)).unwrap_or_default(),
         report: args.report.or(file.report.map(|it| it.0.into())),
+        keep_on_failure: args
+            .keep_on_failure
+            .or(file.keep_on_failure.map(|it| it.0.into())),
         verbosity: given.or(file.verbosity.map(|it| it.0)).unwrap_or_default(),
     };
     in_out::check(&config)?;
     Ok(config)
+}
+
+/// The caller's shell, which takes its commands from standard input.
+fn shell(inputs: &[Input]) -> Result<Step, UsageError> {
+    if let Some(input) = inputs.iter().find(|it| it.source == InputSource::Stdin) {
+        let name = input.name.clone();
+        return Err(UsageError::ShellWithoutInput { name });
+    }
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    step(vec![shell.unwrap_or_else(|| "/bin/sh".into())])
 }
 
 /// Those of the job file, without the ones that the command line names too, and then those.

@@ -55,6 +55,8 @@ pub struct JobFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Text>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_on_failure: Option<Text>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verbosity: Option<Worded<Verbosity>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<Text>,
@@ -271,6 +273,7 @@ impl From<RunConfig> for JobFile {
             profile,
             cpus,
             report,
+            keep_on_failure,
             verbosity,
         } = config;
         Self {
@@ -284,6 +287,7 @@ impl From<RunConfig> for JobFile {
             profile: profile.map(Worded),
             cpus: unless_default(cpus),
             report: report.map(Text::from),
+            keep_on_failure: keep_on_failure.map(Text::from),
             verbosity: unless_default(verbosity),
             changed: changed.map(Text::from),
             pack: pack.map(|packing| {
@@ -668,6 +672,8 @@ mod tests {
                 "0,2-3",
                 "--report",
                 "r.json",
+                "--keep-on-failure",
+                "left.tar",
                 "-vv",
                 "--",
                 "true",
@@ -865,7 +871,15 @@ mod tests {
     #[test]
     fn every_option_has_its_key() {
         // What is about the command line itself, or has a key of another name.
-        const WITHOUT: [&str; 6] = ["job", "print-job", "then-word", "verbose", "quiet", "help"];
+        const WITHOUT: [&str; 7] = [
+            "job",
+            "print-job",
+            "shell",
+            "then-word",
+            "verbose",
+            "quiet",
+            "help",
+        ];
         let error = toml::from_str::<JobFile>("x = 1").unwrap_err();
         let keys: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
         let mut cli = Cli::command();

@@ -11,6 +11,7 @@ pub mod config;
 pub mod cpus;
 pub mod deliver;
 pub mod doctor;
+mod ending;
 pub mod figures;
 pub mod fill;
 pub mod grammar;

@@ -12,7 +12,7 @@ use notapipe::{Error, Interrupt, Scratch};
 
 use super::background::{self, Ready};
 use super::config::{Caller, Filling, MountConfig, Verbosity};
-use super::save::Saving;
+use super::save::{SavedFrom, Saving};
 use super::signals::{Signals, Watch};
 use super::staging::Staging;
 use super::trim::Trim;
@@ -53,10 +53,13 @@ fn absolute(config: &mut MountConfig) -> Result<Option<Saving>, Box<dyn StdError
     if let Some(Filling::Host(path)) = &mut config.from {
         *path = std::path::absolute(&path)?;
     }
-    let saving = config
-        .save
-        .as_ref()
-        .map(|place| Saving::preflight(place, config));
+    let saving = config.save.as_ref().map(|place| {
+        let from = SavedFrom::Mount {
+            dir: &config.dir,
+            filling: config.from.as_ref(),
+        };
+        Saving::preflight(place, from, config.verbosity)
+    });
     Ok(saving.transpose()?)
 }
 

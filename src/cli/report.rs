@@ -126,7 +126,7 @@ fn text(error: &(dyn Error + 'static)) -> String {
 }
 
 /// What to do, for the errors that know.
-fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
+pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
     std::iter::successors(Some(error), |&error| error.source()).find_map(|error| {
         // A transparent error passes over what it holds: its source is that one's source.
         match error.downcast_ref::<notapipe::Error>() {

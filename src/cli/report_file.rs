@@ -1,7 +1,30 @@
 //! `--report FILE`: what a job did, as JSON for scripts.
 //!
-//! The format is versioned: fields may be added within a version, never changed or removed. Times
-//! are seconds, sizes bytes. Words that are not UTF-8 have the bytes in question replaced.
+//! # The format
+//!
+//! One object. It is versioned: within a `version`, fields may be added, never changed or removed. Times are seconds,
+//! sizes are bytes, words that are not UTF-8 have the bytes in question replaced. A field that does not apply is absent,
+//! but for those of the object itself, which are null.
+//!
+//! | field | what |
+//! | --- | --- |
+//! | `version` | 1 |
+//! | `result` | `"ok"`, or `"failed"` |
+//! | `exit_status` | of `notapipe run` |
+//! | `error` | null, or `message`, as it was told, and `help`, where there is a remedy |
+//! | `steps` | one object for each step that ended, in order |
+//! | `steps[].command` | its words |
+//! | `steps[].exit` | `code`, or `signal` |
+//! | `steps[].wall_seconds`, `user_seconds`, `system_seconds` | its time, with that of the children that it waited for |
+//! | `steps[].max_rss_bytes` | the most memory that one of them had |
+//! | `steps[].requests` | as below, while it ran |
+//! | `steps[].files` | `read`, `written`, `created` and `deleted`: lists of names, see [`Touched`]; not with `--profile fast` |
+//! | `outputs` | one object for each that is there: `name`, `kind`, `bytes`, and how many `files` a directory holds |
+//! | `phases_seconds` | our own time: `stage`, `mount`, `run`, `unmount`, and `collect`, if it came to that |
+//! | `usage` | `bytes` and `inodes` at the end, `peak_bytes` and `peak_inodes`, `limit_bytes` and `limit_inodes`, and `limit_met`: which of them a step ran into |
+//! | `requests` | from the kernel, by kind, and `total`, which leaves out forgets: nobody waits for those |
+//!
+//! `phases_seconds`, `usage` and `requests` are null when the job failed before its first step.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,20 +33,36 @@ use std::path::Path;
 use std::time::Duration;
 
 use notapipe::Outcome;
+use notapipe::collect::{self, Found};
 use notapipe::fuse::RequestCounts;
-use notapipe::run::Exit;
+use notapipe::run::{Exit, StepReport};
+use notapipe::store::{Kind, Resource, Tree, TreePath};
+use notapipe::view::Touched;
 use serde::Serialize;
+
+use super::ending::Ending;
+use super::report;
 
 const VERSION: u32 = 1;
 
 #[derive(Debug, Serialize)]
 struct Report {
     version: u32,
+    result: &'static str,
+    exit_status: u8,
+    error: Option<Error>,
     steps: Vec<Step>,
-    phases_seconds: Phases,
-    usage: Usage,
-    /// By kind, and `total`, which leaves out forgets: nobody waits for those.
-    requests: BTreeMap<&'static str, u64>,
+    outputs: Vec<Output>,
+    phases_seconds: Option<Phases>,
+    usage: Option<Usage>,
+    requests: Option<BTreeMap<&'static str, u64>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Error {
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,6 +74,8 @@ struct Step {
     system_seconds: f64,
     max_rss_bytes: u64,
     requests: BTreeMap<&'static str, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<Files>,
 }
 
 #[derive(Debug, Serialize)]
@@ -42,6 +83,23 @@ struct Step {
 enum StepExit {
     Code(i32),
     Signal(i32),
+}
+
+#[derive(Debug, Serialize)]
+struct Files {
+    read: Vec<String>,
+    written: Vec<String>,
+    created: Vec<String>,
+    deleted: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Output {
+    name: String,
+    kind: &'static str,
+    bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,40 +117,72 @@ struct Phases {
 struct Usage {
     bytes: u64,
     inodes: u64,
+    peak_bytes: u64,
+    peak_inodes: u64,
     limit_bytes: u64,
     limit_inodes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_met: Option<&'static str>,
 }
 
-/// Writes the report of a job; `collect` is how long delivering took, if it came to that.
+/// Writes the report of a job, with what there is of one that failed; `collect` is how long delivering took, if it came
+/// to that.
 ///
 /// # Errors
 ///
 /// When the file cannot be written.
-pub fn write(file: &Path, outcome: &Outcome, collect: Option<Duration>) -> io::Result<()> {
-    let mut text = serde_json::to_string_pretty(&report(outcome, collect))?;
+pub fn write(
+    file: &Path,
+    ending: &Ending<'_>,
+    outcome: Option<&Outcome>,
+    collect: Option<Duration>,
+) -> io::Result<()> {
+    let mut text = serde_json::to_string_pretty(&report(ending, outcome, collect))?;
     text.push('\n');
     fs::write(file, text)
 }
 
-fn report(outcome: &Outcome, collect: Option<Duration>) -> Report {
-    let (phases, usage) = (outcome.phases(), outcome.usage());
+fn report(ending: &Ending<'_>, outcome: Option<&Outcome>, collect: Option<Duration>) -> Report {
     Report {
         version: VERSION,
-        steps: outcome.steps().iter().map(step).collect(),
-        phases_seconds: Phases {
-            stage: phases.stage.as_secs_f64(),
-            mount: phases.mount.as_secs_f64(),
-            run: phases.run.as_secs_f64(),
-            unmount: phases.unmount.as_secs_f64(),
-            collect: collect.map(|time| time.as_secs_f64()),
-        },
-        usage: Usage {
-            bytes: usage.bytes,
-            inodes: usage.inodes,
-            limit_bytes: usage.limits.bytes,
-            limit_inodes: usage.limits.inodes,
-        },
-        requests: by_kind(outcome.requests()),
+        result: if ending.code == 0 { "ok" } else { "failed" },
+        exit_status: ending.code,
+        error: ending.why().map(|error| Error {
+            message: report::chain(error),
+            help: report::remedy(error),
+        }),
+        steps: outcome.map_or_else(Vec::new, |it| it.steps().iter().map(step).collect()),
+        outputs: outcome.map_or_else(Vec::new, outputs),
+        phases_seconds: outcome.map(|it| phases(it, collect)),
+        usage: outcome.map(usage),
+        requests: outcome.map(|it| by_kind(it.requests())),
+    }
+}
+
+fn phases(outcome: &Outcome, collect: Option<Duration>) -> Phases {
+    let phases = outcome.phases();
+    Phases {
+        stage: phases.stage.as_secs_f64(),
+        mount: phases.mount.as_secs_f64(),
+        run: phases.run.as_secs_f64(),
+        unmount: phases.unmount.as_secs_f64(),
+        collect: collect.map(|time| time.as_secs_f64()),
+    }
+}
+
+fn usage(outcome: &Outcome) -> Usage {
+    let (usage, peak) = (outcome.usage(), outcome.peak());
+    Usage {
+        bytes: usage.bytes,
+        inodes: usage.inodes,
+        peak_bytes: peak.bytes,
+        peak_inodes: peak.inodes,
+        limit_bytes: usage.limits.bytes,
+        limit_inodes: usage.limits.inodes,
+        limit_met: outcome.limit_met().map(|resource| match resource {
+            Resource::Bytes => "bytes",
+            Resource::Inodes => "inodes",
+        }),
     }
 }
 
@@ -103,7 +193,7 @@ fn by_kind(requests: &RequestCounts) -> BTreeMap<&'static str, u64> {
     by_kind.chain([("total", requests.total())]).collect()
 }
 
-fn step(step: &notapipe::run::StepReport) -> Step {
+fn step(step: &StepReport) -> Step {
     let status = &step.status;
     Step {
         command: step
@@ -120,5 +210,51 @@ fn step(step: &notapipe::run::StepReport) -> Step {
         system_seconds: status.system_time.as_secs_f64(),
         max_rss_bytes: status.max_rss_bytes,
         requests: by_kind(&step.requests),
+        files: step.touched.as_ref().map(files),
     }
+}
+
+fn files(touched: &Touched) -> Files {
+    let names = |paths: &[std::sync::Arc<TreePath>]| {
+        let names = paths.iter().map(|path| path.to_string());
+        names.collect()
+    };
+    Files {
+        read: names(&touched.read),
+        written: names(&touched.written),
+        created: names(&touched.created),
+        deleted: names(&touched.deleted),
+    }
+}
+
+fn outputs(outcome: &Outcome) -> Vec<Output> {
+    let output = |Found {
+                      path: name, attr, ..
+                  }: &Found| {
+        let (kind, bytes, files) = match attr.kind {
+            Kind::Directory => {
+                let (files, bytes) = below(outcome.tree(), name);
+                ("directory", bytes, Some(files))
+            }
+            Kind::File => ("file", attr.size, None),
+            Kind::Symlink => ("symlink", attr.size, None),
+            _ => ("special", 0, None),
+        };
+        Output {
+            name: name.to_string(),
+            kind,
+            bytes,
+            files,
+        }
+    };
+    outcome.found().iter().map(output).collect()
+}
+
+/// How many files are below a directory, and the bytes in them.
+fn below(tree: &Tree, directory: &TreePath) -> (u64, u64) {
+    let found = collect::walk(tree, directory).unwrap_or_default();
+    let files = found.iter().filter(|it| it.attr.kind == Kind::File);
+    files.fold((0, 0), |(count, bytes), it| {
+        (count + 1, bytes + it.attr.size)
+    })
 }

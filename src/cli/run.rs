@@ -3,60 +3,57 @@
 use std::ffi::OsString;
 use std::io::stdin;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use notapipe::collect::Wanted;
 use notapipe::memory;
 use notapipe::mount::Visibility as MountVisibility;
-use notapipe::run::{Cpus, InitProgram};
+use notapipe::run::{Cpus, Exit, InitProgram};
+use notapipe::stage::Skipped;
 use notapipe::store::{Limits, PAGE_SIZE};
-use notapipe::{Error, Interrupt, Job, Outcome, Stdin, Stdout, Step};
+use notapipe::{ByteCount, Interrupt, Job, Outcome, Stdin, Stdout, Step};
 
-use super::config::{InputSource, LimitsWanted, Piped, RunConfig, Verbosity, Visibility};
+use super::config::{InputSource, LimitsWanted, Piped, Profile, RunConfig, Verbosity, Visibility};
 use super::cpus::CpusWanted;
 use super::deliver::{self, DeliverError, Delivering};
+use super::ending::Ending;
 use super::exit;
 use super::progress::Line;
 use super::report;
 use super::report_file;
-use super::signals::{Signals, Watch};
+use super::save::{SavedFrom, Saving};
+use super::signals::Signals;
 use super::size::Size;
 use super::staging::Staging;
 
 /// Does what `config` says, and gives the exit status of the whole command.
 pub fn run(config: RunConfig, signals: Signals) -> ExitCode {
     match try_run(config, signals) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failed { code, error }) => {
-            if let Some(error) = error {
-                report::failure(&*error);
-            }
-            ExitCode::from(code)
+        Ok(code) => ExitCode::from(code),
+        Err(NotStarted(error)) => {
+            report::failure(&*error);
+            ExitCode::from(exit::FAILED)
         }
     }
 }
 
-/// A failure, with what is left to say about it.
-struct Failed {
-    code: u8,
-    /// Nothing when the tool itself has said it.
-    error: Option<Box<dyn std::error::Error>>,
-}
+/// Why there was no job.
+struct NotStarted(Box<dyn std::error::Error>);
 
-impl<E: std::error::Error + 'static> From<E> for Failed {
+impl<E: std::error::Error + 'static> From<E> for NotStarted {
     fn from(error: E) -> Self {
-        Self {
-            code: exit::FAILED,
-            error: Some(Box::new(error)),
-        }
+        Self(Box::new(error))
     }
 }
 
-fn try_run(config: RunConfig, signals: Signals) -> Result<(), Failed> {
+fn try_run(config: RunConfig, signals: Signals) -> Result<u8, NotStarted> {
     let interrupt = Interrupt::new()?;
     let delivering = Delivering::preflight(&config, &interrupt)?;
+    let keeping = config.keep_on_failure.as_deref();
+    let keeping = keeping.map(|place| Saving::preflight(place, SavedFrom::Job, config.verbosity));
+    let keeping = keeping.transpose()?;
     let staging = Staging::default();
     let watch = signals.watch({
         let (interrupt, staging) = (interrupt.clone(), staging.clone());
@@ -65,33 +62,61 @@ fn try_run(config: RunConfig, signals: Signals) -> Result<(), Failed> {
             staging.end_by(signal);
         }
     })?;
-    let ran = job(&config, &interrupt, staging)?.run();
-    if let (Some(file), Err(Error::StepFailed(failure))) = (&config.report, &ran) {
-        // What failed first decides the exit status.
-        if let Err(error) = write_report(file, &failure.outcome, None) {
-            report::failure(&error);
+    let ran = job(&config, &interrupt, staging)?.attempt();
+    let (outcome, delivered) = match &ran {
+        Ok(outcome) => {
+            if config.verbosity >= Verbosity::Normal {
+                warn(outcome);
+            }
+            (Some(outcome), Some(deliver(delivering, outcome)))
         }
-    }
-    let outcome = ran.map_err(|error| failed_job(error, &watch))?;
-    if config.verbosity >= Verbosity::Normal {
-        warn(&outcome);
-    }
-    let began = Instant::now();
-    let skipped = delivering
-        .deliver(&outcome)
-        .map_err(|error| failed_delivery(error, &watch))?;
-    if config.verbosity >= Verbosity::Normal {
-        for skipped in &skipped {
+        Err(failed) => (failed.outcome(), None),
+    };
+    let ending = match (&ran, &delivered) {
+        (Err(failed), _) => Ending::of_job(&failed.error, &watch),
+        (_, Some(Err(error))) => Ending::of_delivery(error, &watch),
+        _ => Ending::success(),
+    };
+    ending.say();
+    let delivered = delivered.as_ref().and_then(|it| it.as_ref().ok());
+    Ok(wind_up(&config, ending, outcome, delivered, keeping))
+}
+
+/// Tells what happened, in all the ways that were asked for; gives the exit status.
+fn wind_up(
+    config: &RunConfig,
+    mut ending: Ending<'_>,
+    outcome: Option<&Outcome>,
+    delivered: Option<&(Vec<Skipped>, Duration)>,
+    keeping: Option<Saving>,
+) -> u8 {
+    if let Some((skipped, _)) = delivered
+        && config.verbosity >= Verbosity::Normal
+    {
+        for skipped in skipped {
             report::warning(&skipped.to_string());
         }
     }
-    if let Some(file) = &config.report {
-        write_report(file, &outcome, Some(began.elapsed()))?;
+    let collect = delivered.map(|(_, time)| *time);
+    if let Some(file) = &config.report
+        && let Err(source) = report_file::write(file, &ending, outcome, collect)
+    {
+        let file = file.clone();
+        report::failure(&ReportNotWritten { file, source });
+        // What failed first decides the exit status.
+        if ending.code == 0 {
+            ending.code = exit::FAILED;
+        }
     }
-    if config.verbosity >= Verbosity::Verbose {
-        tell(&outcome);
+    if let (Some(keeping), Some(outcome), true) = (keeping, outcome, ending.code != 0) {
+        keep(&keeping, outcome, config.verbosity);
     }
-    Ok(())
+    if let Some(outcome) = outcome
+        && config.verbosity >= Verbosity::Verbose
+    {
+        tell(outcome);
+    }
+    ending.code
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -101,18 +126,32 @@ struct ReportNotWritten {
     source: std::io::Error,
 }
 
-fn write_report(
-    file: &Path,
+/// Delivers the outputs; tells what was left behind, and how long it took.
+fn deliver(
+    delivering: Delivering,
     outcome: &Outcome,
-    collect: Option<Duration>,
-) -> Result<(), ReportNotWritten> {
-    report_file::write(file, outcome, collect).map_err(|source| ReportNotWritten {
-        file: file.to_path_buf(),
-        source,
-    })
+) -> Result<(Vec<Skipped>, Duration), DeliverError> {
+    let began = Instant::now();
+    let skipped = delivering.deliver(outcome)?;
+    Ok((skipped, began.elapsed()))
 }
 
-fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Job, Failed> {
+/// Keeps what a failed job left. The signal that may have ended it does not end this.
+fn keep(keeping: &Saving, outcome: &Outcome, verbosity: Verbosity) {
+    let saved = Interrupt::new()
+        .map_err(Into::into)
+        .and_then(|uninterrupted| Ok(keeping.save(outcome.tree(), &uninterrupted)?));
+    match saved {
+        Ok(()) if verbosity >= Verbosity::Normal => report::note(&format!(
+            "what the job left is in {}",
+            keeping.place().display()
+        )),
+        Ok(()) => {}
+        Err::<_, Box<dyn std::error::Error>>(error) => report::failure(&*error),
+    }
+}
+
+fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Job, NotStarted> {
     let line = Line::new("staging", config.verbosity);
     let mut tell = line.listener(interrupt.clone());
     let staging = staging.guard();
@@ -125,7 +164,7 @@ fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Jo
         })
         .allow_other(config.allow_other)
         .extended_attributes(config.extended_attributes)
-        .profile(config.profile.unwrap_or_default().into())
+        .profile(profile(config))
         .interrupt(interrupt.clone())
         .init(InitProgram::ourselves())
         .on_staging(move |progress| {
@@ -179,8 +218,17 @@ fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Jo
     Ok(job)
 }
 
+/// What was asked for, or what the report needs.
+fn profile(config: &RunConfig) -> notapipe::fuse::Profile {
+    let of_report = || match config.report {
+        Some(_) => Profile::Observed,
+        None => Profile::Fast,
+    };
+    config.profile.unwrap_or_else(of_report).into()
+}
+
 /// A step with the caller's streams, as far as the job itself does not use them.
-fn streams(config: &RunConfig, argv: Vec<OsString>) -> Result<Step, Failed> {
+fn streams(config: &RunConfig, argv: Vec<OsString>) -> Result<Step, NotStarted> {
     let stdin = if config.uses_stdin() {
         Stdin::Null
     } else {
@@ -214,54 +262,6 @@ pub fn limits(wanted: LimitsWanted) -> Limits {
     limits
 }
 
-/// The exit status by which env(1) and timeout(1) would tell it, and what is left to say.
-fn failed_job(error: Error, watch: &Watch) -> Failed {
-    if let Some(signal) = watch.received() {
-        return Failed {
-            code: signal.exit_code(),
-            error: None,
-        };
-    }
-    match &error {
-        Error::StepFailed(failure) => {
-            if let Some(limit) = failure.outcome.limit_met() {
-                report::limit_met(limit, failure.outcome.usage().limits);
-            }
-            // A tool that failed has said why; one that a signal ended could not.
-            let code = u8::try_from(failure.exit.shell_code()).unwrap_or(exit::FAILED);
-            let silent = matches!(failure.exit, notapipe::run::Exit::Code(_));
-            Failed {
-                code,
-                error: (!silent).then(|| error.into()),
-            }
-        }
-        Error::Spawn(spawn) => {
-            let code = u8::try_from(spawn.exit_code()).unwrap_or(exit::FAILED);
-            Failed {
-                code,
-                error: Some(error.into()),
-            }
-        }
-        Error::Timeout { .. } => Failed {
-            code: exit::TIMEOUT,
-            error: Some(error.into()),
-        },
-        _ => error.into(),
-    }
-}
-
-/// A signal that came while outputs were delivered; they have been put back.
-fn failed_delivery(error: DeliverError, watch: &Watch) -> Failed {
-    match watch.received() {
-        // Who sent the signal cannot know what else went wrong.
-        Some(signal) if !error.is_damage() => Failed {
-            code: signal.exit_code(),
-            error: None,
-        },
-        _ => error.into(),
-    }
-}
-
 /// What went well and is still worth a word.
 fn warn(outcome: &Outcome) {
     for skipped in outcome.skipped() {
@@ -278,11 +278,16 @@ fn tell(outcome: &Outcome) {
         let command = step.command.join(std::ffi::OsStr::new(" "));
         let status = &step.status;
         report::note(&format!(
-            "{}: {:.1?} (user {:.1?}, system {:.1?})",
+            "{}: {}, {:.1?} (user {:.1?}, system {:.1?}), {} of memory",
             command.display(),
+            match status.exit {
+                Exit::Code(code) => format!("status {code}"),
+                Exit::Signal(signal) => format!("signal {signal}"),
+            },
             status.wall_time,
             status.user_time,
             status.system_time,
+            ByteCount(status.max_rss_bytes),
         ));
     }
     let (phases, usage) = (outcome.phases(), outcome.usage());
@@ -290,10 +295,13 @@ fn tell(outcome: &Outcome) {
         "stage {:.1?}, mount {:.1?}, steps {:.1?}, unmount {:.1?}",
         phases.stage, phases.mount, phases.run, phases.unmount
     ));
+    let (peak, limits) = (outcome.peak(), usage.limits);
     report::note(&format!(
-        "{} bytes in {} inodes at the end; {} requests",
-        usage.bytes,
-        usage.inodes,
+        "at most {} of {} in {} of {} inodes; {} requests",
+        ByteCount(peak.bytes),
+        ByteCount(limits.bytes),
+        peak.inodes,
+        limits.inodes,
         outcome.requests().total()
     ));
 }

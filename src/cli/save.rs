@@ -1,4 +1,4 @@
-//! `--save`: where the content of a mount goes at its end.
+//! `--save` and `--keep-on-failure`: where the content of a mount goes at its end.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -13,7 +13,7 @@ use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::beside::{Beside, directory, umask};
-use super::config::{Filling, MountConfig, Verbosity};
+use super::config::{Filling, Verbosity};
 use super::progress::Line;
 use super::report;
 
@@ -23,6 +23,18 @@ pub struct Saving {
     place: PathBuf,
     kind: Kind,
     verbosity: Verbosity,
+}
+
+/// What is to be saved.
+#[derive(Clone, Copy, Debug)]
+pub enum SavedFrom<'c> {
+    /// A mount, over this directory, and what it held at its beginning.
+    Mount {
+        dir: &'c Path,
+        filling: Option<&'c Filling>,
+    },
+    /// What a failed job left.
+    Job,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +56,10 @@ pub enum SaveError {
          mount from the same directory (--from)"
     )]
     NotEmpty { place: PathBuf },
+    #[error(
+        "cannot save to {place:?}: the directory is not empty; remove it, or name another or an archive"
+    )]
+    Kept { place: PathBuf },
     #[error("cannot save to {place:?}: it lies in the mount itself")]
     Inside { place: PathBuf },
     #[error("cannot save to {place:?}: it is a mount point, which cannot be replaced")]
@@ -68,7 +84,11 @@ pub enum SaveError {
 
 impl Saving {
     /// Looks at a destination and refuses what can be seen to fail. Paths are absolute from here on.
-    pub fn preflight(place: &Path, config: &MountConfig) -> Result<Self, SaveError> {
+    pub fn preflight(
+        place: &Path,
+        from: SavedFrom<'_>,
+        verbosity: Verbosity,
+    ) -> Result<Self, SaveError> {
         let as_directory = place.as_os_str().as_encoded_bytes().ends_with(b"/");
         let system = |source| SaveError::System {
             place: place.to_owned(),
@@ -88,16 +108,23 @@ impl Saving {
                 parent.join(name.ok_or_else(|| system(Errno::ISDIR.into()))?)
             }
         };
-        if absolute.starts_with(&config.dir) {
+        if let SavedFrom::Mount { dir, .. } = from
+            && absolute.starts_with(dir)
+        {
             return Err(SaveError::Inside { place: absolute });
         }
         let kind = match &there {
             Some(there) if there.is_dir() => Kind::Directory,
             Some(_) if as_directory => return Err(system(Errno::NOTDIR.into())),
             None if as_directory => Kind::Directory,
-            _ => Kind::Archive(Format::of_name(place).ok_or_else(|| SaveError::Format {
-                place: place.to_owned(),
-            })?),
+            _ => match (Format::of_name(place), from) {
+                (Some(format), _) => Kind::Archive(format),
+                (None, SavedFrom::Job) if there.is_none() => Kind::Directory,
+                (None, _) => {
+                    let place = place.to_owned();
+                    return Err(SaveError::Format { place });
+                }
+            },
         };
         // Tried, since rights alone do not tell: nothing of it is left.
         let above = directory(&absolute);
@@ -109,17 +136,20 @@ impl Saving {
             if there.dev() != fs::metadata(above).map_err(system)?.dev() {
                 return Err(SaveError::MountPoint { place: absolute });
             }
-            let is_source = matches!(&config.from, Some(Filling::Host(from))
+            let is_source = matches!(from, SavedFrom::Mount { filling: Some(Filling::Host(from)), .. }
                 if from.canonicalize().is_ok_and(|from| from == absolute));
             let mut entries = fs::read_dir(&absolute).map_err(system)?;
             if !is_source && entries.next().is_some() {
-                return Err(SaveError::NotEmpty { place: absolute });
+                return Err(match from {
+                    SavedFrom::Mount { .. } => SaveError::NotEmpty { place: absolute },
+                    SavedFrom::Job => SaveError::Kept { place: absolute },
+                });
             }
         }
         Ok(Self {
             place: absolute,
             kind,
-            verbosity: config.verbosity,
+            verbosity,
         })
     }
 

@@ -109,6 +109,7 @@ fn the_main_job() {
             extended_attributes: false,
             profile: None,
             cpus: super::cpus::CpusWanted::All,
+            keep_on_failure: None,
             report: None,
             verbosity: Verbosity::Normal,
         }

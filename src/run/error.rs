@@ -181,6 +181,27 @@ fn ending(exit: Exit) -> String {
     }
 }
 
+/// A job that failed, and what there is of it; see [`Job::attempt`](crate::Job::attempt).
+#[derive(Debug)]
+pub struct FailedJob {
+    /// Why it failed.
+    pub error: Error,
+    pub(super) left: Option<Outcome>,
+}
+
+impl FailedJob {
+    /// The job up to there: nothing when it failed before its steps.
+    ///
+    /// A step that was ended before its own end, at the timeout or otherwise, is not among its
+    /// [steps](Outcome::steps).
+    pub fn outcome(&self) -> Option<&Outcome> {
+        match &self.error {
+            Error::StepFailed(failure) => Some(&failure.outcome),
+            _ => self.left.as_ref(),
+        }
+    }
+}
+
 /// A step that failed, and everything that is known of the job.
 #[derive(Debug)]
 pub struct StepFailure {

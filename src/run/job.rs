@@ -15,7 +15,7 @@ use super::archived::Archived;
 use super::base::Base;
 use super::commands::{Piped, feed_outputs, make_inputs};
 use super::cpus::{Bound, Cpus, Slot, Slots};
-use super::error::{Error, StepFailure};
+use super::error::{Error, FailedJob, StepFailure};
 use super::inputs::{Input, Inputs, Listener, check_name, owner};
 use super::outcome::{Outcome, Phases, StepReport};
 use super::process::{InitProgram, Interrupt, Processes};
@@ -468,6 +468,34 @@ impl Job {
     ///
     /// Any [`Error`]: it says what failed, on which path or in which step, and what to do.
     pub fn run(mut self) -> Result<Outcome, Error> {
+        self.try_run(&mut None)
+    }
+
+    /// The same, and where the job fails after its mount was made, what there is of it: the steps that ended, the tree
+    /// as it was left. For telling what happened, and for looking into it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let failed = notapipe::Job::new()
+    ///     .step(["sh", "-c", "echo half of it > out; exit 3"])
+    ///     .output("out")
+    ///     .attempt()
+    ///     .unwrap_err();
+    /// let left = failed.outcome().unwrap();
+    /// assert_eq!(left.output("out").unwrap(), "half of it\n");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn attempt(mut self) -> Result<Outcome, Box<FailedJob>> {
+        let mut left = None;
+        self.try_run(&mut left)
+            .map_err(|error| Box::new(FailedJob { error, left }))
+    }
+
+    fn try_run(&mut self, kept: &mut Option<Outcome>) -> Result<Outcome, Error> {
         if let Some(error) = self.invalid.take() {
             return Err(error);
         }
@@ -490,16 +518,11 @@ impl Job {
         for (path, source) in std::mem::take(&mut self.sources) {
             scratch.write_source(path.to_path_buf(), source)?;
         }
-        let ran = timed(&mut phases.run, || self.run_steps(&scratch));
+        let mut steps = Vec::with_capacity(self.steps.len());
+        let ran = timed(&mut phases.run, || self.run_steps(&scratch, &mut steps));
         let failed_source = scratch.failed_sources().into_iter().next();
         let requests = scratch.requests();
         let left = timed(&mut phases.unmount, || scratch.into_remains())?;
-        let steps = ran?;
-        // The step saw EIO and failed, or made something of it; the reason is here.
-        if let Some(error) = failed_source {
-            return Err(error);
-        }
-
         let mut outcome = Outcome {
             steps,
             outputs: Vec::new(),
@@ -510,20 +533,31 @@ impl Job {
             requests,
             phases,
         };
+        // The step saw EIO and failed, or made something of it; the reason is here.
+        let ran = ran.and_then(|()| failed_source.map_or(Ok(()), Err));
         let last_exit = outcome.steps.last().map(|step| step.status.exit);
-        if let Some(exit) = last_exit.filter(|exit| !exit.success()) {
+        if let (Ok(()), Some(exit)) = (&ran, last_exit.filter(|exit| !exit.success())) {
             outcome.take_what_there_is(&self.outputs);
             return Err(Error::StepFailed(Box::new(StepFailure { exit, outcome })));
         }
-        if let Some(file) = left.lost_files.into_iter().next() {
-            return Err(Error::LostPages {
-                file,
-                limits: outcome.usage().limits,
-            });
+        match ran.and_then(|()| self.complete(&mut outcome, left.lost_files)) {
+            Ok(()) => Ok(outcome),
+            Err(error) => {
+                outcome.take_what_there_is(&self.outputs);
+                *kept = Some(outcome);
+                Err(error)
+            }
+        }
+    }
+
+    /// All steps have succeeded: looks whether what they left is whole, and all there.
+    fn complete(&mut self, outcome: &mut Outcome, lost_files: Vec<TreePath>) -> Result<(), Error> {
+        if let Some(file) = lost_files.into_iter().next() {
+            let limits = outcome.usage().limits;
+            return Err(Error::LostPages { file, limits });
         }
         outcome.outputs = select(&outcome.tree, &outcome.staged, &self.outputs)?;
-        self.feed_outputs(&outcome)?;
-        Ok(outcome)
+        self.feed_outputs(outcome)
     }
 
     fn stage(&mut self) -> Result<(Tree, Vec<Skipped>), Error> {
@@ -599,7 +633,7 @@ impl Job {
 
     /// Runs the steps in order, up to the first that fails. Everything that still ran in the mount
     /// has ended when this returns.
-    fn run_steps(&mut self, scratch: &Scratch) -> Result<Vec<StepReport>, Error> {
+    fn run_steps(&mut self, scratch: &Scratch, reports: &mut Vec<StepReport>) -> Result<(), Error> {
         self.start_clock();
         let steps = std::mem::take(&mut self.steps);
         let bounds = Bounds {
@@ -614,11 +648,14 @@ impl Job {
                 }
             })?;
         let requests = scratch.requests();
-        let mut reports = Vec::with_capacity(steps.len());
+        // What staging did is not the first step's.
+        let touched = || scratch.take_touched().ok();
+        touched();
         for step in steps {
-            let report = step
+            let mut report = step
                 .run(&processes, &requests, bounds)
                 .inspect_err(|_| scratch.cancel_sources())?;
+            report.touched = touched();
             let success = report.status.exit.success();
             reports.push(report);
             if !success {
@@ -627,8 +664,7 @@ impl Job {
         }
         // Whoever still waits for a source could not be ended while it waits.
         scratch.cancel_sources();
-        processes.end()?;
-        Ok(reports)
+        Ok(processes.end()?)
     }
 }
 

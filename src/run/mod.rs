@@ -19,7 +19,7 @@ mod step;
 
 pub use base::{Base, BaseBuilder};
 pub use cpus::{Cpus, Slots};
-pub use error::{Error, StepFailure};
+pub use error::{Error, FailedJob, StepFailure};
 pub use job::Job;
 pub use outcome::{Captured, Outcome, Phases, StepReport};
 pub use process::{Exit, InitProgram, Interrupt, StepStatus};

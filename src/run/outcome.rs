@@ -12,7 +12,8 @@ use crate::archive::{Format, Pack};
 use crate::collect::{self, Found, Wanted};
 use crate::fuse::RequestCounts;
 use crate::stage::Skipped;
-use crate::store::{Resource, Tree, TreePath, Usage};
+use crate::store::{Peak, Resource, Tree, TreePath, Usage};
+use crate::view::Touched;
 
 /// What a job left behind when all of its steps succeeded.
 ///
@@ -84,6 +85,12 @@ impl Outcome {
         self.outputs = wanted.iter().flat_map(there).collect();
     }
 
+    /// The outputs that are there, directories included, in the order in which they were declared; of a job that
+    /// failed, perhaps some.
+    pub fn found(&self) -> &[Found] {
+        &self.outputs
+    }
+
     /// One report a step, in order.
     pub fn steps(&self) -> &[StepReport] {
         &self.steps
@@ -107,6 +114,11 @@ impl Outcome {
     /// What the final tree holds, and its limits.
     pub fn usage(&self) -> Usage {
         self.tree.usage()
+    }
+
+    /// The most that was held at once, from the first input on.
+    pub fn peak(&self) -> Peak {
+        self.tree.peak()
     }
 
     /// The limit that a step ran into, if one did: it then saw ENOSPC, whatever it made of that.
@@ -147,6 +159,8 @@ pub struct StepReport {
     pub status: StepStatus,
     /// What the kernel asked while it ran.
     pub requests: RequestCounts,
+    /// Which files it touched, where opens were seen ([`Profile::Observed`](crate::fuse::Profile::Observed)).
+    pub touched: Option<Touched>,
     /// What it wrote to its standard output, where that was captured.
     pub stdout: Captured,
     /// What it wrote to its standard error, where that was captured.

@@ -138,6 +138,7 @@ impl Step {
             command: self.command,
             status,
             requests: requests.since(&earlier),
+            touched: None,
             stdout,
             stderr,
         })

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::Scratch;
 use super::bell::Bell;
 use crate::run::Error;
-use crate::view::{Event, Queue, View};
+use crate::view::{Event, Queue, Touched, View};
 
 impl Scratch {
     /// Tells what happens to a file, or in a directory and all below it, from now on; `.` is everything.
@@ -48,6 +48,39 @@ impl Scratch {
             queue: queue.map_err(|_| Error::NotObserved { operation: "watch" })?,
             view: Arc::clone(&self.view),
             bell,
+        })
+    }
+}
+
+impl Scratch {
+    /// Which files were touched since the last call; the first one begins to count.
+    ///
+    /// Needs [`Profile::Observed`](crate::fuse::Profile::Observed).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotObserved`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::{Scratch, fuse::Profile};
+    ///
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let scratch = Scratch::builder().profile(Profile::Observed).build()?;
+    /// scratch.write("in", "b\na\n")?;
+    /// scratch.take_touched()?;
+    /// scratch.run(["sort", "in", "-o", "out"])?;
+    /// let touched = scratch.take_touched()?;
+    /// assert_eq!(touched.read[0].to_string(), "in");
+    /// assert_eq!(touched.created[0].to_string(), "out");
+    /// scratch.unmount()
+    /// # }
+    /// ```
+    pub fn take_touched(&self) -> Result<Touched, Error> {
+        let touched = self.view.lock().take_touched();
+        touched.map_err(|_| Error::NotObserved {
+            operation: "tell which files were touched",
         })
     }
 }

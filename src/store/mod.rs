@@ -18,6 +18,6 @@ pub use error::StoreError;
 pub use inode::{Attr, Ino, Kind, NewInode, NewKind, SetAttr, Timestamp};
 pub use name::{NAME_MAX, Name};
 pub use path::{PATH_MAX, PathError, TreePath};
-pub use quota::{Limits, PAGE_SIZE, Resource, Usage};
+pub use quota::{Limits, PAGE_SIZE, Peak, Resource, Usage};
 pub use source::Source;
 pub use tree::{AllocateMode, RenameMode, Tree, Unlinked};

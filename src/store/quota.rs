@@ -49,11 +49,24 @@ pub struct Usage {
     pub limits: Limits,
 }
 
+/// The most that a tree ever held at once, in the units of [`Usage`].
+///
+/// A fork goes on from its original's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peak {
+    /// Allocated content in bytes.
+    pub bytes: u64,
+    /// Inodes.
+    pub inodes: u64,
+}
+
 /// A tree's book of what it holds: asked before memory is taken, told when it is given back.
 #[derive(Clone, Debug)]
 pub(super) struct Ledger {
     pages: u64,
     inodes: u64,
+    most_pages: u64,
+    most_inodes: u64,
     pub limits: Limits,
 }
 
@@ -63,6 +76,8 @@ impl Ledger {
         Self {
             pages: 0,
             inodes: 1,
+            most_pages: 0,
+            most_inodes: 1,
             limits,
         }
     }
@@ -72,6 +87,13 @@ impl Ledger {
             bytes: self.pages * PAGE_SIZE,
             inodes: self.inodes,
             limits: self.limits,
+        }
+    }
+
+    pub fn peak(&self) -> Peak {
+        Peak {
+            bytes: self.most_pages * PAGE_SIZE,
+            inodes: self.most_inodes,
         }
     }
 
@@ -86,6 +108,7 @@ impl Ledger {
             return Err(StoreError::NoSpace(Resource::Bytes));
         }
         self.pages += count;
+        self.most_pages = self.most_pages.max(self.pages);
         Ok(())
     }
 
@@ -98,6 +121,7 @@ impl Ledger {
             return Err(StoreError::NoSpace(Resource::Inodes));
         }
         self.inodes += 1;
+        self.most_inodes = self.most_inodes.max(self.inodes);
         Ok(())
     }
 

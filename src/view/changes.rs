@@ -109,6 +109,10 @@ impl Locked<'_> {
         // Two names of one inode stay as they are; see rename(2).
         if there != Some(moved) {
             let to = (to.0, to.1.as_bytes());
+            let State { tree, observed, .. } = &mut *self.state;
+            if let Some(observed) = observed {
+                observed.count_rename(tree, from, to, (there.is_some(), mode));
+            }
             self.name_moved(moved, from, to);
             if let (RenameMode::Exchange, Some(there)) = (mode, there) {
                 self.name_moved(there, to, from);

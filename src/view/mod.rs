@@ -22,6 +22,7 @@ mod queue;
 mod ranges;
 #[cfg(test)]
 mod tests;
+mod touched;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
@@ -41,6 +42,7 @@ pub use follow::{FollowId, Followed};
 use observed::Observed;
 pub use observed::{Handle, NotObserved, Opener};
 pub use queue::{MAX_EVENTS, MAX_PATH_BYTES, Queue};
+pub use touched::Touched;
 
 /// A tree, and who refers to its inodes.
 ///

@@ -9,8 +9,9 @@ use super::event::Event;
 use super::follow::Followers;
 use super::names::Names;
 use super::queue::Queue;
+use super::touched::{Tally, Touched};
 use super::{Locked, State};
-use crate::store::{Ino, Kind, StoreError, Tree, TreePath};
+use crate::store::{Ino, Kind, RenameMode, StoreError, Tree, TreePath};
 
 /// One opening of a file: a number that is never used twice in a mount, and never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +42,8 @@ pub(super) struct Observed {
     pub followers: Followers,
     /// The mount is being taken down, and no process uses it any more.
     unused: bool,
+    /// Kept from when it was first asked for.
+    tally: Option<Tally>,
     pub ended: bool,
 }
 
@@ -80,6 +83,13 @@ impl Observed {
         }
     }
 
+    /// Counts something, where that is wanted.
+    fn count(&mut self, count: impl FnOnce(&mut Tally, &mut Names)) {
+        if let Some(tally) = &mut self.tally {
+            count(tally, &mut self.names);
+        }
+    }
+
     fn send(&self, ino: Ino, event: &Event, calls: &mut Calls) {
         for watcher in &self.watchers {
             if event.concerns(&watcher.below) {
@@ -90,11 +100,13 @@ impl Observed {
 
     pub fn written(&mut self, tree: &Tree, ino: Ino, range: Range<u64>, calls: &mut Calls) {
         self.followers.rewritten(ino, range.clone(), calls);
+        self.count(|tally, names| tally.written(ino, || names.path(tree, ino)));
         self.tell(tree, ino, calls, |path| Event::Written { path, range });
     }
 
     pub fn resized(&mut self, tree: &Tree, ino: Ino, size: u64, calls: &mut Calls) {
         self.followers.rewritten(ino, size..u64::MAX, calls);
+        self.count(|tally, names| tally.written(ino, || names.path(tree, ino)));
         self.tell(tree, ino, calls, |path| Event::Truncated { path, size });
     }
 
@@ -112,6 +124,7 @@ impl Observed {
             self.names.note(ino, parent, name);
         }
         self.followers.names_changed(calls);
+        self.count(|tally, names| tally.named(ino, names.below(tree, parent, name)));
         if !self.watchers.is_empty() {
             let path = self.names.below(tree, parent, name);
             self.send(ino, &Event::Created { path, kind }, calls);
@@ -127,6 +140,9 @@ impl Observed {
         orphaned: bool,
         calls: &mut Calls,
     ) {
+        self.count(|tally, names| {
+            tally.unnamed(ino, names.below(tree, place.0, place.1), orphaned)
+        });
         if !self.watchers.is_empty() {
             let path = self.names.below(tree, place.0, place.1);
             self.send(ino, &Event::Removed { path }, calls);
@@ -161,6 +177,9 @@ impl Observed {
             *self.writers.entry(ino).or_default() += 1;
             self.followers.names_changed(calls);
         }
+        if !writable {
+            self.count(|tally, names| tally.read(ino, || names.path(tree, ino)));
+        }
         self.last_handle += 1;
         let handle = Handle(self.last_handle);
         self.open.insert(handle, open);
@@ -188,6 +207,24 @@ impl Observed {
             path,
             by,
             writable,
+        });
+    }
+
+    /// Counts the moving of a name, before anything else is told of it.
+    pub fn count_rename(
+        &mut self,
+        tree: &Tree,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        (was_there, mode): (bool, RenameMode),
+    ) {
+        self.count(|tally, names| {
+            let from = names.below(tree, from.0, from.1);
+            let to = names.below(tree, to.0, to.1);
+            match mode {
+                RenameMode::Exchange => tally.exchanged(from, to),
+                _ => tally.renamed(from, &to, was_there),
+            }
         });
     }
 
@@ -294,6 +331,17 @@ impl Locked<'_> {
         if let Some(observed) = &mut state.observed {
             observed.wrote(ino, calls);
         }
+    }
+
+    /// Which files were touched since the last call; the first one begins to count.
+    ///
+    /// # Errors
+    ///
+    /// [`NotObserved`].
+    pub fn take_touched(&mut self) -> Result<Touched, NotObserved> {
+        let observed = self.state.observed.as_mut().ok_or(NotObserved)?;
+        let tally = observed.tally.replace(Tally::default());
+        Ok(tally.unwrap_or_default().finish())
     }
 
     /// From now on, tells what happens at or below a path. `waker` is called when there is something to

@@ -13,6 +13,7 @@ mod cli_names;
 mod cli_options;
 mod cli_signals;
 mod cli_streams;
+mod cli_telling;
 mod cli_tools;
 mod coherence;
 mod collect;

@@ -19,7 +19,7 @@ use table::Table;
 
 use super::directory::Directory;
 use super::inode::{Body, Ino, Inode, Timestamp};
-use super::quota::{Ledger, Limits, Usage};
+use super::quota::{Ledger, Limits, Peak, Usage};
 
 /// The permission, set-id and sticky bits.
 const MODE_BITS: u32 = 0o7777;
@@ -98,6 +98,11 @@ impl Tree {
     /// What is used, and the limits.
     pub fn usage(&self) -> Usage {
         self.ledger.usage()
+    }
+
+    /// The most that was used at once.
+    pub fn peak(&self) -> Peak {
+        self.ledger.peak()
     }
 
     /// New limits; may lie below what is used, and then only refuse growth.

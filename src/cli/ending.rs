@@ -1,0 +1,98 @@
+//! How a call of `notapipe run` ends: its exit status, and what is left to say.
+
+use std::error::Error as StdError;
+
+use notapipe::Error;
+use notapipe::run::Exit;
+use notapipe::store::{Limits, Resource};
+
+use super::deliver::DeliverError;
+use super::exit;
+use super::report;
+use super::signals::Watch;
+
+/// The exit status by which env(1) and timeout(1) would tell it, and why.
+#[derive(Debug)]
+pub struct Ending<'e> {
+    pub code: u8,
+    error: Option<&'e (dyn StdError + 'static)>,
+    /// Somebody else has said it: the tool, or whoever sent the signal.
+    is_said: bool,
+    /// The limit that the failed step ran into.
+    limit_met: Option<(Resource, Limits)>,
+}
+
+impl<'e> Ending<'e> {
+    /// Everything succeeded.
+    pub fn success() -> Self {
+        Self {
+            code: 0,
+            error: None,
+            is_said: true,
+            limit_met: None,
+        }
+    }
+
+    /// The job failed.
+    pub fn of_job(error: &'e Error, watch: &Watch) -> Self {
+        if let Some(signal) = watch.received() {
+            return Self::said(signal.exit_code(), error);
+        }
+        let code = |code: i32| u8::try_from(code).unwrap_or(exit::FAILED);
+        match error {
+            Error::StepFailed(failure) => {
+                let code = code(failure.exit.shell_code());
+                let outcome = &failure.outcome;
+                Self {
+                    // A tool that failed has said why; one that a signal ended could not.
+                    is_said: matches!(failure.exit, Exit::Code(_)),
+                    limit_met: outcome.limit_met().map(|it| (it, outcome.usage().limits)),
+                    ..Self::said(code, error)
+                }
+            }
+            Error::Spawn(spawn) => Self::unsaid(code(spawn.exit_code()), error),
+            Error::Timeout { .. } => Self::unsaid(exit::TIMEOUT, error),
+            _ => Self::unsaid(exit::FAILED, error),
+        }
+    }
+
+    /// Its outputs were not delivered. After a signal they have been put back.
+    pub fn of_delivery(error: &'e DeliverError, watch: &Watch) -> Self {
+        match watch.received() {
+            // Who sent the signal cannot know what else went wrong.
+            Some(signal) if !error.is_damage() => Self::said(signal.exit_code(), error),
+            _ => Self::unsaid(exit::FAILED, error),
+        }
+    }
+
+    /// Why it failed, whoever has said it.
+    pub fn why(&self) -> Option<&'e (dyn StdError + 'static)> {
+        self.error
+    }
+
+    /// Says what is left to say.
+    pub fn say(&self) {
+        if let Some((resource, limits)) = self.limit_met {
+            report::limit_met(resource, limits);
+        }
+        if let Some(error) = self.error.filter(|_| !self.is_said) {
+            report::failure(error);
+        }
+    }
+
+    fn said(code: u8, error: &'e (dyn StdError + 'static)) -> Self {
+        Self {
+            code,
+            error: Some(error),
+            is_said: true,
+            limit_met: None,
+        }
+    }
+
+    fn unsaid(code: u8, error: &'e (dyn StdError + 'static)) -> Self {
+        Self {
+            is_said: false,
+            ..Self::said(code, error)
+        }
+    }
+}

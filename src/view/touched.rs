@@ -1,0 +1,226 @@
+//! Which files were touched since a moment: for telling what a step of a job did, without a word for each of its
+//! calls.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::store::{Ino, TreePath};
+
+/// The files that were touched between two moments, each list sorted.
+///
+/// Paths are those at the end, or the last ones of files that are gone. What was made and is gone again is in none of
+/// the lists. A directory that was renamed is one name that is gone and one that is new, whatever lies below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Opened for reading alone. Programs that were executed from the mount are among them; what was only looked at
+    /// (stat(2), readdir(3), readlink(2)), or opened for both and not written, is not.
+    pub read: Vec<Arc<TreePath>>,
+    /// There before, and its content written, cut or replaced, also by a rename over it.
+    pub written: Vec<Arc<TreePath>>,
+    /// Names that are new: of files, directories, symlinks and others.
+    pub created: Vec<Arc<TreePath>>,
+    /// Names that are gone.
+    pub deleted: Vec<Arc<TreePath>>,
+}
+
+/// What has become of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Created,
+    Deleted,
+    /// Deleted, and there again.
+    Replaced,
+}
+
+/// The book from which [`Touched`] is made: no larger than the number of files.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    read: HashMap<Ino, Arc<TreePath>>,
+    written: HashMap<Ino, Arc<TreePath>>,
+    fates: HashMap<Arc<TreePath>, Fate>,
+    /// Inodes that got their name since the beginning.
+    new: HashSet<Ino>,
+}
+
+impl Tally {
+    pub fn read(&mut self, ino: Ino, path: impl FnOnce() -> Arc<TreePath>) {
+        self.read.entry(ino).or_insert_with(path);
+    }
+
+    pub fn written(&mut self, ino: Ino, path: impl FnOnce() -> Arc<TreePath>) {
+        self.written.entry(ino).or_insert_with(path);
+    }
+
+    /// A name appeared.
+    pub fn named(&mut self, ino: Ino, path: Arc<TreePath>) {
+        self.new.insert(ino);
+        self.appear(path);
+    }
+
+    /// A name is gone; the last one of an orphan.
+    pub fn unnamed(&mut self, ino: Ino, path: Arc<TreePath>, orphaned: bool) {
+        if orphaned {
+            self.written.remove(&ino);
+            if self.new.remove(&ino) {
+                self.read.remove(&ino);
+            }
+        }
+        self.vanish(path);
+    }
+
+    /// A name is another now, which may have been there.
+    pub fn renamed(&mut self, from: Arc<TreePath>, to: &Arc<TreePath>, was_there: bool) {
+        if was_there {
+            self.vanish(Arc::clone(to));
+        }
+        self.move_below(&from, to);
+        self.vanish(from);
+        self.appear(Arc::clone(to));
+    }
+
+    /// Two names have changed places.
+    pub fn exchanged(&mut self, one: Arc<TreePath>, other: Arc<TreePath>) {
+        for path in [one, other] {
+            self.fates.entry(path).or_insert(Fate::Replaced);
+        }
+    }
+
+    pub fn finish(self) -> Touched {
+        let with = |fate: Fate| {
+            let names = self.fates.iter().filter(move |(_, its)| **its == fate);
+            names.map(|(path, _)| Arc::clone(path))
+        };
+        let is_new = |path: &Arc<TreePath>| self.fates.get(path) == Some(&Fate::Created);
+        let written = self.written.values().filter(|path| !is_new(path));
+        Touched {
+            read: sorted(self.read.values().cloned()),
+            written: sorted(written.cloned().chain(with(Fate::Replaced))),
+            created: sorted(with(Fate::Created)),
+            deleted: sorted(with(Fate::Deleted)),
+        }
+    }
+
+    fn appear(&mut self, path: Arc<TreePath>) {
+        let fate = self.fates.entry(path).or_insert(Fate::Created);
+        if *fate == Fate::Deleted {
+            *fate = Fate::Replaced;
+        }
+    }
+
+    fn vanish(&mut self, path: Arc<TreePath>) {
+        if self.fates.get(&path) == Some(&Fate::Created) {
+            self.fates.remove(&path);
+        } else {
+            self.fates.insert(path, Fate::Deleted);
+        }
+    }
+
+    /// Whatever stood at `from` or below it stands at `to` now.
+    fn move_below(&mut self, from: &TreePath, to: &TreePath) {
+        let moved = |path: &TreePath| {
+            let rest = path.names().strip_prefix(from.names())?;
+            let names = to.names().iter().chain(rest).cloned();
+            Some(Arc::new(names.collect::<TreePath>()))
+        };
+        for path in self.read.values_mut().chain(self.written.values_mut()) {
+            if let Some(new) = moved(path) {
+                *path = new;
+            }
+        }
+        let below: Vec<_> = self
+            .fates
+            .keys()
+            .filter(|path| ***path != *from && path.starts_with(from))
+            .cloned()
+            .collect();
+        for path in below {
+            if let (Some(fate), Some(new)) = (self.fates.remove(&path), moved(&path)) {
+                self.fates.insert(new, fate);
+            }
+        }
+    }
+}
+
+fn sorted(paths: impl Iterator<Item = Arc<TreePath>>) -> Vec<Arc<TreePath>> {
+    paths.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Ino = Ino(2);
+    const B: Ino = Ino(3);
+
+    fn path(text: &str) -> Arc<TreePath> {
+        Arc::new(TreePath::parse(text).unwrap())
+    }
+
+    fn words(paths: &[Arc<TreePath>]) -> Vec<String> {
+        paths.iter().map(|path| path.to_string()).collect()
+    }
+
+    /// Read, written, created, deleted.
+    fn told(tally: Tally) -> [Vec<String>; 4] {
+        let touched = tally.finish();
+        [
+            words(&touched.read),
+            words(&touched.written),
+            words(&touched.created),
+            words(&touched.deleted),
+        ]
+    }
+
+    fn expect(tally: Tally, lists: [&[&str]; 4]) {
+        assert_eq!(told(tally), lists.map(|list| list.to_vec()));
+    }
+
+    #[test]
+    fn a_temporary_file_is_not_told() {
+        let mut tally = Tally::default();
+        tally.named(A, path("t"));
+        tally.written(A, || path("t"));
+        tally.read(A, || path("t"));
+        tally.unnamed(A, path("t"), true);
+        expect(tally, [&[], &[], &[], &[]]);
+    }
+
+    #[test]
+    fn a_file_that_is_written_beside_and_renamed_over_is_written() {
+        let mut tally = Tally::default();
+        tally.named(A, path("t"));
+        tally.written(A, || path("t"));
+        tally.renamed(path("t"), &path("old"), true);
+        expect(tally, [&[], &["old"], &[], &[]]);
+
+        let mut tally = Tally::default();
+        tally.named(A, path("t"));
+        tally.written(A, || path("t"));
+        tally.renamed(path("t"), &path("new"), false);
+        expect(tally, [&[], &[], &["new"], &[]]);
+    }
+
+    #[test]
+    fn a_name_that_comes_back_is_written() {
+        let mut tally = Tally::default();
+        tally.unnamed(A, path("a"), true);
+        tally.named(B, path("a"));
+        expect(tally, [&[], &["a"], &[], &[]]);
+    }
+
+    #[test]
+    fn what_lies_below_a_renamed_directory_moves_with_it() {
+        let mut tally = Tally::default();
+        tally.named(A, path("d/new"));
+        tally.read(B, || path("d/e/old"));
+        tally.renamed(path("d"), &path("f"), false);
+        expect(tally, [&["f/e/old"], &[], &["f", "f/new"], &["d"]]);
+    }
+
+    #[test]
+    fn exchanged_names_are_written() {
+        let mut tally = Tally::default();
+        tally.exchanged(path("a"), path("b"));
+        expect(tally, [&[], &["a", "b"], &[], &[]]);
+    }
+}

@@ -1,0 +1,322 @@
+//! What is told of a job, and what is kept of one that failed.
+
+use serde_json::{Value, json};
+
+use crate::support::site::{Site, both};
+
+fn report(site: &Site) -> Value {
+    serde_json::from_slice(&site.read("report")).unwrap()
+}
+
+/// Runs a job with a report, which is given back.
+fn told(site: &Site, code: i32, words: &[&str]) -> Value {
+    let _ = std::fs::remove_file(site.path("report"));
+    site.run(&[&["--report", "report"], words].concat())
+        .ended(code);
+    report(site)
+}
+
+#[test]
+fn a_report_names_the_files_of_each_step() {
+    both(|site| {
+        site.write("in", "b\na\n");
+        site.write("old", "old");
+        let report = told(
+            site,
+            0,
+            &[
+                "-i",
+                "in",
+                "-i",
+                "old",
+                "-o",
+                "d",
+                "--",
+                "sort",
+                "in",
+                "-o",
+                "sorted",
+                "--then",
+                "sh",
+                "-c",
+                "mkdir d; cp sorted d/kept; mv sorted d/moved; rm in; echo more >> old; : > t; rm t",
+                "--then",
+                "sed",
+                "-i",
+                "s/a/b/",
+                "old",
+                "--then",
+                "true",
+            ],
+        );
+        let files = |step: usize| report["steps"][step]["files"].clone();
+        let expected = [
+            json!({ "read": ["in"], "written": [], "created": ["sorted"], "deleted": [] }),
+            json!({ "read": ["d/moved"], "written": ["old"], "created": ["d", "d/kept", "d/moved"], "deleted": ["in", "sorted"] }),
+            json!({ "read": ["old"], "written": ["old"], "created": [], "deleted": [] }),
+            json!({ "read": [], "written": [], "created": [], "deleted": [] }),
+        ];
+        for (step, expected) in expected.into_iter().enumerate() {
+            let mut got = files(step);
+            // sed reads the file that it then replaces; what it is called by then is not the point here.
+            if step == 2 {
+                got["read"] = json!(["old"]);
+            }
+            assert_eq!(got, expected, "step {step}");
+        }
+        let report = told(site, 0, &["--profile", "fast", "--", "true"]);
+        assert!(report["steps"][0].get("files").is_none());
+    });
+}
+
+#[test]
+fn a_report_tells_the_outputs_and_the_peak() {
+    both(|site| {
+        let make = "head -c 500000 /dev/zero > x; rm x; mkdir d; echo abc > d/a; echo de > d/b; ln -s a d/c; echo f > f";
+        let words = [
+            "--size", "1M", "-o", "d", "-o", "f=g", "--", "sh", "-c", make,
+        ];
+        let report = told(site, 0, &words);
+        let outputs = json!([
+            { "name": "d", "kind": "directory", "bytes": 7, "files": 2 },
+            { "name": "f", "kind": "file", "bytes": 2 },
+        ]);
+        assert_eq!(report["outputs"], outputs);
+        let usage = &report["usage"];
+        let peak = usage["peak_bytes"].as_u64().unwrap();
+        assert!((500_000..600_000).contains(&peak), "{peak}");
+        assert_eq!(usage["bytes"], 3 * 4096);
+        assert_eq!(
+            (&usage["inodes"], &usage["peak_inodes"]),
+            (&json!(6), &json!(6))
+        );
+        assert_eq!(
+            (&report["result"], &report["error"]),
+            (&json!("ok"), &Value::Null)
+        );
+    });
+}
+
+#[test]
+fn every_failure_has_a_report() {
+    both(|site| {
+        site.write("A.asm", "x");
+        let table: &[(&[&str], i32, &str, Option<usize>)] = &[
+            (
+                &["--", "true", "--then", "sh", "-c", "exit 7"],
+                7,
+                "\"sh\" ended with status 7",
+                Some(2),
+            ),
+            (
+                &["--", "sh", "-c", "kill -9 $$"],
+                137,
+                "\"sh\" was ended by signal 9",
+                Some(1),
+            ),
+            (
+                &["--timeout", "200ms", "--", "true", "--then", "sleep", "99"],
+                124,
+                "\"sleep\" was ended",
+                Some(1),
+            ),
+            (
+                &["--", "true", "--then", "no-such-tool"],
+                127,
+                "\"no-such-tool\" was not found",
+                Some(1),
+            ),
+            (
+                &["-o", "game.gb", "--", "touch", "Game.gb"],
+                125,
+                "game.gb",
+                Some(1),
+            ),
+            (
+                &["-i", "gone", "--", "true"],
+                125,
+                "cannot read \"gone\"",
+                None,
+            ),
+        ];
+        for (words, code, message, steps) in table {
+            let report = told(site, *code, words);
+            assert_eq!(report["version"], 1);
+            assert_eq!(report["result"], "failed", "{words:?}");
+            assert_eq!(report["exit_status"], *code);
+            let error = report["error"]["message"].as_str().unwrap();
+            assert!(error.contains(message), "{error:?} lacks {message:?}");
+            assert_eq!(
+                report["steps"].as_array().unwrap().len(),
+                steps.unwrap_or(0),
+                "{words:?}"
+            );
+            assert_eq!(report["usage"].is_null(), steps.is_none());
+        }
+        let full = told(site, 1, &["--inodes", "3", "--", "touch", "a", "b", "c"]);
+        assert_eq!(full["usage"]["limit_met"], "inodes");
+    });
+}
+
+/// Whoever reads the help knows every field that a report has.
+#[test]
+fn the_help_names_every_field() {
+    let site = Site::new(crate::support::site::Who::Root);
+    let report = told(
+        &site,
+        1,
+        &[
+            "--inodes",
+            "3",
+            "-o",
+            "b/d",
+            "--",
+            "sh",
+            "-c",
+            "mkdir b/d; touch a",
+        ],
+    );
+    let whole = told(&site, 0, &["-o", "d", "--", "mkdir", "d"]);
+    let help = site.call(&["run", "--help"]).ended(0).text();
+    let mut fields = Vec::new();
+    for report in [report, whole] {
+        names(&report, &mut fields);
+    }
+    assert!(fields.len() > 40, "{fields:?}");
+    let section = help.split_once("Report (--report FILE):").unwrap().1;
+    let section = section.split_once("Examples:").unwrap().0;
+    for field in fields {
+        assert!(section.contains(&field), "{field}: {section}");
+    }
+}
+
+/// The names of all fields, but for the kinds of requests.
+fn names(value: &Value, fields: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                fields.push(name.clone());
+                if name != "requests" {
+                    names(value, fields);
+                }
+            }
+        }
+        Value::Array(array) => array.iter().for_each(|value| names(value, fields)),
+        _ => {}
+    }
+}
+
+#[test]
+fn what_a_failed_job_left_is_kept() {
+    both(|site| {
+        site.write("in", "input");
+        let step = "mkdir d; echo half > d/out; ln -s d l; exit 3";
+        for (place, listed) in [
+            ("left", "left/d/out"),
+            ("left.tar", "left.tar"),
+            ("new/", "new/in"),
+        ] {
+            let words = [
+                "--keep-on-failure",
+                place,
+                "-i",
+                "in",
+                "-o",
+                "out",
+                "--",
+                "sh",
+                "-c",
+                step,
+            ];
+            site.run(&words)
+                .ended(3)
+                .saying(&["what the job left is in", place.trim_end_matches('/')]);
+            assert!(site.exists(listed), "{:?}", site.listing());
+        }
+        assert_eq!(site.read("left/d/out"), b"half\n");
+        assert_eq!(
+            std::fs::read_link(site.path("left/l")).unwrap(),
+            std::path::Path::new("d")
+        );
+        let members = site.tool(&["tar", "tf", "left.tar"]).output().unwrap();
+        let members = String::from_utf8(members.stdout).unwrap();
+        assert!(
+            members.contains("d/out") && members.contains("in"),
+            "{members}"
+        );
+    });
+}
+
+#[test]
+fn it_is_kept_however_the_job_failed_and_only_then() {
+    both(|site| {
+        let made = "echo made > made; ";
+        let table: [(&[&str], i32); 4] = [
+            (
+                &[
+                    "--timeout",
+                    "300ms",
+                    "--",
+                    "sh",
+                    "-c",
+                    "echo made > made; sleep 99",
+                ],
+                124,
+            ),
+            (&["-o", "missing", "--", "sh", "-c", made], 125),
+            (&["--", "sh", "-c", made, "--then", "no-such-tool"], 127),
+            (&["--", "sh", "-c", "echo made > made; kill -9 $$"], 137),
+        ];
+        for (words, code) in table {
+            let words = [&["--keep-on-failure", "left/"], words].concat();
+            site.run(&words).ended(code);
+            assert_eq!(site.read("left/made"), b"made\n", "{words:?}");
+            // What is there is not put at risk, and is looked at before anything runs.
+            site.run(&["--keep-on-failure", "left", "--", "touch", "/nowhere/x"])
+                .ended(125)
+                .saying(&["\"", "left", "not empty"]);
+            std::fs::remove_dir_all(site.path("left")).unwrap();
+        }
+        site.run(&["--keep-on-failure", "left", "--", "true"])
+            .ended(0)
+            .silently();
+        assert!(!site.exists("left"));
+    });
+}
+
+#[test]
+fn a_signal_does_not_keep_it_from_being_kept() {
+    both(|site| {
+        let wait = format!("echo made > made; echo ready; {}", site.endless());
+        let words = ["--keep-on-failure", "left.tar.zst", "--", "sh", "-c", &wait];
+        let call = site.start(&words);
+        crate::support::site::until("the step runs", || site.endless_ones() > 0);
+        call.signal(rustix::process::Signal::TERM);
+        call.finish().ended(143).saying(&["left.tar.zst"]);
+        assert!(site.exists("left.tar.zst"));
+    });
+}
+
+#[test]
+fn a_shell_takes_the_place_of_the_steps() {
+    both(|site| {
+        site.write("in", "b\na\n");
+        let words = ["--shell", "-i", "in", "-o", "out", "--", "false"];
+        site.run_reading(b"sort in > out\nls\n", &words)
+            .ended(0)
+            .printing("in\nout\n");
+        assert_eq!(site.read("out"), b"a\nb\n");
+        std::fs::remove_file(site.path("out")).unwrap();
+        site.run_reading(b"echo x > out; exit 4\n", &words).ended(4);
+        assert!(!site.exists("out"));
+        site.run_reading(b"", &["--shell", "-i", "x=-"])
+            .ended(2)
+            .saying(&["standard input", "\"x\"", "-i x=SRC"]);
+        let mut command = site.command(&["run", "--shell"]);
+        command.env("SHELL", "/bin/echo");
+        crate::support::site::Call::start(command)
+            .finish()
+            .ended(0)
+            .printing("\n");
+    });
+}
