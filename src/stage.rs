@@ -18,6 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
@@ -29,6 +30,9 @@ use crate::store::{
 
 /// Large enough that a system call's cost vanishes, small enough for the processor's cache.
 const BLOCK_BYTES: usize = 256 * 1024;
+
+/// A file that is smaller is copied as fast as it is found again.
+const SHARED_BYTES_MIN: u64 = 128 * 1024;
 
 /// Who owns what is staged.
 ///
@@ -70,6 +74,8 @@ pub struct Stage<'t> {
     now: Timestamp,
     meter: Meter<'t>,
     skipped: Vec<Skipped>,
+    /// Large files of the host that came in, for when they come again.
+    large: HashMap<Version, Ino>,
     /// Between the host and the tree. Empty until the first block.
     buffer: Vec<u8>,
 }
@@ -181,6 +187,7 @@ impl<'t> Stage<'t> {
             now,
             meter: Meter::default(),
             skipped: Vec::new(),
+            large: HashMap::new(),
             buffer: Vec::new(),
         }
     }
@@ -224,6 +231,25 @@ impl<'t> Stage<'t> {
         self.plain_file(item, |stage, ino| {
             stage.expect(item, bytes.len() as u64)?;
             stage.write(item, ino, 0, bytes)?;
+            Ok(stage.meter.bytes(bytes.len())?)
+        })
+    }
+
+    /// Makes a file of these bytes, mode 0644, and shares them where they are many: the same bytes in
+    /// several trees are in memory once. See [`Tree::lend`].
+    ///
+    /// # Errors
+    ///
+    /// As [`bytes`](Self::bytes).
+    pub fn shared(&mut self, path: &TreePath, bytes: &Bytes) -> Result<(), StageError> {
+        let item = Item {
+            source: &Source::Caller,
+            path,
+        };
+        self.plain_file(item, |stage, ino| {
+            stage.expect(item, bytes.len() as u64)?;
+            let lent = stage.tree.lend(ino, bytes, stage.now);
+            lent.map_err(|error| stage.refused(item, error, None))?;
             Ok(stage.meter.bytes(bytes.len())?)
         })
     }
@@ -395,14 +421,36 @@ impl<'t> Stage<'t> {
         }
         let attributes = self.attributes(stat);
         let mode = attributes.mode.unwrap_or(0o644);
+        let version = Version::of(stat);
         let ino = self.file(item, parent, name, mode, |stage, ino| {
-            stage.copy_file(item, ino, File::from(opened), stat)?;
+            if !stage.share_large(version, ino)? {
+                stage.copy_file(item, ino, File::from(opened), stat)?;
+            }
             stage.set(item, ino, &attributes)
         })?;
+        if version.size >= SHARED_BYTES_MIN {
+            self.large.insert(version, ino);
+        }
         if many_names {
             links.insert(key, ino);
         }
         Ok(())
+    }
+
+    /// Takes the bytes of a file that came in before, under another name; false where there are none.
+    fn share_large(&mut self, version: Version, ino: Ino) -> Result<bool, StageError> {
+        let Some(&first) = self.large.get(&version) else {
+            return Ok(false);
+        };
+        // Gone, where a later input took its place; and at the limit reading it tells what is missing.
+        let copied = self
+            .tree
+            .copy_range((first, 0), (ino, 0), u64::MAX, self.now);
+        let whole = copied == Ok(version.size);
+        if whole {
+            self.meter.bytes(version.size as usize)?;
+        }
+        Ok(whole)
     }
 
     /// The content of a host file: its holes stay holes, and what is appended meanwhile is taken
@@ -707,6 +755,30 @@ impl<'t> Stage<'t> {
 
 /// Inodes that came in under a first name: host device and inode number to inode.
 type Links = HashMap<(u64, u64), Ino>;
+
+/// A file of the host with this content: the same as long as all of these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Version {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, u64),
+    changed: (i64, u64),
+}
+
+impl Version {
+    // The types of `Stat` differ between architectures.
+    #[allow(clippy::unnecessary_cast)]
+    fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            size: stat.st_size as u64,
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u64),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u64),
+        }
+    }
+}
 
 /// What is being staged, for errors.
 #[derive(Clone, Copy)]

@@ -81,7 +81,7 @@ impl Inputs {
             Stage::new(tree, owner, Timestamp::now()).listen(|progress| teller.tell(progress));
         for (path, input) in self.list {
             match input {
-                Input::Bytes(bytes) => stage.bytes(&path, bytes)?,
+                Input::Bytes(bytes) => stage.shared(&path, &bytes)?,
                 Input::Host(source) => stage.host(&path, &source)?,
                 Input::Reader(mut reader) => stage.reader(&path, &mut *reader)?,
             }

@@ -95,7 +95,8 @@ impl Job {
         Self::default()
     }
 
-    /// A file of these bytes, which are shared where they can be.
+    /// A file of these bytes. Large ones are shared and not copied: the same [`Bytes`] in several jobs are in
+    /// memory once.
     #[must_use]
     pub fn input(mut self, name: impl AsRef<Path>, bytes: impl Into<Bytes>) -> Self {
         self.inputs.add(name.as_ref(), Input::Bytes(bytes.into()));

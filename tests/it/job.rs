@@ -7,11 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use notapipe::collect::CollectError;
 use notapipe::mount::{MountError, Visibility};
 use notapipe::run::Exit;
 use notapipe::stage::StageError;
-use notapipe::store::{Limits, PathError, Resource};
+use notapipe::store::{Limits, PathError, Resource, TreePath};
 use notapipe::{Error, Interrupt, Job, Outcome, Stdin, Stdout, Step};
 
 use crate::support::chain;
@@ -535,4 +536,23 @@ fn a_quick_job_does_not_wait_for_its_timeout() {
         .run()
         .unwrap();
     assert!(began.elapsed() < PATIENCE);
+}
+
+#[test]
+fn the_same_bytes_in_several_jobs_are_in_memory_once() {
+    let bytes = Bytes::from(vec![5; 1 << 20]);
+    let run = || {
+        let job = Job::new().input("in", bytes.clone());
+        // The kernel reads them too, in pieces of its own size.
+        let job = job.step(["cp", "in", "copy"]).outputs(["in", "copy"]);
+        job.run().unwrap()
+    };
+    for outcome in [run(), run()] {
+        let tree = outcome.tree();
+        let ino = tree.resolve(&TreePath::parse("in").unwrap()).unwrap();
+        let read = tree.read(ino, 200_000, 100).unwrap();
+        assert_eq!(read.as_ptr(), bytes[200_000..].as_ptr());
+        assert_eq!(outcome.output("copy").unwrap(), bytes);
+        assert_eq!(outcome.output("in").unwrap(), bytes);
+    }
 }

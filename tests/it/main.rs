@@ -19,6 +19,7 @@ mod coherence;
 mod collect;
 mod control;
 mod doctor;
+mod doors;
 mod events;
 mod examples;
 mod follow;

@@ -8,9 +8,10 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use notapipe::collect;
 use notapipe::stage::{Source, Stage, StageError, Staged};
-use notapipe::store::{Kind, Limits, Resource, Timestamp, Tree, TreePath};
+use notapipe::store::{AllocateMode, Kind, Limits, Resource, SetAttr, Timestamp, Tree, TreePath};
 
 use crate::support::*;
 
@@ -457,4 +458,115 @@ fn deep_directories_are_no_recursion() {
     let mut tree = tree();
     stage(&mut tree, ".", host.path()).unwrap();
     assert_eq!(read(&tree, &format!("{}bottom", "d/".repeat(400))), b"x");
+}
+
+#[test]
+fn lent_bytes_are_in_memory_once() {
+    let bytes = Bytes::from(
+        (0..1_000_003_u32)
+            .map(|n| (n % 251) as u8)
+            .collect::<Vec<_>>(),
+    );
+    let mut trees = [tree(), tree()];
+    for tree in &mut trees {
+        let mut stage = Stage::new(tree, owner(), Timestamp::now());
+        stage.shared(&path("lent"), &bytes).unwrap();
+        stage.shared(&path("small"), &bytes.slice(..100)).unwrap();
+        drop(stage);
+        assert_eq!(
+            tree.usage().bytes,
+            1_000_003_u64.next_multiple_of(4096) + 4096
+        );
+    }
+    let read_at = |tree: &Tree, offset: usize| {
+        let ino = tree.resolve(&path("lent")).unwrap();
+        tree.read(ino, offset as u64, 1000).unwrap()
+    };
+    for tree in &trees {
+        assert_eq!(read(tree, "lent"), bytes);
+        assert_eq!(read(tree, "small"), bytes[..100]);
+        assert_eq!(read_at(tree, 300_000).as_ptr(), bytes[300_000..].as_ptr());
+    }
+    // Whoever writes gets bytes of their own, a chunk at a time.
+    let [changed, other] = &mut trees;
+    let ino = changed.resolve(&path("lent")).unwrap();
+    let now = Timestamp::now();
+    changed.write(ino, 299_999, b"written", now).unwrap();
+    let cut = SetAttr {
+        size: Some(700_001),
+        ..SetAttr::default()
+    };
+    changed.set_attr(ino, &cut, now).unwrap();
+    changed.write(ino, 900_000, b"end", now).unwrap();
+    let mut expected = bytes[..700_001].to_vec();
+    expected[299_999..300_006].copy_from_slice(b"written");
+    expected.resize(900_000, 0);
+    expected.extend(b"end");
+    assert_eq!(read(changed, "lent"), expected);
+    assert_eq!(read(other, "lent"), bytes);
+    assert_eq!(
+        read_at(changed, 500_000).as_ptr(),
+        bytes[500_000..].as_ptr()
+    );
+    let hole = AllocateMode::PunchHole;
+    changed.allocate(ino, 0..400_000, hole, now).unwrap();
+    expected[..400_000].fill(0);
+    assert_eq!(read(changed, "lent"), expected);
+    assert_eq!(
+        changed.usage().bytes,
+        (700_001_u64.next_multiple_of(4096) - 397_312) + 4096 + 4096
+    );
+    assert_eq!(bytes[..10], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn lent_bytes_that_do_not_fit_leave_nothing() {
+    let limits = Limits {
+        bytes: 512 << 10,
+        inodes: 10,
+    };
+    let mut tree = tree_of(limits);
+    let bytes = Bytes::from(vec![1; (512 << 10) + 1]);
+    let mut stage = Stage::new(&mut tree, owner(), Timestamp::now());
+    let error = stage.shared(&path("x"), &bytes).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            StageError::Full {
+                needed: Some(_),
+                ..
+            }
+        ),
+        "{error}"
+    );
+    stage.shared(&path("x"), &bytes.slice(1..)).unwrap();
+    drop(stage);
+    assert_eq!(tree.usage().bytes, 512 << 10);
+}
+
+#[test]
+fn a_large_file_that_is_staged_twice_is_in_memory_once() {
+    let host = host_directory();
+    let file = host.path().join("large");
+    fs::write(&file, vec![7; 1 << 20]).unwrap();
+    fs::create_dir(host.path().join("dir")).unwrap();
+    fs::hard_link(&file, host.path().join("dir/again")).unwrap();
+    let mut tree = tree();
+    let mut stage = Stage::new(&mut tree, owner(), Timestamp::now());
+    stage.host(&path("one"), &file).unwrap();
+    stage.host(&path("two"), &file).unwrap();
+    stage.host(&path("dir"), &host.path().join("dir")).unwrap();
+    // What was changed in between is not the same.
+    fs::write(&file, vec![8; 1 << 20]).unwrap();
+    stage.host(&path("three"), &file).unwrap();
+    assert_eq!(stage.finish().progress.bytes, 4 << 20);
+    assert_eq!(tree.usage().bytes, 4 << 20, "each is charged for");
+    let at = |name: &str| {
+        let ino = tree.resolve(&path(name)).unwrap();
+        tree.read(ino, 300_000, 10).unwrap().as_ptr()
+    };
+    assert_eq!(at("one"), at("two"));
+    assert_eq!(at("one"), at("dir/again"));
+    assert_ne!(at("one"), at("three"));
+    assert_eq!((read(&tree, "two")[0], read(&tree, "three")[0]), (7, 8));
 }

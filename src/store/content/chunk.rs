@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use super::PAGE;
+use bytes::Bytes;
+
 use super::arena::{Density, Place};
 use super::memory::{OutOfMemory, Run, joined};
 use super::pages::{CHUNK_PAGES, PageSet};
+use super::{CHUNK_SIZE, PAGE};
 
 /// Part of a file's content. Shared between files and trees by `Arc`, and then never changed.
 #[derive(Debug, Default)]
@@ -20,10 +22,72 @@ pub(super) struct Chunk {
     /// The page that the memory begins with.
     first: u32,
     /// Covers every written page.
-    memory: Run,
+    memory: Memory,
+}
+
+/// The bytes behind a chunk.
+#[derive(Debug)]
+enum Memory {
+    Own(Run),
+    /// Somebody else's, a whole chunk of them: read, and never written. Boxed, so that the many chunks that
+    /// have their own do not pay for it.
+    Lent(Box<Bytes>),
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::Own(Run::default())
+    }
+}
+
+impl Memory {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(run) => run.bytes(),
+            Self::Lent(bytes) => bytes,
+        }
+    }
+
+    fn own(&self) -> Option<&Run> {
+        match self {
+            Self::Own(run) => Some(run),
+            Self::Lent(_) => None,
+        }
+    }
+
+    fn pages(&self) -> u32 {
+        self.own().map_or(CHUNK_PAGES, Run::pages)
+    }
+
+    fn run_mut(&mut self) -> &mut Run {
+        match self {
+            Self::Own(run) => run,
+            Self::Lent(_) => {
+                unreachable!("a chunk of lent bytes is duplicated before it is changed")
+            }
+        }
+    }
 }
 
 impl Chunk {
+    /// All pages, behind which stand these bytes of somebody else's. They must be as many as a chunk has.
+    pub fn lent(bytes: Bytes) -> Self {
+        debug_assert_eq!(bytes.len(), CHUNK_SIZE);
+        let all = PageSet::range(0..CHUNK_PAGES);
+        Self {
+            allocated: all,
+            data: all,
+            written: all,
+            first: 0,
+            memory: Memory::Lent(Box::new(bytes)),
+        }
+    }
+
+    /// Whether it has to be [duplicated](Self::duplicate) before it is changed, also where nobody shares it.
+    pub fn is_lent(&self) -> bool {
+        matches!(self.memory, Memory::Lent(_))
+    }
+
     pub fn allocated(&self) -> PageSet {
         self.allocated
     }
@@ -52,20 +116,24 @@ impl Chunk {
             return None;
         }
         let skipped = chunks.clone().next()?.first as usize * PAGE;
+        if chunks.clone().any(Self::is_lent) {
+            return None;
+        }
         joined(
-            chunks.map(|chunk| &chunk.memory),
+            chunks.filter_map(|chunk| chunk.memory.own()),
             range.start - skipped..range.end - skipped,
         )
     }
 
     /// Where memory would go on behind this chunk, if it reaches to the chunk's end.
     pub fn memory_behind(&self) -> Option<Place> {
-        (self.first + self.memory.pages() == CHUNK_PAGES).then(|| self.memory.end())
+        let run = self.memory.own()?;
+        (self.first + run.pages() == CHUNK_PAGES).then(|| run.end())
     }
 
     fn bytes_mut(&mut self, range: Range<usize>) -> &mut [u8] {
         let start = self.first as usize * PAGE;
-        &mut self.memory.bytes_mut()[range.start - start..range.end - start]
+        &mut self.memory.run_mut().bytes_mut()[range.start - start..range.end - start]
     }
 
     /// Appends a range to `out`, zeros where nothing was written.
@@ -156,7 +224,7 @@ impl Chunk {
             data,
             written,
             first,
-            memory,
+            memory: Memory::Own(memory),
         })
     }
 
@@ -170,7 +238,7 @@ impl Chunk {
         let density = self.density(&window, pages);
         let appends = !now.is_empty() && window.start == now.start && pages.hull().start <= now.end;
         if appends {
-            if self.memory.extend(window.end - now.end) {
+            if self.memory.run_mut().extend(window.end - now.end) {
                 return Ok(());
             }
             // Something stands behind: with half as much again, appending copies each page twice
@@ -180,7 +248,7 @@ impl Chunk {
                 .max(now.end + now.len() as u32 / 2)
                 .min(CHUNK_PAGES);
         }
-        self.memory = self.move_to(window.clone(), density, wish, self.written)?;
+        self.memory = Memory::Own(self.move_to(window.clone(), density, wish, self.written)?);
         self.first = window.start;
         Ok(())
     }
@@ -218,18 +286,21 @@ impl Chunk {
     /// Gives back memory that holds nothing written, after `lost` pages were.
     fn release(&mut self, lost: PageSet) {
         if self.written.is_empty() {
-            self.memory = Run::default();
+            self.memory = Memory::default();
             self.first = 0;
             return;
         }
         let hull = self.written.hull();
         let end = self.first + self.memory.pages();
         if hull.start > self.first || hull.end < end {
-            self.memory.trim(hull.start - self.first, end - hull.end);
+            self.memory
+                .run_mut()
+                .trim(hull.start - self.first, end - hull.end);
             self.first = hull.start;
         }
         for run in lost.and(PageSet::range(hull)).runs() {
             self.memory
+                .run_mut()
                 .discard(run.start - self.first..run.end - self.first);
         }
     }

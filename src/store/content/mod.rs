@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arena::Place;
+use bytes::Bytes;
 use chunk::Chunk;
 pub use data::Data;
 use memory::OutOfMemory;
@@ -30,6 +31,7 @@ use super::trie::Trie;
 const PAGE: usize = PAGE_SIZE as usize;
 const CHUNK_SIZE: usize = 128 * 1024;
 const CHUNK_BYTES: u64 = CHUNK_SIZE as u64;
+const CHUNK_PAGES: u64 = CHUNK_BYTES / PAGE_SIZE;
 
 /// The largest size of a file: the largest offset that the kernel can express.
 pub(super) const MAX_SIZE: u64 = i64::MAX as u64;
@@ -170,6 +172,39 @@ impl Content {
         Ok(done)
     }
 
+    /// Becomes these bytes, which are shared and not copied but for what is left of a last chunk. Must be
+    /// empty.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace` when not all of them fit; then it is still empty.
+    pub fn lend(&mut self, bytes: &Bytes, ledger: &mut Ledger) -> Result<(), StoreError> {
+        debug_assert!(self.size == 0 && self.pages == 0);
+        let len = bytes.len() as u64;
+        let (whole, pages) = (len / CHUNK_BYTES, len.div_ceil(PAGE_SIZE));
+        if pages > ledger.free_pages() {
+            return Err(StoreError::NoSpace(Resource::Bytes));
+        }
+        ledger.take_pages(whole * CHUNK_PAGES)?;
+        for index in 0..whole {
+            let start = (index * CHUNK_BYTES) as usize;
+            let chunk = Chunk::lent(bytes.slice(start..start + CHUNK_SIZE));
+            self.chunks.insert(index, Arc::new(chunk));
+        }
+        (self.size, self.pages) = (whole * CHUNK_BYTES, whole * CHUNK_PAGES);
+        let rest = &bytes[(whole * CHUNK_BYTES) as usize..];
+        let written = self.write(whole * CHUNK_BYTES, rest, ledger);
+        match written {
+            Ok(written) if written == rest.len() => Ok(()),
+            // The system has no memory: nothing of it stays.
+            _ => {
+                ledger.give_pages(self.pages);
+                *self = Self::default();
+                Err(StoreError::NoSpace(Resource::Bytes))
+            }
+        }
+    }
+
     /// Writes into one chunk as much as the limit allows; returns how much that was.
     fn write_part(&mut self, part: Part, data: &[u8], ledger: &mut Ledger) -> usize {
         let wish = self.memory_before(&part);
@@ -223,10 +258,15 @@ fn affordable(allocated: PageSet, bytes: &Range<usize>, free: u64) -> (usize, u6
 
 /// The chunk for itself, to change it; `lost` pages need not be copied.
 fn chunk_to_change(chunk: &mut Arc<Chunk>, lost: PageSet) -> Result<&mut Chunk, OutOfMemory> {
-    if Arc::get_mut(chunk).is_none() {
+    if !is_own(chunk) {
         *chunk = Arc::new(chunk.duplicate(PageSet::EMPTY, lost)?);
     }
     Ok(Arc::get_mut(chunk).expect("unshared just now"))
+}
+
+/// Whether a chunk and its bytes are nobody else's.
+fn is_own(chunk: &mut Arc<Chunk>) -> bool {
+    Arc::get_mut(chunk).is_some_and(|chunk| !chunk.is_lent())
 }
 
 /// Writes into a chunk, unsharing it first.
@@ -236,7 +276,7 @@ fn write_chunk(
     data: &[u8],
     wish: Option<Place>,
 ) -> Result<(), OutOfMemory> {
-    if Arc::get_mut(chunk).is_none() {
+    if !is_own(chunk) {
         // The copy has room for the write, which therefore cannot fail and lose what it overwrites.
         let bytes = at..at + data.len();
         *chunk = Arc::new(chunk.duplicate(PageSet::touching(&bytes), PageSet::within(&bytes))?);

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::Tree;
 use crate::store::content::{Data, MAX_SIZE};
 use crate::store::error::StoreError;
@@ -57,6 +59,29 @@ impl Tree {
             inode.modified(now);
         }
         Ok(written)
+    }
+
+    /// Makes an empty file of these bytes.
+    ///
+    /// They are shared, not copied, apart from what is left beyond the last 128 KiB, and so are held as long
+    /// as any part of this file is as it was. The limit counts them like others. The same bytes in several
+    /// trees are in memory once.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `IsDirectory`; `InvalidArgument` for what is no file, or is not empty; `NoSpace` when not
+    /// all of them fit, and then nothing is changed.
+    pub fn lend(&mut self, ino: Ino, bytes: &Bytes, now: Timestamp) -> Result<(), StoreError> {
+        let inode = self.inodes.get_mut(ino)?;
+        let content = inode.content_mut()?;
+        if content.size() > 0 || content.pages() > 0 {
+            return Err(StoreError::InvalidArgument);
+        }
+        content.lend(bytes, &mut self.ledger)?;
+        if !bytes.is_empty() {
+            inode.modified(now);
+        }
+        Ok(())
     }
 
     /// `fallocate(2)`.
