@@ -273,23 +273,17 @@ pub fn made(before: &Tree, after: &Tree) -> Vec<Found> {
 /// What `after` holds that `before` did not, new directories included, and the files whose content or
 /// attributes are not the same; each directory before what it holds, in byte order of names.
 ///
-/// A file that was moved is new under its new name. What is gone is not told.
+/// A file that was moved is new under its new name. What is gone is not told. See [`Tree::changed_since`] for
+/// what it costs.
 ///
 /// `before` is a fork of the same tree, taken earlier.
 pub fn changed(before: &Tree, after: &Tree) -> Vec<Found> {
-    let mut found = walk(after, &TreePath::root()).unwrap_or_default();
-    found.retain(|now| {
-        let Ok(then) = before.resolve(&now.path).and_then(|ino| before.attr(ino)) else {
-            return true;
-        };
-        match (then.kind, now.attr.kind) {
-            // What was put in or taken out tells for itself.
-            (Kind::Directory, Kind::Directory) => false,
-            // A change of anything moves ctime, which no tool can set back.
-            _ => (then.ino, then.ctime) != (now.attr.ino, now.attr.ctime),
-        }
-    });
-    found
+    let changed = after.changed_since(before).into_iter();
+    let found = |(path, ino)| {
+        let attr = after.attr(ino).ok()?;
+        Some(Found { path, attr })
+    };
+    changed.filter_map(found).collect()
 }
 
 /// The attributes of what a path leads to, following symlinks within the tree.

@@ -122,6 +122,24 @@ impl Directory {
             })
     }
 
+    /// The entries that an earlier fork of this directory did not have, or that led elsewhere there. Costs
+    /// what differs, not what there is.
+    pub fn changed_since<'a>(
+        &'a self,
+        before: &Self,
+        hasher: &impl BuildHasher,
+    ) -> Vec<(&'a Name, Target)> {
+        let cookies = self.entries.differences(&before.entries, |a, b| a == b);
+        let now = cookies
+            .into_iter()
+            .filter_map(|cookie| self.entries.get(cookie));
+        // One that went and came again has another cookie.
+        let is_new = |name: &Name, target| before.get(hasher, name.as_bytes()) != Some(target);
+        now.filter(|(name, target)| is_new(name, *target))
+            .map(|(name, target)| (name, *target))
+            .collect()
+    }
+
     /// The index key and the cookie of a name, or the key that it would get.
     fn find(&self, hasher: &impl BuildHasher, name: &[u8]) -> Result<(u64, NonZeroU64), u64> {
         let mut key = hasher.hash_one(name);

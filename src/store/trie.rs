@@ -70,6 +70,10 @@ impl<T> Node<T> {
         self.bitmap & (1 << digit) != 0
     }
 
+    fn slot(&self, digit: u32) -> Option<&Slot<T>> {
+        self.has(digit).then(|| &self.slots[self.position(digit)])
+    }
+
     /// Where the slot of `digit` stands, or would stand.
     fn position(&self, digit: u32) -> usize {
         (self.bitmap & ((1 << digit) - 1)).count_ones() as usize
@@ -150,6 +154,85 @@ impl<T> Trie<T> {
                     slot = &node.slots[position];
                     shift = shift.wrapping_sub(BITS);
                 }
+            }
+        }
+    }
+}
+
+impl<T> Trie<T> {
+    /// The keys that only one of the two has, or whose values are not the same. What both share is not
+    /// looked at.
+    pub fn differences(&self, other: &Self, same: impl Fn(&T, &T) -> bool) -> Vec<u64> {
+        let mut keys = Vec::new();
+        let roots = (self.root.as_ref(), other.root.as_ref());
+        differ(roots, (self.shift, other.shift), &same, &mut keys);
+        keys
+    }
+}
+
+/// Adds the keys in which two slots differ, which stand at these levels.
+fn differ<T>(
+    slots: (Option<&Slot<T>>, Option<&Slot<T>>),
+    shifts: (u32, u32),
+    same: &impl Fn(&T, &T) -> bool,
+    keys: &mut Vec<u64>,
+) {
+    let below = |shift: u32| shift.wrapping_sub(BITS);
+    match slots {
+        (None, None) => {}
+        (Some(slot), None) | (None, Some(slot)) => each_leaf(slot, &mut |key, _| keys.push(key)),
+        (Some(Slot::Branch(a)), Some(Slot::Branch(b))) if shifts.0 == shifts.1 => {
+            if Arc::ptr_eq(a, b) {
+                return;
+            }
+            let mut digits = a.bitmap | b.bitmap;
+            while digits != 0 {
+                let digit = digits.trailing_zeros();
+                digits &= digits - 1;
+                let shift = below(shifts.0);
+                differ((a.slot(digit), b.slot(digit)), (shift, shift), same, keys);
+            }
+        }
+        // The lower one stands where the higher one has its smallest keys.
+        (Some(Slot::Branch(a)), Some(Slot::Branch(_))) if shifts.0 > shifts.1 => {
+            for digit in (0..64).filter(|&digit| a.has(digit)) {
+                let other = slots.1.filter(|_| digit == 0);
+                differ(
+                    (a.slot(digit), other),
+                    (below(shifts.0), shifts.1),
+                    same,
+                    keys,
+                );
+            }
+            if !a.has(0) {
+                differ((None, slots.1), shifts, same, keys);
+            }
+        }
+        // Equality has no order.
+        (Some(Slot::Branch(_)), Some(Slot::Branch(_))) => {
+            differ((slots.1, slots.0), (shifts.1, shifts.0), same, keys);
+        }
+        (Some(Slot::Leaf(key, value)), Some(many)) | (Some(many), Some(Slot::Leaf(key, value))) => {
+            let mut met = false;
+            each_leaf(many, &mut |there, other| {
+                met |= there == *key;
+                if there != *key || !same(value, other) {
+                    keys.push(there);
+                }
+            });
+            if !met {
+                keys.push(*key);
+            }
+        }
+    }
+}
+
+fn each_leaf<'t, T>(slot: &'t Slot<T>, visit: &mut impl FnMut(u64, &'t T)) {
+    match slot {
+        Slot::Leaf(key, value) => visit(*key, value),
+        Slot::Branch(node) => {
+            for slot in &node.slots {
+                each_leaf(slot, visit);
             }
         }
     }
@@ -398,6 +481,59 @@ mod tests {
                 }
             }
         }
+    }
+
+    proptest! {
+        #[test]
+        fn differences_are_those_of_the_maps(
+            common in prop::collection::vec(op(), 0..200),
+            one in prop::collection::vec(op(), 0..40),
+            two in prop::collection::vec(op(), 0..40),
+        ) {
+            fn apply(trie: &mut Trie<u64>, map: &mut BTreeMap<u64, u64>, ops: &[Op], from: u64) {
+                for (value, op) in (from..).zip(ops) {
+                    match op {
+                        Op::Insert(key) | Op::Change(key) => {
+                            trie.insert(*key, value % 7);
+                            map.insert(*key, value % 7);
+                        }
+                        Op::Remove(key) => {
+                            trie.remove(*key);
+                            map.remove(key);
+                        }
+                        Op::Fork => {}
+                    }
+                }
+            }
+            let (mut trie, mut map) = (Trie::default(), BTreeMap::new());
+            apply(&mut trie, &mut map, &common, 0);
+            let (mut others, mut other_map) = (trie.clone(), map.clone());
+            apply(&mut trie, &mut map, &one, 1000);
+            apply(&mut others, &mut other_map, &two, 2000);
+            let keys = map.keys().chain(other_map.keys());
+            let expected: std::collections::BTreeSet<u64> =
+                keys.copied().filter(|key| map.get(key) != other_map.get(key)).collect();
+            let mut found = trie.differences(&others, |a, b| a == b);
+            found.sort_unstable();
+            prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_is_shared_is_not_looked_at() {
+        let mut trie = Trie::default();
+        for key in 0..100_000u64 {
+            trie.insert(key, key);
+        }
+        let mut other = trie.clone();
+        other.insert(77_777, 0);
+        let looked = std::cell::Cell::new(0);
+        let same = |a: &u64, b: &u64| {
+            looked.set(looked.get() + 1);
+            a == b
+        };
+        assert_eq!(trie.differences(&other, same), [77_777]);
+        assert!(looked.get() <= 64, "{} values were compared", looked.get());
     }
 
     #[test]

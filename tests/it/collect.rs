@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 
 use notapipe::collect::{self, CollectError, Delivered, Delivery, Destination, MissingOutputs};
 use notapipe::stage::Stage;
-use notapipe::store::{Ino, Kind, Name, NewInode, NewKind, SetAttr, Timestamp, Tree, TreePath};
+use notapipe::store::{
+    Ino, Kind, Name, NewInode, NewKind, RenameMode, SetAttr, Timestamp, Tree, TreePath,
+};
 
 use crate::support::*;
 
@@ -867,4 +869,123 @@ fn directories_are_listed_in_order() {
         ["a", "b", "b/x", "b/y", "c"]
     );
     assert!(collect::list(&tree, &path("a")).is_err());
+}
+
+/// As it is told by comparing all paths of both trees.
+fn changed_slowly(before: &Tree, after: &Tree) -> Vec<String> {
+    let mut changed = Vec::new();
+    for found in collect::walk(after, &TreePath::root()).unwrap() {
+        let then = before.resolve(&found.path).and_then(|ino| before.attr(ino));
+        let same = then.is_ok_and(|then| {
+            then.ino == found.attr.ino
+                && (then.kind == Kind::Directory || then.ctime == found.attr.ctime)
+        });
+        let in_new = changed.iter().any(|above: &TreePath| {
+            found.path.starts_with(above) && after.resolve(above) != before.resolve(above)
+        });
+        if !same || in_new {
+            changed.push(found.path);
+        }
+    }
+    changed.iter().map(ToString::to_string).collect()
+}
+
+/// Changes of all kinds, at random, against the comparison of everything.
+#[test]
+fn changes_are_found_without_looking_at_the_rest() {
+    let mut random = 1_u32;
+    let mut below = move |most: u32| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) % most
+    };
+    for round in 0..200 {
+        let mut before = tree();
+        let mut clock = 0;
+        for _ in 0..40 {
+            change(&mut before, &mut below, &mut clock);
+        }
+        let mut after = before.fork();
+        for _ in 0..round % 25 {
+            change(&mut after, &mut below, &mut clock);
+        }
+        let found = collect::changed(&before, &after);
+        let names: Vec<_> = found.iter().map(|found| found.path.to_string()).collect();
+        assert_eq!(names, changed_slowly(&before, &after), "round {round}");
+        for found in found {
+            assert_eq!(after.resolve(&found.path), Ok(found.attr.ino));
+        }
+    }
+}
+
+/// One change somewhere; what cannot be done is not.
+fn change(tree: &mut Tree, below: &mut impl FnMut(u32) -> u32, clock: &mut i64) {
+    *clock += 1;
+    let now = Timestamp {
+        secs: *clock,
+        nanos: 0,
+    };
+    let all = collect::walk(tree, &TreePath::root()).unwrap();
+    let directories: Vec<Ino> = all
+        .iter()
+        .filter(|found| found.attr.kind == Kind::Directory)
+        .map(|found| found.attr.ino)
+        .chain([Ino::ROOT])
+        .collect();
+    let directory = directories[below(directories.len() as u32) as usize];
+    let name = Name::new(format!("n{}", below(6)).as_bytes()).unwrap();
+    let new = |kind| NewInode {
+        kind,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+    };
+    let chosen = (!all.is_empty()).then(|| all[below(all.len() as u32) as usize].clone());
+    match (below(8), chosen) {
+        (0 | 1, _) => {
+            let _ = tree.create(directory, name, new(NewKind::File), now);
+        }
+        (2, _) => {
+            let _ = tree.create(directory, name, new(NewKind::Directory), now);
+        }
+        (3, Some(found)) => {
+            let _ = tree.write(found.attr.ino, 0, b"new", now);
+        }
+        (4, Some(found)) => {
+            let mode = SetAttr {
+                mode: Some(0o700),
+                ..SetAttr::default()
+            };
+            let _ = tree.set_attr(found.attr.ino, &mode, now);
+        }
+        (5, Some(found)) => {
+            let _ = tree.link(found.attr.ino, directory, name, now);
+        }
+        (6, Some(found)) => {
+            let (parent, old) = (
+                found.path.parent().unwrap(),
+                found.path.file_name().unwrap(),
+            );
+            let parent = tree.resolve(&parent).unwrap();
+            let mode = RenameMode::Replace;
+            let renamed = tree.rename((parent, old.as_bytes()), (directory, name), mode, now);
+            if let Ok(Some(lost)) = renamed {
+                tree.free(lost.ino);
+            }
+        }
+        (_, Some(found)) => {
+            let (parent, old) = (
+                found.path.parent().unwrap(),
+                found.path.file_name().unwrap(),
+            );
+            let parent = tree.resolve(&parent).unwrap();
+            let removed = match found.attr.kind {
+                Kind::Directory => tree.rmdir(parent, old.as_bytes(), now),
+                _ => tree.unlink(parent, old.as_bytes(), now),
+            };
+            if let Ok(lost) = removed {
+                tree.free(lost.ino);
+            }
+        }
+        (_, None) => {}
+    }
 }

@@ -1,6 +1,7 @@
 //! The tree: inodes and names, nodes shared between forks and copied on write.
 
 mod attributes;
+mod changes;
 mod data;
 mod names;
 mod rename;

@@ -25,6 +25,14 @@ impl Table {
             .ok_or(StoreError::NotFound)
     }
 
+    /// The numbers of the inodes that the two do not share.
+    pub fn differences(&self, other: &Self) -> impl Iterator<Item = Ino> {
+        self.0
+            .differences(&other.0, Arc::ptr_eq)
+            .into_iter()
+            .map(Ino)
+    }
+
     pub fn insert(&mut self, ino: Ino, inode: Inode) {
         self.0.insert(ino.0, Arc::new(inode));
     }
