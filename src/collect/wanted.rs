@@ -26,6 +26,7 @@ use crate::store::{Kind, PathError, StoreError, Tree, TreePath};
 /// let mut stage = Stage::new(&mut tree, Owner { uid: 0, gid: 0 }, now);
 /// stage.bytes(&TreePath::parse("build/game.gb")?, "rom")?;
 /// stage.bytes(&TreePath::parse("build/game.o")?, "object")?;
+/// drop(stage);
 ///
 /// let roms = Wanted::Matching(Glob::new("build/*.gb")?);
 /// let found = select(&tree, &before, &[roms])?;

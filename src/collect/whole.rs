@@ -10,7 +10,7 @@ use super::stream::Stream;
 
 /// A file of the host that is written beside its place, and put there when it is complete.
 ///
-/// Dropped before it is [placed](Self::place), nothing of it is left, also after a kill -9 where the file
+/// Dropped before it is [placed](OpenWholeFile::place), nothing of it is left, also after a kill -9 where the file
 /// system knows unnamed files. A FIFO or device is written into. A file that is there is replaced and gives
 /// its mode; a symlink is followed.
 ///

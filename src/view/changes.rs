@@ -1,4 +1,4 @@
-//! The changes of a mounted tree: as the [`Tree`] makes them, and told to whoever wants to know.
+//! The changes of a mounted tree: as the [`Tree`](crate::store::Tree) makes them, and told to whoever wants to know.
 //!
 //! Each has its namesake in the tree, where its meaning and its errors are described; on top comes
 //! [`StoreError::NotMade`] where content is needed that is still to be made.

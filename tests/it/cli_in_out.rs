@@ -3,14 +3,14 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use crate::support::site::{Site, Who, both};
+use crate::support::site::{Call, Site, Who, both};
 
 const STREAMED: [&str; 6] = ["-o", "out", "--unpack", "-", "--pack", "-"];
 
 /// What `tar` makes of files in the working directory.
 fn tar(site: &Site, words: &[&str]) -> Vec<u8> {
     let all = [&["tar"], words].concat();
-    let told = crate::support::site::Call::start(site.tool(&all)).finish();
+    let told = Call::start(site.tool(&all)).finish();
     told.ended(0).stdout
 }
 
@@ -56,7 +56,7 @@ fn every_format_goes_in_and_comes_out() {
             let time = time.strip_prefix("deep\n640 ").unwrap().trim_end();
             // In UTC or not: the test's machine decides, and both sides are the same machine.
             let zone = site.tool(&["date", "-d", "2001-02-03 04:05:06.789", "+%s.%N"]);
-            let zone = crate::support::site::Call::start(zone).finish().text();
+            let zone = Call::start(zone).finish().text();
             let expected = zone.trim_end();
             if name.ends_with("zip") {
                 assert_eq!(time.split('.').next(), expected.split('.').next());
@@ -199,7 +199,7 @@ fn a_reader_that_goes_away_ends_a_packed_stream() {
         let line = format!(
             "{program} run --pack - -o x -- sh -c 'head -c 10M /dev/zero > x' | head -c 1 | wc -c"
         );
-        let told = crate::support::site::Call::start(site.tool(&["sh", "-c", &line])).finish();
+        let told = Call::start(site.tool(&["sh", "-c", &line])).finish();
         told.ended(0).printing("1\n");
     });
 }
@@ -424,7 +424,7 @@ fn modes_and_times_survive_both_ways() {
         site.symlink("file", "dir/link");
         let touch = "touch -d '1999-12-31 23:59:59.123456789' dir/file; touch -hd '2000-01-01 00:00:00.000000001' dir/link; \
                      chmod 710 dir; touch -d '2001-01-01 00:00:00.5' dir";
-        crate::support::site::Call::start(site.tool(&["sh", "-c", touch]))
+        Call::start(site.tool(&["sh", "-c", touch]))
             .finish()
             .ended(0);
         let times = |name: &str| {
@@ -449,5 +449,56 @@ fn modes_and_times_survive_both_ways() {
                 assert_eq!(old, new, "{copy}{name}");
             }
         }
+    });
+}
+
+/// A terminal is told how far it is; once it has been, the slow other end goes on.
+const ON_A_TERMINAL: &str = r#"
+import os, pty, subprocess, sys, threading, time
+
+master, slave = pty.openpty()
+job = [sys.argv[1], "run", "-i", "x=-", "-o", "x=-", "--", "true"]
+run = subprocess.Popen(job, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=slave)
+os.close(slave)
+shown = b""
+
+def until(text, meanwhile):
+    global shown
+    seen = threading.Event()
+    def keep_on():
+        while not seen.is_set():
+            meanwhile()
+    thread = threading.Thread(target=keep_on)
+    thread.start()
+    while text not in shown:
+        shown += os.read(master, 4096)
+    seen.set()
+    thread.join()
+
+def feed():
+    run.stdin.write(b"x" * 262144)
+    run.stdin.flush()
+    time.sleep(0.01)
+
+until(b"staging: 0 files, ", feed)
+run.stdin.close()
+until(b"delivering: ", lambda: time.sleep(0.01))
+size = len(run.stdout.read())
+try:
+    while part := os.read(master, 4096):
+        shown += part
+except OSError:
+    pass
+print(run.wait(), size % 262144, shown.endswith(b"\r\x1b[K"), shown.count(b"\n"))
+"#;
+
+#[test]
+fn a_terminal_is_told_how_far_long_work_is() {
+    both(|site| {
+        let program = site.program();
+        let words = ["python3", "-c", ON_A_TERMINAL, program.to_str().unwrap()];
+        let told = Call::start(site.tool(&words)).finish();
+        assert_eq!(told.stderr, "");
+        told.ended(0).printing("0 0 True 0\n");
     });
 }

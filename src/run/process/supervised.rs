@@ -34,7 +34,7 @@ pub struct InitProgram {
 
 impl InitProgram {
     /// The running program. Its `main` must hand over to [`run::init::main`](crate::run::init::main)
-    /// when its first argument is [`ARGUMENT`](crate::run::init::ARGUMENT).
+    /// when its first argument is [`ARGUMENT`].
     #[must_use]
     pub fn ourselves() -> Self {
         InitProgram {
