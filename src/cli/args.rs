@@ -14,7 +14,7 @@ use super::list::ListArgs;
 use super::man::ManArgs;
 use super::mount_args::MountArgs;
 use super::resize::ResizeArgs;
-use super::size::{self, Size};
+use super::size::{self, Patience, Size};
 use super::snapshot::SnapshotArgs;
 use super::status::StatusArgs;
 use super::umount::UmountArgs;
@@ -39,7 +39,7 @@ Run tools on files in RAM.
 The inputs are staged into a directory in RAM that only this job can see, the steps run there one
 after another, and the outputs are delivered when all of them have succeeded. Nothing else is left.";
 
-const RUN_USAGE: &str = "notapipe run [-i [NAME=]SRC]... [-o NAME[=DEST]]... [OPTIONS] -- TOOL [ARG]... [--then TOOL [ARG]...]...";
+const RUN_USAGE: &str = "notapipe run [-i [NAME=]SRC]... [-o NAME[=DEST]]... [OPTIONS] -- [STEP OPTION]... TOOL [ARG]... [--then|--pipe ...]...";
 
 const RUN_AFTER: &str = r#"Inputs (-i):
   -i src/A.asm         stages the file, or the directory with all that is in it, as src/A.asm
@@ -84,9 +84,23 @@ Archives (--unpack, --pack):
                        or a program in any language; the steps' standard output goes to standard error
 
 Steps:
-  All words after `--`. A word that is exactly `--then` begins the next step; --then-word renames it
-  for a tool that takes a --then itself. A step that fails ends the job. Steps start in the root of
-  the mount, with the caller's environment. A relative path to a tool (./tool) is the caller's.
+  All words after `--`. A word that is exactly `--then` begins the next step, which starts when those
+  before it have succeeded; `--pipe` begins one that runs at the same time and reads the standard
+  output of the one before it. Every step of a pipe must succeed, as with `set -o pipefail`; when one
+  fails, the others have 2 seconds to end. --then-word and --pipe-word rename the two words for tools
+  that take them themselves. A step that fails ends the job. Steps start in the root of the mount,
+  with the caller's environment and streams. A relative path to a tool (./tool) is the caller's.
+
+  With --follow NAME, the bytes of a file go to standard output as a tool writes them.
+
+Step options stand before a step's tool:
+  --stdin NAME         the file NAME in the mount is its standard input
+  --stdout NAME        NAME is made, or emptied, for its standard output
+  --stderr NAME        the same for its standard error; one NAME for both is shared, as with >x 2>&1
+  --env NAME=VALUE     sets a variable of its environment
+  --chdir DIR          it starts in the directory DIR of the mount
+  The first word that is no option begins the command, and so does the word after a `--`. All NAMEs
+  are paths below the root of the mount, also with --chdir.
 
 Job files (--job):
   TOML, with the names of the long options as keys and their values as strings; --allow-other and
@@ -98,6 +112,10 @@ Job files (--job):
     command = ["rgbasm", "A.asm", "-o", "A.o"]
     [[step]]
     command = ["rgblink", "A.o", "B.o", "-o", "A.gb", "-m", "A.map"]
+    env = ["LC_ALL=C"]
+    stderr = "log"
+  Steps have the keys command, stdin, stdout, stderr, env, chdir, and pipe = true for one that reads
+  the output of the one before it.
   A string of input or output is the value of -i or -o; a table is the literal form. A name that is
   not UTF-8 is the list of its bytes. Paths are relative to the current directory, as on the command
   line, whose options override those of the file; its inputs and outputs come after the file's, and
@@ -127,7 +145,9 @@ Examples:
   notapipe run -i . --changed=new -- ./configure
   notapipe run --input-from a 'curl -s $A' --input-from b 'curl -s $B' -o ab.zip -- zip ab.zip a b
   notapipe run -i . -o game.gb --print-job -- make game.gb > game.toml
+  notapipe run -i . --follow build.log -- ./configure --log=build.log | grep -i warning
   notapipe run --job game.toml --timeout 5m
+  notapipe run -i words -o sorted -- --stdin words --env LC_ALL=C sort --pipe --stdout sorted uniq -c
 
 Exit status:
   0      every step succeeded and every output was delivered
@@ -229,8 +249,21 @@ pub struct RunArgs {
     pub mount: Option<Visibility>,
 
     /// End the job, with everything in it, when its steps and commands take longer
+    ///
+    /// Everything in the job is killed at that moment, unless --kill-after gives it time to end.
     #[arg(long, value_name = "TIME", value_parser = size::timeout)]
     pub timeout: Option<Duration>,
+
+    /// At the timeout send SIGTERM first, and kill what has not ended this much later
+    #[arg(long, value_name = "TIME", value_parser = size::patience)]
+    pub kill_after: Option<Patience>,
+
+    /// How long what the steps left behind may go on writing before the job fails (10s)
+    ///
+    /// Outputs are delivered when no process of the job has a file of the mount open for writing, or
+    /// mapped so. What then still runs, such as a daemon, is ended.
+    #[arg(long, value_name = "TIME", value_parser = size::patience)]
+    pub settle: Option<Patience>,
 
     /// Let in tools that root starts and that become another user
     #[arg(long)]
@@ -252,6 +285,13 @@ pub struct RunArgs {
     /// share it. Worth it for tools that work one at a time, and for jobs that run side by side.
     #[arg(long, value_name = "LIST", value_parser = super::cpus::cpus)]
     pub cpus: Option<super::cpus::CpusWanted>,
+
+    /// Send what the steps write to the file NAME to standard output, as they write it
+    ///
+    /// The steps' own standard output then goes to standard error. Bytes that were written again after
+    /// they were sent are reported at the end.
+    #[arg(long, value_name = "NAME")]
+    pub follow: Option<OsString>,
 
     /// Write what the job did to FILE, as JSON: steps, files, times, sizes, requests; see below
     ///
@@ -288,6 +328,11 @@ pub struct RunArgs {
     #[arg(allow_hyphen_values = true, hide_default_value = true)]
     pub then_word: OsString,
 
+    /// The word that joins two steps by a pipe
+    #[arg(long, value_name = "WORD", default_value = "--pipe")]
+    #[arg(allow_hyphen_values = true, hide_default_value = true)]
+    pub pipe_word: OsString,
+
     #[command(flatten)]
     pub verbosity: VerbosityArgs,
 
@@ -296,7 +341,10 @@ pub struct RunArgs {
     pub stray: Vec<OsString>,
 
     /// The steps: a tool and its arguments, `--then`, the next tool …
-    #[arg(last = true, value_name = "TOOL [ARG]... [--then ...]")]
+    #[arg(
+        last = true,
+        value_name = "[STEP OPTION]... TOOL [ARG]... [--then ...] [--pipe ...]"
+    )]
     pub words: Vec<OsString>,
 }
 

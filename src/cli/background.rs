@@ -124,10 +124,13 @@ impl Waiting {
         let Some(server) = Pid::from_raw(server) else {
             return ExitCode::from(exit::FAILED);
         };
-        let watch = signals.watch(move |_signal| {
-            // It is our child and not waited for yet, so that the number is its.
-            let _ = kill_process(server, Signal::TERM);
-        });
+        let watch = signals.watch(
+            || false,
+            move |_signal| {
+                // It is our child and not waited for yet, so that the number is its.
+                let _ = kill_process(server, Signal::TERM);
+            },
+        );
         let mut ready = Vec::new();
         // Not interrupted by the signals that are handed on.
         let _ = File::from(pipe).take(1).read_to_end(&mut ready);

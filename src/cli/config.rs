@@ -9,7 +9,7 @@ use notapipe::collect::Glob;
 use notapipe::store::TreePath;
 
 use super::cpus::CpusWanted;
-use super::size::Size;
+use super::size::{Patience, Size};
 
 /// `notapipe run`.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +33,8 @@ pub struct RunConfig {
     pub output_to: Vec<Piped>,
     /// One archive for all outputs, which then have no place of their own.
     pub pack: Option<Packing>,
+    /// The file in the mount whose bytes go to standard output as they are written.
+    pub follow: Option<TreePath>,
     /// At least one.
     pub steps: Vec<Step>,
     /// What the mount may hold.
@@ -43,6 +45,10 @@ pub struct RunConfig {
     pub visibility: Visibility,
     /// How long all steps together may take; never zero.
     pub timeout: Option<Duration>,
+    /// How long everything has between SIGTERM at the timeout and being killed; not asked if none.
+    pub kill_after: Option<Patience>,
+    /// How long what the steps left behind may go on writing; the library's default unless said.
+    pub settle: Option<Patience>,
     /// Steps that become another user may enter.
     pub allow_other: bool,
     /// Files in the mount can have extended attributes.
@@ -60,10 +66,12 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
-    /// Whether an output goes to standard output, so that the steps' own must go elsewhere.
+    /// Whether an output or a followed file goes to standard output, so that the steps' own must go elsewhere.
     pub fn uses_stdout(&self) -> bool {
         let mut outputs = self.outputs.iter().chain(&self.optional);
-        self.pack == Some(Packing::Stdout) || outputs.any(|it| it.dest == OutputDest::Stdout)
+        self.follow.is_some()
+            || self.pack == Some(Packing::Stdout)
+            || outputs.any(|it| it.dest == OutputDest::Stdout)
     }
 
     /// Whether an input comes from standard input, so that the steps must not read it.
@@ -140,10 +148,22 @@ pub struct Piped {
 }
 
 /// One command.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     /// The tool and its arguments: at least the tool, which is not empty.
     pub argv: Vec<OsString>,
+    /// Its standard input is the standard output of the step before it; both run at once.
+    pub reads_pipe: bool,
+    /// The file in the mount that is its standard input, unless it reads from a pipe.
+    pub stdin: Option<TreePath>,
+    /// The file in the mount that is its standard output, unless it writes to a pipe.
+    pub stdout: Option<TreePath>,
+    /// The file in the mount that is its standard error.
+    pub stderr: Option<TreePath>,
+    /// Variables that its environment has besides the caller's.
+    pub env: Vec<(OsString, OsString)>,
+    /// Where in the mount it starts, unless in the root.
+    pub directory: Option<TreePath>,
 }
 
 /// The limits that were asked for; those that were not have defaults.

@@ -1,10 +1,12 @@
 //! How a call of `notapipe run` ends: its exit status, and what is left to say.
 
 use std::error::Error as StdError;
+use std::io::{self, IsTerminal};
 
 use notapipe::Error;
 use notapipe::run::Exit;
 use notapipe::store::{Limits, Resource};
+use signal_hook::consts::SIGINT;
 
 use super::deliver::DeliverError;
 use super::exit;
@@ -45,7 +47,11 @@ impl<'e> Ending<'e> {
                 let outcome = &failure.outcome;
                 Self {
                     // A tool that failed has said why; one that a signal ended could not.
-                    is_said: matches!(failure.exit, Exit::Code(_)),
+                    // Nor need a person be told of a Ctrl-C, which may come to us later than to the tool.
+                    is_said: match failure.exit {
+                        Exit::Code(_) => true,
+                        Exit::Signal(signal) => signal == SIGINT && io::stderr().is_terminal(),
+                    },
                     limit_met: outcome.limit_met().map(|it| (it, outcome.usage().limits)),
                     ..Self::said(code, error)
                 }

@@ -10,10 +10,13 @@ use std::path::{Component, Path, PathBuf};
 use notapipe::store::{PathError, TreePath};
 
 use super::args::{Order, RunArgs};
-use super::config::{Input, InputSource, LimitsWanted, Output, OutputDest, RunConfig, Step};
+use super::config::{
+    Input, InputSource, LimitsWanted, Output, OutputDest, Packing, RunConfig, Step,
+};
 use super::in_out::{self, InOutError};
 use super::job_file::{JobFile, JobFileError, Text};
 use super::mount_options::MountOptionError;
+use super::steps::{self, StepError};
 
 /// A command line whose words clap accepts and which makes no sense.
 ///
@@ -56,20 +59,16 @@ pub enum UsageError {
     RootOutput,
     #[error("{word:?} stands before the `--`")]
     Stray { word: OsString },
-    #[error("there is no command to run")]
-    NoCommand,
-    #[error("there is no command {place} {then:?}")]
-    EmptyStep { place: Place, then: OsString },
-    #[error("a command begins with an empty word")]
-    EmptyTool,
-    #[error("a command begins with {word:?}, which looks like an option")]
-    OptionAsTool { word: OsString },
     #[error(
         "the shell would have to read its commands from standard input, which is the input {name:?}"
     )]
     ShellWithoutInput { name: TreePath },
-    #[error("the word that separates steps is empty")]
-    EmptyThenWord,
+    #[error("{follow:?} is followed on standard output, where the output {output:?} would go too")]
+    FollowAndOutput { follow: TreePath, output: TreePath },
+    #[error("{follow:?} is followed on standard output, where the archive of --pack would go too")]
+    FollowAndPack { follow: TreePath },
+    #[error(transparent)]
+    Step(#[from] StepError),
     #[error(transparent)]
     MountOption(#[from] MountOptionError),
     #[error(transparent)]
@@ -111,24 +110,6 @@ impl Role {
 impl std::fmt::Display for Role {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.stream())
-    }
-}
-
-/// Where a command is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    Before,
-    Between,
-    After,
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Before => "before the first",
-            Self::Between => "between two",
-            Self::After => "after the last",
-        })
     }
 }
 
@@ -209,22 +190,10 @@ impl UsageError {
                 "write `--` before the tool: notapipe run [OPTIONS] -- {} ...",
                 word.display()
             ),
-            Self::NoCommand => {
-                "write it after `--`: notapipe run [OPTIONS] -- TOOL ARG...".to_owned()
+            Self::FollowAndOutput { .. } | Self::FollowAndPack { .. } => {
+                "deliver it to a file, or to /dev/fd/N".to_owned()
             }
-            Self::EmptyStep { then, .. } => {
-                let then = then.display();
-                format!(
-                    "write TOOL ARG... {then} TOOL ARG...; if a tool takes a {then} itself, \
-                         rename ours with --then-word"
-                )
-            }
-            Self::EmptyTool => "write the tool's name; a shell variable may be unset".to_owned(),
-            Self::OptionAsTool { word } => format!(
-                "options of notapipe stand before the `--`; a tool of that name is ./{}",
-                word.display()
-            ),
-            Self::EmptyThenWord => "write a word such as --then-word @@".to_owned(),
+            Self::Step(error) => error.remedy(),
             Self::MountOption(error) => error.remedy(),
             Self::JobFile(error) => error.remedy(),
             Self::InOut(error) => error.remedy(),
@@ -289,14 +258,17 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
     check_outputs(outputs.iter().chain(&optional))?;
     check_files(&inputs, &outputs)?;
     let words = |of_file: Vec<Text>, given| of_file.into_iter().map(|it| it.0).chain(given);
-    let steps = if args.shell {
+    let steps: Vec<Step> = if args.shell {
         vec![shell(&inputs)?]
     } else if args.words.is_empty() && !file.step.is_empty() {
         let entries = file.step.into_iter();
-        entries.map(Step::try_from).collect::<Result<_, _>>()?
+        entries.map(Step::from).collect()
     } else {
-        steps(args.words, &args.then_word)?
+        steps::steps(&args.words, &args.then_word, &args.pipe_word)?
     };
+    steps::check(&steps)?;
+    let follow = args.follow.map(|name| steps::name("--follow", name));
+    let follow = follow.transpose()?.or(file.follow.map(|it| it.0));
     let given = args.verbosity.given();
     let config = RunConfig {
         unpack: words(file.unpack, args.unpack)
@@ -328,6 +300,7 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
             .or(file.pack.map(|it| it.0))
             .map(in_out::pack)
             .transpose()?,
+        follow,
         steps,
         limits: LimitsWanted {
             size: args.limits.size.or(file.size.map(|it| it.0)),
@@ -336,6 +309,8 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
         at: args.at.or(file.at.map(|it| it.0.into())),
         visibility: args.mount.or(file.mount.map(|it| it.0)).unwrap_or_default(),
         timeout: args.timeout.or(file.timeout.map(|it| it.0)),
+        kill_after: args.kill_after.or(file.kill_after.map(|it| it.0)),
+        settle: args.settle.or(file.settle.map(|it| it.0)),
         allow_other: args.allow_other || file.allow_other,
         extended_attributes: args.xattr || file.xattr,
         profile: args.profile.or(file.profile.map(|it| it.0)),
@@ -347,6 +322,7 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
         verbosity: given.or(file.verbosity.map(|it| it.0)).unwrap_or_default(),
     };
     in_out::check(&config)?;
+    check_follow(&config)?;
     Ok(config)
 }
 
@@ -357,7 +333,10 @@ fn shell(inputs: &[Input]) -> Result<Step, UsageError> {
         return Err(UsageError::ShellWithoutInput { name });
     }
     let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
-    step(vec![shell.unwrap_or_else(|| "/bin/sh".into())])
+    Ok(Step {
+        argv: vec![shell.unwrap_or_else(|| "/bin/sh".into())],
+        ..Step::default()
+    })
 }
 
 /// Those of the job file, without the ones that the command line names too, and then those.
@@ -537,6 +516,24 @@ fn check_outputs<'o>(outputs: impl Iterator<Item = &'o Output> + Clone) -> Resul
     one_stream(Role::Output, stdout.map(|output| &output.name))
 }
 
+/// What is followed has standard output for itself.
+fn check_follow(config: &RunConfig) -> Result<(), UsageError> {
+    let Some(follow) = config.follow.clone() else {
+        return Ok(());
+    };
+    if config.pack == Some(Packing::Stdout) {
+        return Err(UsageError::FollowAndPack { follow });
+    }
+    let mut outputs = config.outputs.iter().chain(&config.optional);
+    match outputs.find(|output| output.dest == OutputDest::Stdout) {
+        Some(Output { name, .. }) => Err(UsageError::FollowAndOutput {
+            follow,
+            output: name.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
 fn once<'n>(role: Role, names: impl Iterator<Item = &'n TreePath>) -> Result<(), UsageError> {
     let mut seen = std::collections::BTreeSet::new();
     for name in names {
@@ -595,52 +592,4 @@ fn check_files(inputs: &[Input], outputs: &[Output]) -> Result<(), UsageError> {
         }
     }
     Ok(())
-}
-
-/// Takes the words after `--` apart.
-///
-/// # Errors
-///
-/// [`UsageError`] where a step has no command.
-pub fn steps(words: Vec<OsString>, then: &OsStr) -> Result<Vec<Step>, UsageError> {
-    if then.is_empty() {
-        return Err(UsageError::EmptyThenWord);
-    }
-    if words.is_empty() {
-        return Err(UsageError::NoCommand);
-    }
-    let parts: Vec<&[OsString]> = words.split(|word| word == then).collect();
-    let last = parts.len() - 1;
-    let at = |(index, argv): (usize, &&[OsString])| {
-        let place = match index {
-            0 => Place::Before,
-            _ if index == last => Place::After,
-            _ => Place::Between,
-        };
-        if argv.is_empty() {
-            return Err(UsageError::EmptyStep {
-                place,
-                then: then.to_owned(),
-            });
-        }
-        step(argv.to_vec())
-    };
-    parts.iter().enumerate().map(at).collect()
-}
-
-/// One command, taken as it is.
-///
-/// # Errors
-///
-/// [`UsageError`] where it has no tool.
-pub fn step(argv: Vec<OsString>) -> Result<Step, UsageError> {
-    match argv.first() {
-        None => Err(UsageError::NoCommand),
-        Some(tool) if tool.is_empty() => Err(UsageError::EmptyTool),
-        // Kept free for options of a step.
-        Some(tool) if tool.as_bytes().starts_with(b"-") => {
-            Err(UsageError::OptionAsTool { word: tool.clone() })
-        }
-        Some(_) => Ok(Step { argv }),
-    }
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use notapipe::store::TreePath;
 use serde::de::{self, SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -24,7 +25,8 @@ use super::cpus::{self, CpusWanted};
 use super::grammar::{self, Role, UsageError};
 use super::in_out;
 use super::nearest::nearest;
-use super::size::{self, Size};
+use super::size::{self, Patience, Size};
+use super::steps;
 
 /// Far more than anybody writes; what is longer is not a job file.
 const BYTES_MAX: u64 = 16 << 20;
@@ -44,6 +46,10 @@ pub struct JobFile {
     pub mount: Option<Worded<Visibility>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Worded<Duration>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_after: Option<Worded<Patience>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle: Option<Worded<Patience>>,
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_other: bool,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -52,6 +58,8 @@ pub struct JobFile {
     pub profile: Option<Worded<Profile>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<Worded<CpusWanted>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow: Option<InMount>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Text>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,22 +97,63 @@ fn is_false(flag: &bool) -> bool {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StepEntry {
     command: Vec<Text>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pipe: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stdin: Option<InMount>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stdout: Option<InMount>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stderr: Option<InMount>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    env: Vec<Variable>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chdir: Option<InMount>,
 }
 
 impl From<Step> for StepEntry {
-    fn from(Step { argv }: Step) -> Self {
+    fn from(step: Step) -> Self {
+        let Step {
+            argv,
+            reads_pipe,
+            stdin,
+            stdout,
+            stderr,
+            env,
+            directory,
+        } = step;
         Self {
             command: argv.into_iter().map(Text).collect(),
+            pipe: reads_pipe,
+            stdin: stdin.map(InMount),
+            stdout: stdout.map(InMount),
+            stderr: stderr.map(InMount),
+            env: env.into_iter().map(Variable).collect(),
+            chdir: directory.map(InMount),
         }
     }
 }
 
-impl TryFrom<StepEntry> for Step {
-    type Error = UsageError;
-
-    fn try_from(StepEntry { command }: StepEntry) -> Result<Self, UsageError> {
-        let argv = command.into_iter().map(|word| word.0).collect();
-        grammar::step(argv)
+impl From<StepEntry> for Step {
+    fn from(entry: StepEntry) -> Self {
+        let StepEntry {
+            command,
+            pipe,
+            stdin,
+            stdout,
+            stderr,
+            env,
+            chdir,
+        } = entry;
+        Self {
+            argv: command.into_iter().map(|word| word.0).collect(),
+            reads_pipe: pipe,
+            stdin: stdin.map(|it| it.0),
+            stdout: stdout.map(|it| it.0),
+            stderr: stderr.map(|it| it.0),
+            env: env.into_iter().map(|it| it.0).collect(),
+            directory: chdir.map(|it| it.0),
+        }
     }
 }
 
@@ -139,6 +188,56 @@ impl<'de, const INPUT: bool> Deserialize<'de> for PipedEntry<INPUT> {
         piped.map(Self).map_err(|error| refused(&error))
     }
 }
+
+/// A path in the mount.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Text")]
+pub struct InMount(pub TreePath);
+
+impl Serialize for InMount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        text(self.0.to_path_buf().as_os_str(), serializer)
+    }
+}
+
+impl TryFrom<Text> for InMount {
+    type Error = Told;
+
+    fn try_from(Text(name): Text) -> Result<Self, Told> {
+        let path = TreePath::parse(name.as_bytes());
+        path.map(InMount).map_err(|error| {
+            let remedy = "write a path below the root of the mount";
+            Told(format!("{name:?} cannot be used: {error}{REMEDY}{remedy}"))
+        })
+    }
+}
+
+/// `NAME=VALUE`
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Text")]
+pub struct Variable((OsString, OsString));
+
+impl Serialize for Variable {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (name, value) = &self.0;
+        let word = [name, OsStr::new("="), value].map(OsStr::as_bytes).concat();
+        text(OsStr::from_bytes(&word), serializer)
+    }
+}
+
+impl TryFrom<Text> for Variable {
+    type Error = Told;
+
+    fn try_from(Text(word): Text) -> Result<Self, Told> {
+        let variable = steps::variable(word).map(Variable);
+        variable.map_err(|error| Told(format!("{error}{REMEDY}{}", error.remedy())))
+    }
+}
+
+/// An error and its remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Told(String);
 
 /// Why a job file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -263,11 +362,14 @@ impl From<RunConfig> for JobFile {
             input_from,
             output_to,
             pack,
+            follow,
             steps,
             limits: LimitsWanted { size, inodes },
             at,
             visibility,
             timeout,
+            kill_after,
+            settle,
             allow_other,
             extended_attributes,
             profile,
@@ -282,10 +384,13 @@ impl From<RunConfig> for JobFile {
             at: at.map(Text::from),
             mount: unless_default(visibility),
             timeout: timeout.map(Worded),
+            kill_after: kill_after.map(Worded),
+            settle: settle.map(Worded),
             allow_other,
             xattr: extended_attributes,
             profile: profile.map(Worded),
             cpus: unless_default(cpus),
+            follow: follow.map(InMount),
             report: report.map(Text::from),
             keep_on_failure: keep_on_failure.map(Text::from),
             verbosity: unless_default(verbosity),
@@ -445,6 +550,16 @@ impl Words for Duration {
 
     fn write(&self) -> String {
         humantime::format_duration(*self).to_string()
+    }
+}
+
+impl Words for Patience {
+    fn read(text: &str) -> Result<Self, String> {
+        size::patience(text)
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
     }
 }
 
@@ -664,6 +779,12 @@ mod tests {
                 "public",
                 "--timeout",
                 "1.5",
+                "--follow",
+                "log",
+                "--kill-after",
+                "2s",
+                "--settle",
+                "0",
                 "--allow-other",
                 "--xattr",
                 "--profile",
@@ -677,6 +798,25 @@ mod tests {
                 "-vv",
                 "--",
                 "true",
+            ]),
+            words(&[
+                "--",
+                "--stdin",
+                "a=b",
+                "--env",
+                "X=1=2",
+                "--env=Y=",
+                "--chdir",
+                "d",
+                "cat",
+                "--pipe",
+                "--stdout",
+                "o",
+                "--stderr=o",
+                "--",
+                "--x",
+                "--then",
+                "y",
             ]),
             words(&[
                 "--size",
@@ -841,6 +981,18 @@ mod tests {
                 "duplicate key",
                 "--print-job",
             ),
+            (
+                "[[step]]\ncommand=[\"x\"]\nstdin=\"../x\"",
+                3,
+                "\"../x\" cannot be used",
+                "below",
+            ),
+            (
+                "[[step]]\ncommand=[\"x\"]\nenv=[\"=x\"]",
+                3,
+                "\"=x\" cannot be set",
+                "NAME=VALUE",
+            ),
             ("size = \n", 1, "", "--print-job"),
             ("a b\n", 1, "", "--print-job"),
         ];
@@ -859,7 +1011,7 @@ mod tests {
         }
         assert!(run_file(step, &[]).is_ok());
         let nothing = run_file("size = \"1M\"", &[]).unwrap_err();
-        assert_eq!(nothing, UsageError::NoCommand);
+        assert_eq!(nothing, steps::StepError::NoCommand.into());
         let gone = run(words(&["--job", "/nonexistent/job.toml"])).unwrap_err();
         assert!(
             gone.to_string()
@@ -871,11 +1023,12 @@ mod tests {
     #[test]
     fn every_option_has_its_key() {
         // What is about the command line itself, or has a key of another name.
-        const WITHOUT: [&str; 7] = [
+        const WITHOUT: [&str; 8] = [
             "job",
             "print-job",
             "shell",
             "then-word",
+            "pipe-word",
             "verbose",
             "quiet",
             "help",

@@ -36,6 +36,7 @@ pub mod size;
 pub mod snapshot;
 mod staging;
 pub mod status;
+pub mod steps;
 #[cfg(test)]
 mod tests;
 pub mod trim;

@@ -87,7 +87,7 @@ fn serve(
     let served = (|| {
         let interrupt = Interrupt::new()?;
         let staging = Staging::default();
-        let watch = signals.watch({
+        let watch = signals.watch(|| false, {
             let (interrupt, staging) = (interrupt.clone(), staging.clone());
             move |signal| {
                 interrupt.raise();

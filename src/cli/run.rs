@@ -1,16 +1,18 @@
 //! `notapipe run`: from the configuration to a job, from its outcome to files and an exit status.
 
-use std::ffi::OsString;
-use std::io::stdin;
+use std::fs::File;
+use std::io::{self, stdin, stdout};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use notapipe::collect::Wanted;
 use notapipe::memory;
 use notapipe::mount::Visibility as MountVisibility;
-use notapipe::run::{Cpus, Exit, InitProgram};
+use notapipe::run::{Cpus, Exit, Followed, InitProgram};
 use notapipe::stage::Skipped;
 use notapipe::store::{Limits, PAGE_SIZE};
 use notapipe::{ByteCount, Interrupt, Job, Outcome, Stdin, Stdout, Step};
@@ -55,14 +57,20 @@ fn try_run(config: RunConfig, signals: Signals) -> Result<u8, NotStarted> {
     let keeping = keeping.map(|place| Saving::preflight(place, SavedFrom::Job, config.verbosity));
     let keeping = keeping.transpose()?;
     let staging = Staging::default();
-    let watch = signals.watch({
+    let steps_run = Arc::new(AtomicBool::new(false));
+    let tools_have_it = {
+        let steps_run = Arc::clone(&steps_run);
+        move || steps_run.load(Ordering::SeqCst)
+    };
+    let watch = signals.watch(tools_have_it, {
         let (interrupt, staging) = (interrupt.clone(), staging.clone());
         move |signal| {
             interrupt.raise();
             staging.end_by(signal);
         }
     })?;
-    let ran = job(&config, &interrupt, staging)?.attempt();
+    let job = job(&config, &interrupt, staging)?;
+    let ran = job.running_flag(steps_run).attempt();
     let (outcome, delivered) = match &ran {
         Ok(outcome) => {
             if config.verbosity >= Verbosity::Normal {
@@ -90,6 +98,11 @@ fn wind_up(
     delivered: Option<&(Vec<Skipped>, Duration)>,
     keeping: Option<Saving>,
 ) -> u8 {
+    if let Some(outcome) = outcome
+        && config.verbosity >= Verbosity::Normal
+    {
+        outcome.followed().iter().for_each(tell_followed);
+    }
     if let Some((skipped, _)) = delivered
         && config.verbosity >= Verbosity::Normal
     {
@@ -182,6 +195,12 @@ fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Jo
     if let Some(timeout) = config.timeout {
         job = job.timeout(timeout);
     }
+    if let Some(patience) = config.kill_after {
+        job = job.kill_after(patience.0);
+    }
+    if let Some(patience) = config.settle {
+        job = job.settle(patience.0);
+    }
     for input in &config.inputs {
         let name = input.name.to_path_buf();
         job = match &input.source {
@@ -212,8 +231,18 @@ fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Jo
     if config.uses_stdout() {
         job = job.output_to_stdout(std::io::stderr().as_fd().try_clone_to_owned()?);
     }
+    if let Some(name) = &config.follow {
+        let sink = File::from(stdout().as_fd().try_clone_to_owned()?);
+        job = job.follow(name.to_path_buf(), sink);
+    }
     for step in &config.steps {
-        job = job.step(streams(config, step.argv.clone())?);
+        let reads_pipe = step.reads_pipe;
+        let step = surrounded(config, step)?;
+        job = if reads_pipe {
+            job.pipe(step)
+        } else {
+            job.step(step)
+        };
     }
     Ok(job)
 }
@@ -227,22 +256,34 @@ fn profile(config: &RunConfig) -> notapipe::fuse::Profile {
     config.profile.unwrap_or_else(of_report).into()
 }
 
-/// A step with the caller's streams, as far as the job itself does not use them.
-fn streams(config: &RunConfig, argv: Vec<OsString>) -> Result<Step, NotStarted> {
-    let stdin = if config.uses_stdin() {
-        Stdin::Null
-    } else {
-        Stdin::Inherit
+/// A step with the caller's streams, as far as the job itself does not use them and it has none of
+/// its own.
+fn surrounded(config: &RunConfig, step: &super::config::Step) -> Result<Step, NotStarted> {
+    let stdin = match &step.stdin {
+        Some(name) => Stdin::File(name.to_path_buf()),
+        None if config.uses_stdin() => Stdin::Null,
+        None => Stdin::Inherit,
     };
-    let stdout = if config.uses_stdout() {
-        Stdout::Fd(std::io::stderr().as_fd().try_clone_to_owned()?)
-    } else {
-        Stdout::Inherit
+    let stdout = match &step.stdout {
+        Some(name) => Stdout::File(name.to_path_buf()),
+        None if config.uses_stdout() => Stdout::Fd(std::io::stderr().as_fd().try_clone_to_owned()?),
+        None => Stdout::Inherit,
     };
-    Ok(Step::new(argv)
+    let stderr = match &step.stderr {
+        Some(name) => Stdout::File(name.to_path_buf()),
+        None => Stdout::Inherit,
+    };
+    let mut made = Step::new(step.argv.clone())
         .stdin(stdin)
         .stdout(stdout)
-        .stderr(Stdout::Inherit))
+        .stderr(stderr);
+    for (name, value) in &step.env {
+        made = made.env_var(name, value);
+    }
+    if let Some(directory) = &step.directory {
+        made = made.directory(directory.to_path_buf());
+    }
+    Ok(made)
 }
 
 /// The limits that were asked for, and the defaults for those that were not.
@@ -269,6 +310,32 @@ fn warn(outcome: &Outcome) {
     }
     if let Some(limit) = outcome.limit_met() {
         report::limit_met(limit, outcome.usage().limits);
+    }
+}
+
+/// What is not as somebody who read along saw it.
+fn tell_followed(followed: &Followed) {
+    let name = &followed.name;
+    if followed.bytes.is_none() && followed.error.is_none() {
+        report::warning(&format!(
+            "no step wrote to {name:?}, which was to be followed"
+        ));
+    }
+    let ranges = followed.rewritten.iter();
+    let ranges: Vec<String> = ranges
+        .map(|range| format!("{}-{}", range.start, range.end - 1))
+        .collect();
+    if !ranges.is_empty() {
+        report::warning(&format!(
+            "{name:?} changed after it was sent: bytes {}",
+            ranges.join(", ")
+        ));
+    }
+    // Who closed the pipe has seen enough.
+    if let Some(error) = &followed.error
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        report::warning(&format!("not all of {name:?} was sent: {error}"));
     }
 }
 

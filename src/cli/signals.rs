@@ -13,7 +13,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::{Handle, Signals as Caught};
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::iterator::{Handle, SignalsInfo};
+use signal_hook::low_level::siginfo::Cause;
 use signal_hook::low_level::{emulate_default_handler, signal_name};
 
 use super::exit;
@@ -44,7 +46,7 @@ impl fmt::Display for Signal {
 
 /// Phase one: signals are kept.
 #[derive(Debug)]
-pub struct Signals(Caught);
+pub struct Signals(SignalsInfo<WithOrigin>);
 
 impl Signals {
     /// Catches the signals, apart from those that our parent has us ignore (nohup). Makes no thread.
@@ -58,18 +60,25 @@ impl Signals {
         let caught = wanted
             .iter()
             .filter(|&&signal| ignored & (1 << (signal - 1)) == 0);
-        Caught::new(caught).map(Self)
+        SignalsInfo::new(caught).map(Self)
     }
 
     /// Phase two: hands the first signal to `cancel`, on a thread of its own, also when it came
     /// before this call. A further one, after a second, ends this process as if it were not caught.
+    ///
+    /// A Ctrl-C that a terminal sent while `a_tool_has_it` is left to the tool, which has got it too:
+    /// an interpreter goes on, and with most others the job ends because they do.
     ///
     /// Keep the result until the process ends: afterwards the signals do nothing at all.
     ///
     /// # Errors
     ///
     /// When no thread can be started.
-    pub fn watch(self, cancel: impl FnOnce(Signal) + Send + 'static) -> io::Result<Watch> {
+    pub fn watch(
+        self,
+        a_tool_has_it: impl Fn() -> bool + Send + 'static,
+        cancel: impl FnOnce(Signal) + Send + 'static,
+    ) -> io::Result<Watch> {
         let Self(mut caught) = self;
         let handle = caught.handle();
         let first = Arc::new(AtomicI32::new(0));
@@ -79,7 +88,12 @@ impl Signals {
             .spawn(move || {
                 let mut cancel = Some(cancel);
                 let mut since = Instant::now();
-                for signal in caught.forever() {
+                for origin in caught.forever() {
+                    let signal = origin.signal;
+                    let from_terminal = signal == SIGINT && matches!(origin.cause, Cause::Kernel);
+                    if from_terminal && a_tool_has_it() {
+                        continue;
+                    }
                     if let Some(cancel) = cancel.take() {
                         seen.store(signal, Ordering::SeqCst);
                         since = Instant::now();
@@ -154,7 +168,7 @@ mod tests {
         signal_hook::low_level::raise(SIGHUP).unwrap();
         let (told, hear) = mpsc::channel();
         let watch = signals
-            .watch(move |signal| told.send(signal).unwrap())
+            .watch(|| false, move |signal| told.send(signal).unwrap())
             .unwrap();
         let signal = hear.recv_timeout(Duration::from_secs(10)).unwrap();
         assert_eq!(signal, Signal(SIGHUP));

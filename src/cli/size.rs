@@ -79,6 +79,25 @@ pub fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A time to wait, which may be none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience(pub Duration);
+
+impl fmt::Display for Patience {
+    /// As [`patience`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+/// As [`timeout`], and `0`.
+pub fn patience(text: &str) -> Result<Patience, String> {
+    if matches!(text, "0" | "0s") {
+        return Ok(Patience(Duration::ZERO));
+    }
+    timeout(text).map(Patience)
+}
+
 /// `700`, `1777`: permission bits in octal.
 pub fn mode(text: &str) -> Result<u32, String> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());

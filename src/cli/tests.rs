@@ -10,8 +10,8 @@ use notapipe::store::TreePath;
 use proptest::prelude::*;
 
 use super::config::*;
-use super::grammar;
 use super::size::Size;
+use super::steps;
 use super::{Command, Plain, Refusal, RefusalKind, parse};
 
 fn words(line: &[&str]) -> Vec<OsString> {
@@ -91,20 +91,25 @@ fn the_main_job() {
             input_from: vec![],
             output_to: vec![],
             pack: None,
+            follow: None,
             steps: vec![
                 Step {
-                    argv: words(&["rgbasm", "A.asm", "-o", "A.o"])
+                    argv: words(&["rgbasm", "A.asm", "-o", "A.o"]),
+                    ..Step::default()
                 },
                 Step {
                     argv: words(&[
                         "rgblink", "A.o", "B.o", "-o", "A.gb", "-m", "A.map", "-n", "A.sym"
-                    ])
+                    ]),
+                    ..Step::default()
                 },
             ],
             limits: LimitsWanted::default(),
             at: None,
             visibility: Visibility::Auto,
             timeout: None,
+            kill_after: None,
+            settle: None,
             allow_other: false,
             extended_attributes: false,
             profile: None,
@@ -435,6 +440,15 @@ fn refused() {
         (&["--timeout", "soon"], &["soon", "30s"]),
         (&["--timeout", "0"], &["'0'", "no limit"]),
         (&["--mount", "secret"], &["secret", "private", "public"]),
+        (&["--follow", "../log"], &["after --follow", "climbs"]),
+        (
+            &["--follow", "log", "-o", "x=-"],
+            &["\"log\" is followed", "\"x\"", "/dev/fd/N"],
+        ),
+        (
+            &["--follow", "log", "-o", "x", "--pack", "-"],
+            &["\"log\" is followed", "--pack"],
+        ),
         (&["-v", "-q"], &["--quiet"]),
         (&["--then-word", ""], &["empty"]),
         (&["--nonsense"], &["--nonsense"]),
@@ -480,21 +494,56 @@ fn refused_steps() {
         (&["--"], "there is no command to run"),
         (&["-i", "a"], "there is no command to run"),
         (&["true"], "\"true\" stands before the `--`"),
-        (&["--", "--then"], "before the first \"--then\""),
-        (&["--", "--then", "a"], "before the first \"--then\""),
-        (&["--", "a", "--then"], "after the last \"--then\""),
-        (
-            &["--", "a", "--then", "--then", "b"],
-            "between two \"--then\"",
-        ),
-        (&["--then-word", "+", "--", "+"], "before the first \"+\""),
+        (&["--", "--then"], "before \"--then\""),
+        (&["--", "--then", "a"], "before \"--then\""),
+        (&["--", "a", "--then"], "after \"--then\""),
+        (&["--", "a", "--then", "--then", "b"], "after \"--then\""),
+        (&["--", "a", "--then", "--pipe", "b"], "after \"--then\""),
+        (&["--", "a", "--pipe"], "after \"--pipe\""),
+        (&["--", "--pipe", "b"], "before \"--pipe\""),
+        (&["--then-word", "+", "--", "+"], "before \"+\""),
+        (&["--pipe-word", "+", "--", "a", "+"], "after \"+\""),
+        (&["--pipe-word", "--then", "--", "a"], "both separated by"),
+        (&["--pipe-word", "", "--", "a"], "empty"),
         (&["--", ""], "a command begins with an empty word"),
         (
             &["--", "a", "--then", "", "b"],
             "a command begins with an empty word",
         ),
-        (&["--", "--stdin", "x", "a"], "looks like an option"),
-        (&["--", "--", "a"], "looks like an option"),
+        (&["--", "--stdni", "x", "a"], "did you mean --stdin?"),
+        (&["--", "-x", "a"], "a step has no option \"-x\""),
+        (&["--", "--size", "1M", "a"], "before the first `--`"),
+        (&["--", "--nothing", "a"], "./--nothing"),
+        (&["--", "--stdin"], "--stdin lacks a value"),
+        (&["--", "--stdin", "x"], "options and no command"),
+        (&["--", "--"], "options and no command"),
+        (&["--", "--stdin", "--then", "x"], "--stdin lacks a value"),
+        (&["--", "--stdin", "../x", "a"], "\"../x\""),
+        (&["--", "--stdout=/x", "a"], "absolute"),
+        (&["--", "--stderr", "", "a"], "empty"),
+        (&["--", "--chdir", "a/../..", "a"], "climbs"),
+        (
+            &["--", "--chdir", "a", "--chdir=b", "a"],
+            "--chdir is given twice",
+        ),
+        (
+            &["--", "--env", "X", "a"],
+            "the variable \"X\" cannot be set",
+        ),
+        (&["--", "--env==1", "a"], "\"=1\" cannot be set"),
+        (&["--", "--stdin", "x", ""], "an empty word"),
+        (
+            &["--", "--stdout", "x", "a", "--pipe", "b"],
+            "\"a\" has its standard output in a pipe",
+        ),
+        (
+            &["--", "a", "--pipe", "--stdin", "x", "b"],
+            "\"b\" has its standard input in a pipe",
+        ),
+        (
+            &["--", "--stdin", "x", "--stdout", "x", "sort"],
+            "\"sort\" would read \"x\"",
+        ),
         (&["-i"], "a value is required"),
         (&["--input", "a"], "2 values required"),
         (&["--size"], "a value is required"),
@@ -654,7 +703,7 @@ proptest! {
     #[test]
     fn steps_come_back(steps in steps()) {
         let line = steps.join(&OsString::from("--then"));
-        let split = grammar::steps(line, "--then".as_ref()).unwrap();
+        let split = steps::steps(&line, "--then".as_ref(), "--pipe".as_ref()).unwrap();
         let split: Vec<_> = split.into_iter().map(|step| step.argv).collect();
         prop_assert_eq!(split, steps);
     }
@@ -663,8 +712,12 @@ proptest! {
     #[test]
     fn no_word_is_lost(words in prop::collection::vec("(--then|a|-x||--|\\PC{0,3})", 0..12)) {
         let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
-        if let Ok(steps) = grammar::steps(words.clone(), "--then".as_ref()) {
-            let argvs: Vec<_> = steps.into_iter().map(|step| step.argv).collect();
+        if let Ok(steps) = steps::steps(&words, "--then".as_ref(), "--pipe".as_ref()) {
+            let begin_with_dashes = words.split(|word| word == "--then").map(|step| step[0] == "--");
+            let argvs: Vec<_> = steps.into_iter().zip(begin_with_dashes).map(|(step, dashes)| {
+                let dashes = dashes.then(|| OsString::from("--"));
+                dashes.into_iter().chain(step.argv).collect::<Vec<_>>()
+            }).collect();
             prop_assert_eq!(argvs.join(&OsString::from("--then")), words);
         }
     }

@@ -1,9 +1,12 @@
 //! Who is in a mount: asked of `/proc`, never of the mount itself.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags, statx};
 
 use super::privately::Connection;
 use crate::sys::mountinfo;
@@ -155,6 +158,59 @@ fn has_open(pid: i32, connection: Connection) -> bool {
             .to_str()
             .is_some_and(|link| is_on(link, connection))
     })
+}
+
+/// A file of this file system that a process may still write to, as `/proc` names it: open for
+/// writing, or mapped shared and writable. One without a name is left out.
+pub(crate) fn written_by(pid: i32, connection: Connection) -> Option<PathBuf> {
+    opened_to_write(pid, connection).or_else(|| mapped_to_write(pid, connection))
+}
+
+/// By the numbers of mounts, since an ordinary user in another user namespace than the mount may not
+/// even look at a file's attributes.
+fn opened_to_write(pid: i32, connection: Connection) -> Option<PathBuf> {
+    let mounts = mountinfo::ids_of(pid, &connection.device());
+    let open = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?;
+    open.flatten().find_map(|entry| {
+        let info = std::fs::read_to_string(entry.path()).ok()?;
+        if !opens_to_write(&info)? || !mounts.contains(&number(&info, "mnt_id:", 10)?) {
+            return None;
+        }
+        let link = format!("/proc/{pid}/fd/{}", entry.file_name().to_str()?);
+        named(std::fs::read_link(link).ok()?)
+    })
+}
+
+/// From `flags: OCTAL` (proc_pid_fdinfo(5)).
+fn opens_to_write(info: &str) -> Option<bool> {
+    let flags = u32::try_from(number(info, "flags:", 8)?).ok()?;
+    let flags = OFlags::from_bits_retain(flags);
+    Some(!flags.contains(OFlags::PATH) && flags.intersects(OFlags::WRONLY | OFlags::RDWR))
+}
+
+fn number(info: &str, field: &str, radix: u32) -> Option<u64> {
+    let value = info.lines().find_map(|line| line.strip_prefix(field))?;
+    u64::from_str_radix(value.trim(), radix).ok()
+}
+
+/// `ADDRESS rw-s OFFSET MAJOR:MINOR INODE   NAME` (proc_pid_maps(5)).
+fn mapped_to_write(pid: i32, connection: Connection) -> Option<PathBuf> {
+    let device = format!("{:02x}:{:02x}", connection.major, connection.minor);
+    let maps = std::fs::read(format!("/proc/{pid}/maps")).ok()?;
+    maps.split(|&byte| byte == b'\n').find_map(|line| {
+        let mut words = line.splitn(6, |&byte| byte == b' ');
+        let permissions = words.nth(1)?;
+        let is_ours = words.nth(1)? == device.as_bytes();
+        let name = words.nth(1)?.trim_ascii_start();
+        let writes = permissions.get(1) == Some(&b'w') && permissions.get(3) == Some(&b's');
+        (is_ours && writes).then(|| named(OsStr::from_bytes(name).into()))?
+    })
+}
+
+/// Nothing when the name has been taken away (proc_pid_fd(5)).
+fn named(file: PathBuf) -> Option<PathBuf> {
+    let deleted = file.as_os_str().as_bytes().ends_with(b" (deleted)");
+    (!deleted).then_some(file)
 }
 
 /// Asks for cached attributes only, so that a mount nobody serves does not hold us up.

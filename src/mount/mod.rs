@@ -30,7 +30,7 @@ use std::{fmt, io};
 use parking_lot::{Mutex, RwLock};
 
 pub use self::error::{MountError, Operation, Remedy};
-pub(crate) use self::holders::Membership;
+pub(crate) use self::holders::{Membership, written_by};
 pub use self::options::{MountOptions, Visibility};
 pub(crate) use self::privately::needs_user_namespace;
 use self::privately::{Connection, PrivateMount};

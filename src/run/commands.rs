@@ -19,8 +19,9 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::error::Error;
+use super::pipeline::Bounds;
 use super::process::Interrupt;
-use super::step::{Bounds, inherited_variables};
+use super::step::inherited_variables;
 use crate::collect::{CollectError, find};
 use crate::stage::{Owner, Stage};
 use crate::store::{Kind, StoreError, Timestamp, Tree, TreePath};

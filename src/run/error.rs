@@ -12,7 +12,7 @@ use super::process::{Exit, SpawnError, StillRunning};
 #[cfg(feature = "archives")]
 use crate::archive::ArchiveError;
 use crate::collect::{CollectError, GlobError};
-use crate::mount::MountError;
+use crate::mount::{MountError, ProcessInfo};
 use crate::stage::StageError;
 use crate::store::{Limits, PathError, StoreError, TreePath};
 
@@ -154,6 +154,20 @@ pub enum Error {
         /// What the panic said; empty where it was not words.
         message: String,
     },
+    /// A process that the steps left behind still had a file open for writing, or mapped so, when it had been
+    /// waited for; see [`Job::settle`](super::Job::settle).
+    #[error(
+        "{file:?} is still being written by {} (process {}), {patience:?} after the steps have ended",
+        .process.command.display(), .process.pid
+    )]
+    StillWritten {
+        /// Its path in the mount.
+        file: PathBuf,
+        /// Who writes it.
+        process: ProcessInfo,
+        /// How long it was waited for.
+        patience: Duration,
+    },
     /// Somebody raised the [`Interrupt`](super::Interrupt) of the job.
     #[error("the job was cancelled")]
     Cancelled,
@@ -207,13 +221,16 @@ impl FailedJob {
 pub struct StepFailure {
     /// How the step ended.
     pub exit: Exit,
-    /// The job up to there; the failed step is the last of its [steps](Outcome::steps).
+    /// Which of the job's [steps](Outcome::steps) it is, from 0. The last, or in a pipe one of those that ran
+    /// with it.
+    pub step: usize,
+    /// The job up to there.
     pub outcome: Outcome,
 }
 
 impl std::fmt::Display for StepFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let report = self.outcome.steps().last();
+        let report = self.outcome.steps().get(self.step);
         let program = report
             .and_then(|report| report.command.first())
             .cloned()

@@ -22,7 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::process::StepStatus;
-use super::process::wire::{self, REQUEST_DESCRIPTORS, Report};
+use super::process::wire::{self, Left, REQUEST_DESCRIPTORS, Report};
 use crate::sys::child::{End, Exit};
 use crate::sys::launch::{Launch, LaunchError};
 use crate::sys::proc::{self, Held};
@@ -138,20 +138,30 @@ impl Init {
         Ok(())
     }
 
-    /// Collects whatever has ended. False when nothing is left that could end.
+    /// Collects whatever has ended. False when nothing is left that could end: what loses its parent
+    /// becomes a child of ours.
     fn collect(&mut self) -> bool {
-        loop {
+        let mut ended = Vec::new();
+        let is_somebody_left = loop {
             match wait_any() {
                 Ok(Some((pid, end))) => {
                     if let Some(step) = self.steps.remove(&pid) {
-                        let ended = Report::Ended(step_status(end, step.started.elapsed()));
-                        let _ = socket::send(step.report.as_fd(), &ended.encode(), &[]);
+                        ended.push((step_status(end, step.started.elapsed()), step.report));
                     }
                 }
-                Ok(None) => return true,
-                Err(error) => return error.raw_os_error() != Some(libc::ECHILD),
+                Ok(None) => break true,
+                Err(error) => break error.raw_os_error() != Some(libc::ECHILD),
             }
+        };
+        let left = if is_somebody_left {
+            Left::Somebody
+        } else {
+            Left::Nobody
+        };
+        for (status, report) in ended {
+            let _ = socket::send(report.as_fd(), &Report::Ended(status, left).encode(), &[]);
         }
+        is_somebody_left
     }
 
     /// Kills everything that descends from us, and waits for it.

@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,11 +18,15 @@ use super::base::Base;
 use super::commands::{Piped, feed_outputs, make_inputs};
 use super::cpus::{Bound, Cpus, Slot, Slots};
 use super::error::{Error, FailedJob, StepFailure};
+use super::follow::{self, Followed, Following};
 use super::inputs::{Input, Inputs, Listener, check_name, owner};
 use super::outcome::{Outcome, Phases, StepReport};
+use super::pipeline::{Bounds, Pipeline};
 use super::process::{InitProgram, Interrupt, Processes};
 use super::running::RunningJob;
-use super::step::{Bounds, Step};
+use super::settle::{self, settle};
+use super::step::Step;
+use super::terminal::Terminal;
 use crate::collect::{Glob, Wanted, select};
 use crate::fuse::Profile;
 use crate::memory;
@@ -56,8 +62,9 @@ pub struct Job {
     inputs: Inputs,
     sources: Vec<(TreePath, Source)>,
     base: Option<Tree>,
-    steps: Vec<Step>,
+    steps: Vec<Pipeline>,
     outputs: Vec<Wanted>,
+    follow: Vec<follow::Wanted>,
     limits: Option<Limits>,
     at: Option<PathBuf>,
     visibility: Visibility,
@@ -65,10 +72,13 @@ pub struct Job {
     extended_attributes: bool,
     allow_other: bool,
     timeout: Option<Duration>,
+    kill_after: Option<Duration>,
+    settle: Option<Duration>,
     cpus: Option<Cpus>,
     slots: Option<Slots>,
     interrupt: Option<Interrupt>,
     init: Option<InitProgram>,
+    steps_run: Option<Arc<AtomicBool>>,
     on_staging: Option<Listener>,
     made_by: Vec<Piped>,
     taken_by: Vec<Piped>,
@@ -264,7 +274,33 @@ impl Job {
     /// A command to run after those before it, if they all succeeded.
     #[must_use]
     pub fn step(mut self, step: impl Into<Step>) -> Self {
-        self.steps.push(step.into());
+        self.steps.push(Pipeline::from(step.into()));
+        self
+    }
+
+    /// A command that reads the standard output of the one before it: both run at once, and the
+    /// steps after them when both have ended. Each must succeed, as with `set -o pipefail` in a
+    /// shell; when one fails, the others have two seconds to end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let outcome = notapipe::Job::new()
+    ///     .step(["printf", "b\na\n"])
+    ///     .pipe(["sort", "-o", "sorted"])
+    ///     .output("sorted")
+    ///     .run()?;
+    /// assert_eq!(outcome.output("sorted").unwrap(), "a\nb\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn pipe(mut self, step: impl Into<Step>) -> Self {
+        match self.steps.last_mut() {
+            Some(pipeline) => pipeline.push(step.into()),
+            None => self.steps.push(Pipeline::from(step.into())),
+        }
         self
     }
 
@@ -348,6 +384,36 @@ impl Job {
         names.into_iter().fold(self, |job, name| job.output(name))
     }
 
+    /// Hands on what the steps write to this file, as they write it: for a tool that logs only to a file.
+    ///
+    /// It begins when a step first opens the file for writing and ends when nothing of the job runs any
+    /// more. Each byte is handed on once; [`Outcome::followed`] tells which changed afterwards. The job
+    /// is [observed](Profile::Observed) then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let outcome = notapipe::Job::new()
+    ///     .follow("log", std::io::stdout())
+    ///     .step(["sh", "-c", "echo one > log; echo two >> log"])
+    ///     .run()?;
+    /// assert_eq!(outcome.followed()[0].bytes, Some(8));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn follow(mut self, name: impl AsRef<Path>, sink: impl Write + Send + 'static) -> Self {
+        let sink = Box::new(sink);
+        match check_name("followed", name.as_ref()) {
+            Ok(name) => self.follow.push(follow::Wanted { name, sink }),
+            Err(error) => {
+                self.invalid.get_or_insert(error);
+            }
+        }
+        self
+    }
+
     /// The most that the mount may hold; half of the memory that this process may use unless said.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -407,10 +473,30 @@ impl Job {
         self
     }
 
-    /// The most time that all commands and steps together may take. After it, everything in the job is killed.
+    /// The most time that all commands and steps together may take. After it, everything in the job is killed; or
+    /// first asked to end, see [`kill_after`](Self::kill_after).
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// At the [`timeout`](Self::timeout), everything in the job gets SIGTERM, and this time to end
+    /// before it is killed. The job has failed with [`Error::Timeout`] all the same.
+    #[must_use]
+    pub fn kill_after(mut self, patience: Duration) -> Self {
+        self.kill_after = Some(patience);
+        self
+    }
+
+    /// How long processes that the steps left behind may go on writing, 10 seconds unless said.
+    ///
+    /// Outputs are taken when nobody in the job has a file of the mount open for writing, or mapped
+    /// so. What then still runs is killed. When somebody still writes after this time, the job has
+    /// failed with [`Error::StillWritten`].
+    #[must_use]
+    pub fn settle(mut self, patience: Duration) -> Self {
+        self.settle = Some(patience);
         self
     }
 
@@ -419,6 +505,13 @@ impl Job {
     #[must_use]
     pub fn interrupt(mut self, interrupt: Interrupt) -> Self {
         self.interrupt = Some(interrupt);
+        self
+    }
+
+    /// A flag that is true while steps run: for a program on a terminal, where Ctrl-C reaches the steps as well.
+    #[must_use]
+    pub fn running_flag(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.steps_run = Some(flag);
         self
     }
 
@@ -500,6 +593,9 @@ impl Job {
         if let Some(error) = self.invalid.take() {
             return Err(error);
         }
+        for step in self.steps.iter().flat_map(Pipeline::steps) {
+            step.check()?;
+        }
         let slot = self.slots.as_ref().map(Slots::take);
         let cpus = slot.as_ref().map(Slot::cpus).or(self.cpus.take());
         // Whatever is started from here on inherits it: the serving thread as well as the steps.
@@ -511,7 +607,7 @@ impl Job {
         let scratch = timed(&mut phases.mount, || {
             Scratch::builder()
                 .tree(tree)
-                .profile(self.profile)
+                .profile(self.needed_profile())
                 .extended_attributes(self.extended_attributes)
                 .mount(self.mount_options())
                 .build()
@@ -519,11 +615,16 @@ impl Job {
         for (path, source) in std::mem::take(&mut self.sources) {
             scratch.write_source(path.to_path_buf(), source)?;
         }
-        let mut steps = Vec::with_capacity(self.steps.len());
-        let ran = timed(&mut phases.run, || self.run_steps(&scratch, &mut steps));
+        let mut record = Record::default();
+        let ran = timed(&mut phases.run, || self.run_steps(&scratch, &mut record));
         let failed_source = scratch.failed_sources().into_iter().next();
         let requests = scratch.requests();
         let left = timed(&mut phases.unmount, || scratch.into_remains())?;
+        let Record {
+            steps,
+            failed,
+            followed,
+        } = record;
         let mut outcome = Outcome {
             steps,
             outputs: Vec::new(),
@@ -533,13 +634,19 @@ impl Job {
             limit_met: left.limit_met,
             requests,
             phases,
+            followed,
         };
         // The step saw EIO and failed, or made something of it; the reason is here.
         let ran = ran.and_then(|()| failed_source.map_or(Ok(()), Err));
-        let last_exit = outcome.steps.last().map(|step| step.status.exit);
-        if let (Ok(()), Some(exit)) = (&ran, last_exit.filter(|exit| !exit.success())) {
+        if let (Ok(()), Some(step)) = (&ran, failed) {
             outcome.take_what_there_is(&self.outputs);
-            return Err(Error::StepFailed(Box::new(StepFailure { exit, outcome })));
+            let exit = outcome.steps[step].status.exit;
+            let failure = StepFailure {
+                exit,
+                step,
+                outcome,
+            };
+            return Err(Error::StepFailed(Box::new(failure)));
         }
         match ran.and_then(|()| self.complete(&mut outcome, left.lost_files)) {
             Ok(()) => Ok(outcome),
@@ -585,6 +692,15 @@ impl Job {
         Ok((tree, skipped))
     }
 
+    /// Only an observed mount tells who writes.
+    fn needed_profile(&self) -> Profile {
+        if self.follow.is_empty() {
+            self.profile
+        } else {
+            Profile::Observed
+        }
+    }
+
     fn make_inputs(&mut self, tree: &mut Tree) -> Result<(), Error> {
         if self.made_by.is_empty() {
             return Ok(());
@@ -619,6 +735,7 @@ impl Job {
         Bounds {
             deadline: self.deadline,
             interrupt: self.interrupt.as_ref(),
+            kill_after: self.kill_after,
             session: None,
         }
     }
@@ -632,11 +749,26 @@ impl Job {
         }
     }
 
+    /// Runs the steps, and hands on what they write to files that are followed.
+    fn run_steps(&mut self, scratch: &Scratch, record: &mut Record) -> Result<(), Error> {
+        let wanted = std::mem::take(&mut self.follow).into_iter();
+        let followings: Vec<_> = wanted
+            .map(|wanted| Following::start(scratch, wanted))
+            .collect::<Result<_, _>>()?;
+        let ran = self.run_pipelines(scratch, record);
+        let finish = |following: Following| following.finish(self.interrupt.as_ref());
+        // Also when the steps failed: a log is wanted most then.
+        record.followed = followings.into_iter().map(finish).collect();
+        ran
+    }
+
     /// Runs the steps in order, up to the first that fails. Everything that still ran in the mount
     /// has ended when this returns.
-    fn run_steps(&mut self, scratch: &Scratch, reports: &mut Vec<StepReport>) -> Result<(), Error> {
+    fn run_pipelines(&mut self, scratch: &Scratch, record: &mut Record) -> Result<(), Error> {
+        let terminal = Terminal::held();
+        let running = self.steps_run.clone().map(Running::new);
         self.start_clock();
-        let steps = std::mem::take(&mut self.steps);
+        let pipelines = std::mem::take(&mut self.steps);
         let bounds = Bounds {
             session: Some(scratch.session_end()),
             ..self.bounds()
@@ -652,21 +784,70 @@ impl Job {
         // What staging did is not the first step's.
         let touched = || scratch.take_touched().ok();
         touched();
-        for step in steps {
-            let mut report = step
+        let mut nobody_left = true;
+        for pipeline in pipelines {
+            let ran = pipeline
                 .run(&processes, &requests, bounds)
-                .inspect_err(|_| scratch.cancel_sources())?;
-            report.touched = touched();
-            let success = report.status.exit.success();
-            reports.push(report);
-            if !success {
+                .inspect_err(|_| scratch.cancel_sources());
+            if let Some(terminal) = &terminal {
+                terminal.take_back();
+            }
+            let ran = ran?;
+            let touched = touched();
+            record.failed = ran.failed.map(|step| record.steps.len() + step);
+            nobody_left = ran.nobody_left;
+            record
+                .steps
+                .extend(ran.reports.into_iter().map(|report| StepReport {
+                    touched: touched.clone(),
+                    ..report
+                }));
+            if record.failed.is_some() {
                 break;
             }
+        }
+        drop(running);
+        // What failed has no results.
+        if record.failed.is_none() && !nobody_left {
+            let patience = self.settle.unwrap_or(settle::DEFAULT);
+            let last = record.steps.last().and_then(|it| it.command.first());
+            settle(
+                &processes,
+                patience,
+                bounds,
+                last.cloned().unwrap_or_default(),
+            )
+            .inspect_err(|_| scratch.cancel_sources())?;
         }
         // Whoever still waits for a source could not be ended while it waits.
         scratch.cancel_sources();
         Ok(processes.end()?)
     }
+}
+
+/// Steps run until this is dropped.
+struct Running(Arc<AtomicBool>);
+
+impl Running {
+    fn new(flag: Arc<AtomicBool>) -> Self {
+        flag.store(true, Ordering::SeqCst);
+        Self(flag)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+/// What came of the steps, as far as they got.
+#[derive(Default)]
+struct Record {
+    steps: Vec<StepReport>,
+    /// Which of them failed.
+    failed: Option<usize>,
+    followed: Vec<Followed>,
 }
 
 fn bind(cpus: &Cpus) -> Result<Bound, Error> {

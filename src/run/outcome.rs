@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::follow::Followed;
 use super::process::StepStatus;
 #[cfg(feature = "archives")]
 use crate::archive::{Format, Pack};
@@ -30,6 +31,7 @@ pub struct Outcome {
     pub(super) limit_met: Option<Resource>,
     pub(super) requests: Arc<RequestCounts>,
     pub(super) phases: Phases,
+    pub(super) followed: Vec<Followed>,
 }
 
 impl Outcome {
@@ -131,6 +133,11 @@ impl Outcome {
         &self.requests
     }
 
+    /// What was handed on of the files that were [followed](super::Job::follow), in order.
+    pub fn followed(&self) -> &[Followed] {
+        &self.followed
+    }
+
     /// Where the job's time went.
     pub fn phases(&self) -> Phases {
         self.phases
@@ -157,7 +164,7 @@ pub struct StepReport {
     pub command: Vec<std::ffi::OsString>,
     /// How it ended, and what it used.
     pub status: StepStatus,
-    /// What the kernel asked while it ran.
+    /// What the kernel asked while it ran; in a pipe, also for those that ran with it.
     pub requests: RequestCounts,
     /// Which files it touched, where opens were seen ([`Profile::Observed`](crate::fuse::Profile::Observed)).
     pub touched: Option<Touched>,

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use rustix::fs::{MemfdFlags, OFlags, memfd_create};
@@ -27,6 +28,8 @@ pub enum Stdin {
     Bytes(Bytes),
     /// This descriptor.
     Fd(OwnedFd),
+    /// A regular file in the mount, by its path there; the step's own process opens it.
+    File(PathBuf),
 }
 
 /// Where a step's standard output or standard error goes.
@@ -41,6 +44,9 @@ pub enum Stdout {
     Inherit,
     /// To this descriptor.
     Fd(OwnedFd),
+    /// Into a regular file in the mount, by its path there: the step's own process makes it, or cuts
+    /// it to nothing. Where both streams of a step name one file, they share it as with `>log 2>&1`.
+    File(PathBuf),
 }
 
 impl Stdin {
@@ -53,6 +59,13 @@ impl Stdin {
     pub fn pipe() -> io::Result<(Self, PipeWriter)> {
         let (reader, writer) = io::pipe()?;
         Ok((Self::Fd(reader.into()), writer))
+    }
+
+    pub(super) fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::File(name) => Some(name),
+            _ => None,
+        }
     }
 }
 
@@ -67,6 +80,13 @@ impl Stdout {
         let (reader, writer) = io::pipe()?;
         Ok((Self::Fd(writer.into()), reader))
     }
+
+    pub(super) fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::File(name) => Some(name),
+            _ => None,
+        }
+    }
 }
 
 /// The open streams of one running step.
@@ -76,18 +96,28 @@ pub(super) struct Streams {
     stderr: Capture,
 }
 
+/// What the child gets as its standard streams.
+#[derive(Debug)]
+pub(super) struct ChildStreams {
+    /// To be closed here once the child has them, so that no end of ours keeps a pipe open.
+    pub ends: [OwnedFd; 3],
+    /// Files in the mount, for the child to open in their place.
+    pub files: [Option<PathBuf>; 3],
+}
+
 impl Streams {
-    /// Opens them; also returns what the child gets, to be closed here once the child has it, so
-    /// that no end of ours keeps a captured pipe open.
+    /// Opens them; also returns what the child gets.
     pub(super) fn open(
         stdin: Stdin,
         stdout: Stdout,
         stderr: Stdout,
-    ) -> io::Result<(Self, [OwnedFd; 3])> {
+    ) -> io::Result<(Self, ChildStreams)> {
+        let files = [stdin.file(), stdout.file(), stderr.file()].map(|file| file.cloned());
         let input = open_input(stdin)?;
         let (output, stdout) = open_output(stdout, rustix::stdio::stdout())?;
         let (error, stderr) = open_output(stderr, rustix::stdio::stderr())?;
-        Ok((Self { stdout, stderr }, [input, output, error]))
+        let ends = [input, output, error];
+        Ok((Self { stdout, stderr }, ChildStreams { ends, files }))
     }
 
     /// The pipes that have more to come.
@@ -137,7 +167,7 @@ impl Capture {
 
 fn open_input(stdin: Stdin) -> io::Result<OwnedFd> {
     match stdin {
-        Stdin::Null => Ok(File::open("/dev/null")?.into()),
+        Stdin::Null | Stdin::File(_) => Ok(File::open("/dev/null")?.into()),
         Stdin::Inherit => duplicate(rustix::stdio::stdin()),
         Stdin::Fd(fd) => Ok(fd),
         Stdin::Bytes(bytes) => {
@@ -153,7 +183,7 @@ fn open_input(stdin: Stdin) -> io::Result<OwnedFd> {
 
 fn open_output(stdout: Stdout, own: BorrowedFd<'_>) -> io::Result<(OwnedFd, Capture)> {
     let fd = match stdout {
-        Stdout::Null => File::options().write(true).open("/dev/null")?.into(),
+        Stdout::Null | Stdout::File(_) => File::options().write(true).open("/dev/null")?.into(),
         Stdout::Inherit => duplicate(own)?,
         Stdout::Fd(fd) => fd,
         Stdout::Capture => {

@@ -1,20 +1,15 @@
-//! One step: a command, its streams, and waiting for its end.
+//! One step: a command, its surroundings and its streams.
 
 use std::ffi::OsString;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
 use super::error::Error;
+use super::inputs::check_name;
 use super::outcome::StepReport;
-use super::process::{Interrupt, Processes, Running, StepCommand, StepStatus, Waited};
-use super::stdio::{Stdin, Stdout, Streams};
-use crate::fuse::{RequestCounts, SessionEnd};
-use crate::mount::MountError;
+use super::pipeline::{Bounds, Pipeline};
+use super::process::{Processes, Running, StepCommand};
+use super::stdio::{ChildStreams, Stdin, Stdout, Streams};
 use crate::scratch::Scratch;
 
 /// One command of a job, and its streams.
@@ -31,10 +26,35 @@ use crate::scratch::Scratch;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Its streams may be files in the mount, and it may start in a directory of it:
+///
+/// ```
+/// use notapipe::{Job, Step, Stdin, Stdout};
+///
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let sort = Step::new(["sort"])
+///     .stdin(Stdin::File("words".into()))
+///     .stdout(Stdout::File("out/sorted".into()))
+///     .env_var("LC_ALL", "C");
+/// let outcome = Job::new()
+///     .input("words", "b\na\nB\n")
+///     .step(sort)
+///     .step(Step::new(["wc", "-l", "sorted"]).directory("out"))
+///     .output("out/sorted")
+///     .run()?;
+/// assert_eq!(outcome.output("out/sorted").unwrap(), "B\na\nb\n");
+/// assert_eq!(outcome.steps()[1].stdout.to_text(), "3 sorted\n");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Step {
     command: Vec<OsString>,
     env: Option<Vec<(OsString, OsString)>>,
+    variables: Vec<(OsString, OsString)>,
+    /// Below the root; empty for the root itself.
+    directory: PathBuf,
     stdin: Stdin,
     stdout: Stdout,
     stderr: Stdout,
@@ -49,6 +69,8 @@ impl Step {
         Self {
             command: command.into_iter().map(Into::into).collect(),
             env: None,
+            variables: Vec::new(),
+            directory: PathBuf::new(),
             stdin: Stdin::default(),
             stdout: Stdout::default(),
             stderr: Stdout::default(),
@@ -59,6 +81,21 @@ impl Step {
     #[must_use]
     pub fn env(mut self, env: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         self.env = Some(env.into_iter().collect());
+        self
+    }
+
+    /// A variable of its environment, in the place of one of this name.
+    #[must_use]
+    pub fn env_var(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// The directory in the mount where it starts; the root unless said. Names of files for its
+    /// standard streams stay relative to the root.
+    #[must_use]
+    pub fn directory(mut self, name: impl Into<PathBuf>) -> Self {
+        self.directory = name.into();
         self
     }
 
@@ -96,73 +133,81 @@ impl<A: Into<OsString>> From<Vec<A>> for Step {
     }
 }
 
-/// When a step must stop, whatever it does.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Bounds<'i> {
-    /// The moment, and how long the job was given in all.
-    pub deadline: Option<(Instant, Duration)>,
-    /// Somebody else's word.
-    pub interrupt: Option<&'i Interrupt>,
-    /// The mount's session, without which there is no point in going on.
-    pub session: Option<&'i SessionEnd>,
-}
-
 impl Step {
     pub(super) fn program(&self) -> OsString {
         self.command.first().cloned().unwrap_or_default()
     }
 
-    /// Starts the step and waits for its end. When it must stop before, it is left running: its
-    /// [`Processes`] are about to be ended.
-    pub(super) fn run(
+    pub(super) fn set_stdin(&mut self, stdin: Stdin) {
+        self.stdin = stdin;
+    }
+
+    pub(super) fn set_stdout(&mut self, stdout: Stdout) {
+        self.stdout = stdout;
+    }
+
+    /// Whether every name in it can stand in the mount.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let files = [
+            ("standard input", self.stdin.file()),
+            ("standard output", self.stdout.file()),
+            ("standard error", self.stderr.file()),
+            ("working directory", Some(&self.directory)),
+        ];
+        for (role, name) in files {
+            if let Some(name) = name.filter(|name| !name.as_os_str().is_empty()) {
+                check_name(role, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the step: its command, its process and its streams.
+    pub(super) fn start(
         self,
         processes: &Processes,
-        requests: &RequestCounts,
-        bounds: Bounds<'_>,
-    ) -> Result<StepReport, Error> {
-        if bounds.session.is_some_and(SessionEnd::is_lost) {
-            return Err(lost(processes));
-        }
-        let earlier = requests.clone();
+    ) -> Result<(Vec<OsString>, Running, Streams), Error> {
         let program = self.program();
-        let streams_failed = |source| Error::Streams {
-            program: program.clone(),
-            source,
+        let directory = match self.directory.as_os_str().is_empty() {
+            true => processes.root().to_owned(),
+            false => processes.root().join(&self.directory),
         };
-        let (mut streams, childs_ends) =
-            Streams::open(self.stdin, self.stdout, self.stderr).map_err(streams_failed)?;
-        let running = start(processes, &self.command, self.env, childs_ends)?;
-        let status = wait(running, &mut streams, bounds, &program, processes)?;
-        let (stdout, stderr) = streams.captured();
-        Ok(StepReport {
-            command: self.command,
-            status,
-            requests: requests.since(&earlier),
-            touched: None,
-            stdout,
-            stderr,
-        })
+        let environment = self
+            .env
+            .unwrap_or_else(|| inherited_environment(&directory));
+        let (streams, ChildStreams { ends, files }) =
+            Streams::open(self.stdin, self.stdout, self.stderr).map_err(|source| {
+                Error::Streams {
+                    program: program.clone(),
+                    source,
+                }
+            })?;
+        let [stdin, stdout, stderr] = &ends;
+        let running = processes.spawn(&StepCommand {
+            program,
+            arguments: self.command.get(1..).unwrap_or_default().to_vec(),
+            environment: with_variables(environment, self.variables),
+            caller_directory: caller_directory(),
+            directory: self.directory,
+            stdin: stdin.as_fd(),
+            stdout: stdout.as_fd(),
+            stderr: stderr.as_fd(),
+            stream_files: files,
+        })?;
+        Ok((self.command, running, streams))
     }
 }
 
-fn start(
-    processes: &Processes,
-    command: &[OsString],
-    env: Option<Vec<(OsString, OsString)>>,
-    [stdin, stdout, stderr]: [OwnedFd; 3],
-) -> Result<Running, Error> {
-    let program = command.first().cloned().unwrap_or_default();
-    let command = StepCommand {
-        program,
-        arguments: command.get(1..).unwrap_or_default().to_vec(),
-        environment: env.unwrap_or_else(|| inherited_environment(processes.root())),
-        caller_directory: caller_directory(),
-        directory: PathBuf::new(),
-        stdin: stdin.as_fd(),
-        stdout: stdout.as_fd(),
-        stderr: stderr.as_fd(),
-    };
-    Ok(processes.spawn(&command)?)
+/// `environment` with these in the place of those of the same name.
+fn with_variables(
+    mut environment: Vec<(OsString, OsString)>,
+    variables: Vec<(OsString, OsString)>,
+) -> Vec<(OsString, OsString)> {
+    for (name, value) in variables {
+        environment.retain(|(other, _)| *other != name);
+        environment.push((name, value));
+    }
+    environment
 }
 
 /// The environment of this process, which steps get unless told otherwise, as the children of
@@ -190,100 +235,6 @@ fn caller_directory() -> PathBuf {
     OsString::from_vec(bytes.unwrap_or_default()).into()
 }
 
-/// Waits for the end of the step, taking what it writes to captured streams meanwhile.
-fn wait(
-    mut running: Running,
-    streams: &mut Streams,
-    bounds: Bounds<'_>,
-    program: &OsString,
-    processes: &Processes,
-) -> Result<StepStatus, Error> {
-    let streams_failed = |source| Error::Streams {
-        program: program.clone(),
-        source,
-    };
-    loop {
-        match check(&mut running, bounds).map_err(|source| Error::Wait {
-            program: program.clone(),
-            source,
-        })? {
-            Some(Waited::Ended(status)) => {
-                // A daemon may keep the pipe open for ever: take what is there, do not wait for its
-                // end.
-                streams.drain().map_err(streams_failed)?;
-                return Ok(status);
-            }
-            Some(Waited::Interrupted) => return Err(Error::Cancelled),
-            Some(Waited::Deadline) => {
-                let limit = bounds.deadline.map(|(_, limit)| limit).unwrap_or_default();
-                return Err(Error::Timeout {
-                    program: program.clone(),
-                    limit,
-                });
-            }
-            None => {}
-        }
-        if bounds.session.is_some_and(SessionEnd::is_lost) {
-            return Err(lost(processes));
-        }
-        sleep_until_something(&running, streams, bounds).map_err(streams_failed)?;
-        streams.drain().map_err(streams_failed)?;
-    }
-}
-
-fn lost(processes: &Processes) -> Error {
-    Error::Mount(MountError::SessionLost {
-        path: processes.root().to_owned(),
-        error: None,
-    })
-}
-
-/// How the step stands at this moment; `None` while it runs and may.
-fn check(running: &mut Running, bounds: Bounds<'_>) -> io::Result<Option<Waited>> {
-    if let Waited::Ended(status) = running.wait(Some(Instant::now()), None)? {
-        return Ok(Some(Waited::Ended(status)));
-    }
-    if bounds.interrupt.is_some_and(Interrupt::is_raised) {
-        return Ok(Some(Waited::Interrupted));
-    }
-    let late = bounds
-        .deadline
-        .is_some_and(|(deadline, _)| Instant::now() >= deadline);
-    Ok(late.then_some(Waited::Deadline))
-}
-
-fn sleep_until_something(
-    running: &Running,
-    streams: &Streams,
-    bounds: Bounds<'_>,
-) -> io::Result<()> {
-    let mut events = vec![PollFd::from_borrowed_fd(running.as_fd(), PollFlags::IN)];
-    events.extend(
-        bounds
-            .interrupt
-            .map(|it| PollFd::from_borrowed_fd(it.as_fd(), PollFlags::IN)),
-    );
-    events.extend(
-        bounds
-            .session
-            .map(|it| PollFd::from_borrowed_fd(it.lost(), PollFlags::IN)),
-    );
-    events.extend(
-        streams
-            .open_pipes()
-            .map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)),
-    );
-    let left = bounds
-        .deadline
-        .map(|(deadline, _)| deadline.saturating_duration_since(Instant::now()));
-    // Rounded up, so that the deadline has passed when the sleep is over.
-    let timeout = left.and_then(|left| Timespec::try_from(left + Duration::from_micros(1)).ok());
-    match poll(&mut events, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 impl Scratch {
     /// Runs a command with the root as its working directory, and waits for it.
     ///
@@ -304,8 +255,12 @@ impl Scratch {
             session: Some(self.session_end()),
             ..Bounds::default()
         };
-        let report = step.into().run(&processes, &self.requests(), bounds);
+        let step: Step = step.into();
+        step.check()?;
+        let ran = Pipeline::from(step).run(&processes, &self.requests(), bounds);
         processes.end()?;
-        report
+        let mut reports = ran?.reports;
+        // One step, one report.
+        Ok(reports.remove(0))
     }
 }

@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::{fmt, io, ptr};
 
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, FdFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::process::Signal;
@@ -26,12 +27,15 @@ pub(crate) enum Stage {
     NewPid,
     MountProc,
     Descriptors,
+    StdinFile,
+    StdoutFile,
+    StderrFile,
     Directory,
     Execute,
 }
 
 impl Stage {
-    const ALL: [Stage; 11] = [
+    const ALL: [Stage; 14] = [
         Stage::Unmounted,
         Stage::Start,
         Stage::AskInit,
@@ -41,6 +45,9 @@ impl Stage {
         Stage::NewPid,
         Stage::MountProc,
         Stage::Descriptors,
+        Stage::StdinFile,
+        Stage::StdoutFile,
+        Stage::StderrFile,
         Stage::Directory,
         Stage::Execute,
     ];
@@ -67,6 +74,9 @@ impl fmt::Display for Stage {
             Stage::NewPid => "make a PID namespace",
             Stage::MountProc => "mount /proc",
             Stage::Descriptors => "set up the standard streams",
+            Stage::StdinFile => "open the standard input",
+            Stage::StdoutFile => "open the standard output",
+            Stage::StderrFile => "open the standard error",
             Stage::Directory => "enter the working directory",
             Stage::Execute => "execute the program",
         })
@@ -109,6 +119,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) environment: Vec<CString>,
     pub(crate) directory: Option<CString>,
     pub(crate) stdio: [BorrowedFd<'a>; 3],
+    /// Files that take the place of `stdio`, where there is one, opened by the child itself.
+    pub(crate) stream_files: StreamFiles,
     /// Given to the program under the numbers they have here.
     pub(crate) keep: Vec<BorrowedFd<'a>>,
     pub(crate) mask: Mask,
@@ -129,6 +141,7 @@ impl<'a> Launch<'a> {
             environment: Vec::new(),
             directory: None,
             stdio,
+            stream_files: StreamFiles::default(),
             keep: Vec::new(),
             mask: Mask::None,
             close_others: false,
@@ -223,6 +236,9 @@ impl<'a> Launch<'a> {
         if let Err(errno) = self.place_descriptors(prepared) {
             return Failure::new(Stage::Descriptors, errno);
         }
+        if let Err(failure) = self.stream_files.open() {
+            return failure;
+        }
         if let Some(directory) = &self.directory
             && let Err(errno) = rustix::process::chdir(directory.as_c_str())
         {
@@ -249,6 +265,65 @@ impl<'a> Launch<'a> {
             rustix::io::fcntl_setfd(kept, FdFlags::empty())?;
         }
         Ok(())
+    }
+}
+
+/// Standard streams that are files below a directory which only the child can see.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct StreamFiles {
+    /// Absolute.
+    pub(crate) root: CString,
+    /// Standard input, output and error, relative to the root; where two outputs have one name, they
+    /// share the open file, as with `>log 2>&1`.
+    pub(crate) names: [Option<CString>; 3],
+}
+
+impl StreamFiles {
+    /// In the child.
+    fn open(&self) -> Result<(), Failure> {
+        let [stdin, stdout, stderr] = &self.names;
+        if let Some(name) = stdin {
+            let at = |errno| Failure::new(Stage::StdinFile, errno);
+            let file = self.open_one(name, OFlags::RDONLY).map_err(at)?;
+            rustix::stdio::dup2_stdin(&file).map_err(at)?;
+        }
+        let output = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+        if let Some(name) = stdout {
+            let at = |errno| Failure::new(Stage::StdoutFile, errno);
+            let file = self.open_one(name, output).map_err(at)?;
+            rustix::stdio::dup2_stdout(&file).map_err(at)?;
+        }
+        if let Some(name) = stderr {
+            let at = |errno| Failure::new(Stage::StderrFile, errno);
+            if stdout.as_ref() == Some(name) {
+                return rustix::stdio::dup2_stderr(rustix::stdio::stdout()).map_err(at);
+            }
+            let file = self.open_one(name, output).map_err(at)?;
+            rustix::stdio::dup2_stderr(&file).map_err(at)?;
+        }
+        Ok(())
+    }
+
+    /// No symlink leads it out of the root (EXDEV), and nothing but a regular file is opened: a FIFO
+    /// might wait for ever.
+    fn open_one(&self, name: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let for_root = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(self.root.as_c_str(), for_root, Mode::empty())?;
+        let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let mode = if flags.contains(OFlags::CREATE) {
+            Mode::from_raw_mode(0o666)
+        } else {
+            Mode::empty()
+        };
+        let file = rustix::fs::openat2(&root, name, flags, mode, ResolveFlags::BENEATH)?;
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+        match kind {
+            FileType::RegularFile => {}
+            FileType::Directory => return Err(Errno::ISDIR),
+            _ => return Err(Errno::INVAL),
+        }
+        rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
+        Ok(file)
     }
 }
 

@@ -37,6 +37,7 @@ fn step(processes: &Processes, null: &File) -> (Duration, Duration) {
         stdin: null.as_fd(),
         stdout: null.as_fd(),
         stderr: null.as_fd(),
+        stream_files: [None, None, None],
     };
     let start = Instant::now();
     let mut running = processes.spawn(&command).unwrap();

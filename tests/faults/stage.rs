@@ -323,6 +323,7 @@ fn spawn_into(
         stdin: null.as_fd(),
         stdout: output.as_fd(),
         stderr: output.as_fd(),
+        stream_files: [None, None, None],
     })
 }
 

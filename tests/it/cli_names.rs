@@ -148,15 +148,12 @@ fn lines_without_a_step_run_nothing() {
             (&["--"], &["no command to run"]),
             (
                 &["--", "--then", "sh", "-c", &ran],
-                &["before the first \"--then\"", "--then-word"],
+                &["before \"--then\"", "--then-word"],
             ),
-            (
-                &["--", "sh", "-c", &ran, "--then"],
-                &["after the last \"--then\""],
-            ),
+            (&["--", "sh", "-c", &ran, "--then"], &["after \"--then\""]),
             (
                 &["--", "sh", "-c", &ran, "--then", "--then", "true"],
-                &["between two \"--then\""],
+                &["after \"--then\""],
             ),
             (
                 &["--", "sh", "-c", &ran, "--then", ""],
@@ -164,7 +161,7 @@ fn lines_without_a_step_run_nothing() {
             ),
             (
                 &["--", "sh", "-c", &ran, "--then", "-i", "x"],
-                &["\"-i\"", "before the `--`"],
+                &["\"-i\"", "before the first `--`"],
             ),
             (
                 &["--input", "x", "--", "sh", "-c", &ran],

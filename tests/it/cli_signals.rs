@@ -2,14 +2,12 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
-use std::thread;
+use std::process::Stdio;
 
 use rustix::process::Signal;
 
-use crate::support::site::{Call, Site, Told, Who, both, until};
+use crate::support::site::{Call, Site, Who, both, until};
+use crate::support::window::Window;
 
 const ENDING: [(Signal, i32); 3] = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
 
@@ -258,64 +256,6 @@ fn a_daemon_of_one_step_serves_the_next() {
     });
 }
 
-/// A command on a terminal of its own, as in a window.
-struct Window {
-    keyboard: File,
-    call: Call,
-}
-
-impl Window {
-    fn open(mut command: Command) -> Self {
-        let (mut ours, mut theirs) = (-1, -1);
-        // SAFETY: both point to live integers; the other arguments may be null.
-        let opened = unsafe {
-            libc::openpty(
-                &mut ours,
-                &mut theirs,
-                std::ptr::null_mut(),
-                std::ptr::null(),
-                std::ptr::null(),
-            )
-        };
-        assert_eq!(opened, 0);
-        // SAFETY: openpty(3) has just opened them, for us alone.
-        let (ours, theirs) = unsafe { (OwnedFd::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
-        rustix::io::fcntl_setfd(&ours, rustix::io::FdFlags::CLOEXEC).unwrap();
-        command
-            .stdin(theirs.try_clone().unwrap())
-            .stdout(theirs.try_clone().unwrap())
-            .stderr(theirs);
-        // SAFETY: two system calls, which need no memory and no lock.
-        unsafe {
-            command.pre_exec(|| {
-                rustix::process::setsid()?;
-                rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
-                Ok(())
-            });
-        }
-        Self {
-            call: Call::start(command),
-            keyboard: File::from(ours),
-        }
-    }
-
-    /// Types something, and waits for the end. What the screen shows is in `stdout`.
-    fn type_and_finish(self, keys: &[u8]) -> Told {
-        let Self { mut keyboard, call } = self;
-        let mut screen = keyboard.try_clone().unwrap();
-        let screen = thread::spawn(move || {
-            let mut shown = Vec::new();
-            // EIO when the last process has closed the terminal.
-            let _ = screen.read_to_end(&mut shown);
-            shown
-        });
-        keyboard.write_all(keys).unwrap();
-        let mut told = call.finish();
-        told.stdout = screen.join().unwrap();
-        told
-    }
-}
-
 #[test]
 fn ctrl_c_on_a_terminal_ends_a_job() {
     both(|site| {
@@ -354,9 +294,7 @@ fn a_tool_on_a_terminal_reads_and_writes_it() {
 #[test]
 fn a_closed_terminal_ends_a_job() {
     let site = Site::new(Who::Root);
-    let Window { keyboard, call } =
-        Window::open(site.command(&["run", "--", "sh", "-c", &site.endless()]));
+    let window = Window::open(site.command(&["run", "--", "sh", "-c", &site.endless()]));
     until("the step runs", || site.endless_ones() == 1);
-    drop(keyboard);
-    call.finish().ended(129);
+    window.close().ended(129);
 }

@@ -2,6 +2,7 @@
 
 pub mod hostile;
 pub mod site;
+pub mod window;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -32,9 +32,9 @@ use self::direct::Direct;
 pub use self::running::{Interrupt, Running, StepStatus, Waited};
 pub use self::supervised::InitProgram;
 use self::supervised::Supervisor;
-use crate::mount::{Membership, Place, ProcessInfo, Standing};
+use crate::mount::{Membership, Place, ProcessInfo, Standing, written_by};
 pub use crate::sys::child::Exit;
-use crate::sys::launch::{Candidate, Launch, LaunchError, Stage};
+use crate::sys::launch::{Candidate, Launch, LaunchError, Stage, StreamFiles};
 use crate::sys::namespaces::Namespaces;
 
 /// How long killed processes may take to go before the mount's connection is aborted, which frees
@@ -63,6 +63,9 @@ pub struct StepCommand<'a> {
     pub stdout: BorrowedFd<'a>,
     /// Standard error.
     pub stderr: BorrowedFd<'a>,
+    /// Regular files below the mount's root that are standard input, output and error instead,
+    /// opened by the step itself; outputs are made, or cut to nothing.
+    pub stream_files: [Option<PathBuf>; 3],
 }
 
 /// Why a step did not start.
@@ -91,6 +94,21 @@ pub enum SpawnError {
         /// The directory.
         path: PathBuf,
         /// What chdir(2) said.
+        error: io::Error,
+    },
+    /// A file that was to be a standard stream cannot be opened.
+    #[error(
+        "cannot open {name:?} as the standard {stream} of {program:?}: {error}{}",
+        stream_hint(error)
+    )]
+    Stream {
+        /// The file, below the mount's root.
+        name: PathBuf,
+        /// input, output or error.
+        stream: &'static str,
+        /// The program, as it was given.
+        program: OsString,
+        /// What openat2(2) said.
         error: io::Error,
     },
     /// A word holds a NUL, which no command line can pass on.
@@ -141,6 +159,14 @@ fn execution_hint(error: &io::Error) -> &'static str {
     }
 }
 
+fn stream_hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EXDEV) => " (a symlink leads out of the mount)",
+        Some(libc::EINVAL | libc::ENXIO) => " (it is no regular file)",
+        _ => "",
+    }
+}
+
 /// Processes that do not go away.
 #[derive(Debug, thiserror::Error)]
 #[error("{} processes of the job in {path:?} cannot be ended: {}", processes.len(), list(processes))]
@@ -174,6 +200,15 @@ pub enum Containment {
     /// A variable in the environment of the steps, `NOTAPIPE_JOB`, tells who belongs to the job,
     /// unless a process cleared its environment. When we are killed, processes live on.
     Environment,
+}
+
+/// A process that may still change a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writer {
+    /// The process.
+    pub process: ProcessInfo,
+    /// The file's path in the mount.
+    pub file: PathBuf,
 }
 
 /// The processes of one job.
@@ -286,6 +321,25 @@ impl Processes {
         Ok(members.into_iter().map(ProcessInfo::of).collect())
     }
 
+    /// Somebody who has a file of the mount open for writing, or mapped so that writes reach it, as
+    /// far as we may look. A file without a name any more does not count: nobody can collect it.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn writer(&self) -> io::Result<Option<Writer>> {
+        let mut members = self.with_census(|mut census| census.members())??;
+        members.retain(|&pid| Some(pid) != self.init_pid());
+        let connection = self.place.connection();
+        let writer = |pid| Some((pid, written_by(pid, connection)?));
+        Ok(members.into_iter().find_map(writer).map(|(pid, file)| {
+            let inside = file.strip_prefix(self.place.path()).map(Path::to_path_buf);
+            Writer {
+                process: ProcessInfo::of(pid),
+                file: inside.unwrap_or(file),
+            }
+        }))
+    }
+
     /// Sends a signal to every process that runs now.
     ///
     /// # Errors
@@ -390,8 +444,24 @@ impl StepCommand<'_> {
                 .map(|variable| c_string(&variable))
                 .collect::<Result<_, _>>()?,
             directory: Some(c_string(root.join(&self.directory).as_os_str())?),
+            stream_files: self.stream_files(root)?,
             ..Launch::new([self.stdin, self.stdout, self.stderr])
         })
+    }
+
+    fn stream_files(&self, root: &Path) -> Result<StreamFiles, SpawnError> {
+        let mut files = StreamFiles {
+            root: c_string(root.as_os_str())?,
+            ..StreamFiles::default()
+        };
+        for (name, file) in files.names.iter_mut().zip(&self.stream_files) {
+            *name = file
+                .as_deref()
+                .map(Path::as_os_str)
+                .map(c_string)
+                .transpose()?;
+        }
+        Ok(files)
     }
 
     fn search_path(&self) -> Option<&OsStr> {
@@ -418,6 +488,9 @@ impl StepCommand<'_> {
                 path: launch.directory.as_ref().map(path).unwrap_or_default(),
                 error,
             },
+            (Stage::StdinFile, _) => self.stream_error(0, "input", error),
+            (Stage::StdoutFile, _) => self.stream_error(1, "output", error),
+            (Stage::StderrFile, _) => self.stream_error(2, "error", error),
             (Stage::Unmounted, _) => SpawnError::Unmounted {
                 program: self.program.clone(),
             },
@@ -426,6 +499,15 @@ impl StepCommand<'_> {
                 program: self.program.clone(),
                 error,
             },
+        }
+    }
+
+    fn stream_error(&self, index: usize, stream: &'static str, error: io::Error) -> SpawnError {
+        SpawnError::Stream {
+            name: self.stream_files[index].clone().unwrap_or_default(),
+            stream,
+            program: self.program.clone(),
+            error,
         }
     }
 

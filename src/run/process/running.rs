@@ -10,7 +10,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use super::wire::Report;
+use super::wire::{Left, Report};
 use crate::sys::child::{Child, End, Exit};
 use crate::sys::{proc, socket};
 
@@ -169,6 +169,8 @@ struct Supervised {
     process: OwnedFd,
     started: Instant,
     status: Option<StepStatus>,
+    /// Nothing else of the job was left when it had ended.
+    was_the_last: bool,
 }
 
 impl Supervised {
@@ -179,7 +181,11 @@ impl Supervised {
             .map(|(packet, _)| Report::decode(&packet))
             .transpose()?
         {
-            Some(Report::Ended(status)) => status,
+            Some(Report::Ended(status, Left::Nobody)) => {
+                self.was_the_last = true;
+                status
+            }
+            Some(Report::Ended(status, Left::Somebody)) => status,
             _ => killed_with_its_init(self.started.elapsed()),
         };
         self.status = Some(status);
@@ -212,6 +218,7 @@ impl Running {
             process,
             started: Instant::now(),
             status: None,
+            was_the_last: false,
         };
         Running {
             process: Process::Supervised(supervised),
@@ -224,6 +231,14 @@ impl Running {
         match &self.process {
             Process::Direct(child) => Some(child.child.pid()),
             Process::Supervised(supervised) => proc::pid_of(supervised.process.as_fd()),
+        }
+    }
+
+    /// Whether it is known to have ended after everything else in the job.
+    pub(in crate::run) fn was_the_last(&self) -> bool {
+        match &self.process {
+            Process::Direct(_) => false,
+            Process::Supervised(supervised) => supervised.was_the_last,
         }
     }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use rustix::fs::MemfdFlags;
 
 use super::{Exit, StepStatus};
-use crate::sys::launch::{Candidate, Launch, Stage};
+use crate::sys::launch::{Candidate, Launch, Stage, StreamFiles};
 use crate::sys::socket;
 
 /// How many descriptors come with the request for a step.
@@ -36,7 +36,16 @@ pub(crate) enum Report {
         program: u32,
     },
     /// It has ended.
-    Ended(StepStatus),
+    Ended(StepStatus, Left),
+}
+
+/// What else the init has to care for at that moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Nothing of the job runs.
+    Nobody,
+    /// Another step, or something that a step left behind.
+    Somebody,
 }
 
 impl Report {
@@ -53,7 +62,7 @@ impl Report {
                 packet.extend(errno.to_le_bytes());
                 packet.extend(program.to_le_bytes());
             }
-            Report::Ended(status) => {
+            Report::Ended(status, left) => {
                 let (kind, number) = match status.exit {
                     Exit::Code(code) => (b'E', code),
                     Exit::Signal(signal) => (b'K', signal),
@@ -68,6 +77,7 @@ impl Report {
                     );
                 }
                 packet.extend(status.max_rss_bytes.to_le_bytes());
+                packet.push(u8::from(*left == Left::Somebody));
             }
         }
         packet
@@ -85,8 +95,8 @@ impl Report {
                     program: rest.u32()?,
                 })
             }
-            b'E' => rest.status(Exit::Code).map(Report::Ended),
-            b'K' => rest.status(Exit::Signal).map(Report::Ended),
+            b'E' => Ok(Report::Ended(rest.status(Exit::Code)?, rest.left()?)),
+            b'K' => Ok(Report::Ended(rest.status(Exit::Signal)?, rest.left()?)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -101,6 +111,10 @@ pub(crate) fn encode(launch: &Launch<'_>) -> io::Result<OwnedFd> {
     put_list(&mut text, &launch.arguments);
     put_list(&mut text, &launch.environment);
     put_list(&mut text, launch.directory.as_slice());
+    put_list(&mut text, std::slice::from_ref(&launch.stream_files.root));
+    for name in &launch.stream_files.names {
+        put_list(&mut text, name.as_slice());
+    }
     let mut file = File::from(rustix::fs::memfd_create(
         "notapipe-step",
         MemfdFlags::CLOEXEC,
@@ -128,11 +142,16 @@ pub(crate) fn decode<'a>(file: OwnedFd, stdio: [BorrowedFd<'a>; 3]) -> io::Resul
         .collect::<io::Result<_>>()?;
     let (arguments, environment) = (rest.list()?, rest.list()?);
     let directory = rest.list()?.pop();
+    let stream_files = StreamFiles {
+        root: rest.list()?.pop().unwrap_or_default(),
+        names: [rest.list()?.pop(), rest.list()?.pop(), rest.list()?.pop()],
+    };
     Ok(Launch {
         programs,
         arguments,
         environment,
         directory,
+        stream_files,
         ..Launch::new(stdio)
     })
 }
@@ -186,6 +205,13 @@ impl Reader<'_> {
             .collect()
     }
 
+    fn left(&mut self) -> io::Result<Left> {
+        Ok(match self.byte()? {
+            0 => Left::Nobody,
+            _ => Left::Somebody,
+        })
+    }
+
     fn status(&mut self, exit: fn(i32) -> Exit) -> io::Result<StepStatus> {
         Ok(StepStatus {
             exit: exit(i32::from_le_bytes(self.array()?)),
@@ -217,7 +243,8 @@ mod tests {
             errno: 2,
             program: 7,
         };
-        for report in [Report::Started, failed, Report::Ended(status)] {
+        let ended = [Left::Nobody, Left::Somebody].map(|left| Report::Ended(status, left));
+        for report in [Report::Started, failed].into_iter().chain(ended) {
             assert!(report.encode().len() <= socket::MAX_BYTES);
             assert_eq!(Report::decode(&report.encode()).unwrap(), report);
         }
@@ -238,6 +265,10 @@ mod tests {
             arguments: vec![CString::new(vec![b'x'; 1 << 20]).unwrap(), c"".into()],
             environment: vec![c"A=1".into()],
             directory: Some(c"/mnt".into()),
+            stream_files: StreamFiles {
+                root: c"/mnt".into(),
+                names: [None, Some(c"out".into()), None],
+            },
             ..Launch::new(stdio)
         };
         let back = decode(encode(&launch).unwrap(), stdio).unwrap();
@@ -245,5 +276,6 @@ mod tests {
         assert_eq!(back.arguments, launch.arguments);
         assert_eq!(back.environment, launch.environment);
         assert_eq!(back.directory, launch.directory);
+        assert_eq!(back.stream_files, launch.stream_files);
     }
 }

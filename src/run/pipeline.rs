@@ -1,0 +1,327 @@
+//! Steps that run side by side, each reading what the one before it writes; most have only one.
+
+use std::ffi::OsString;
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use super::error::Error;
+use super::outcome::StepReport;
+use super::process::{Exit, Interrupt, Processes, Running, StepStatus, Waited};
+use super::stdio::{Stdin, Stdout, Streams};
+use super::step::Step;
+use crate::fuse::{RequestCounts, SessionEnd};
+use crate::mount::MountError;
+
+/// How long the others of a pipe may go on when one has failed. They see its end of the pipe closed,
+/// and have something to say or to finish; one that does not look at the pipe would go on for ever.
+const AFTERMATH: Duration = Duration::from_secs(2);
+/// How often it is looked whether everything that was asked to end has ended.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// When steps must stop, whatever they do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bounds<'i> {
+    /// The moment, and how long the job was given in all.
+    pub deadline: Option<(Instant, Duration)>,
+    /// How long everything may take to end after SIGTERM; killed at once unless given.
+    pub kill_after: Option<Duration>,
+    /// Somebody else's word.
+    pub interrupt: Option<&'i Interrupt>,
+    /// The mount's session, without which there is no point in going on.
+    pub session: Option<&'i SessionEnd>,
+}
+
+impl Bounds<'_> {
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupt.is_some_and(Interrupt::is_raised)
+    }
+
+    pub fn check_session(&self, processes: &Processes) -> Result<(), Error> {
+        if self.session.is_some_and(SessionEnd::is_lost) {
+            return Err(Error::Mount(MountError::SessionLost {
+                path: processes.root().to_owned(),
+                error: None,
+            }));
+        }
+        Ok(())
+    }
+
+    pub fn is_late(&self) -> bool {
+        let late = |(deadline, _)| Instant::now() >= deadline;
+        self.deadline.is_some_and(late)
+    }
+
+    /// The error of a deadline that has passed.
+    pub fn timeout(&self, program: OsString) -> Error {
+        let limit = self.deadline.map(|(_, limit)| limit).unwrap_or_default();
+        Error::Timeout { program, limit }
+    }
+}
+
+/// One step, or several joined by pipes.
+#[derive(Debug)]
+pub(super) struct Pipeline(Vec<Step>);
+
+/// How a pipeline went.
+#[derive(Debug)]
+pub(super) struct Ran {
+    /// One a step, in order.
+    pub reports: Vec<StepReport>,
+    /// Which of them failed: the first by time, but for one that only lost its reader (SIGPIPE)
+    /// when there is another.
+    pub failed: Option<usize>,
+    /// Whether it is known that nothing else of the job was left when the last step had ended.
+    pub nobody_left: bool,
+}
+
+impl From<Step> for Pipeline {
+    fn from(step: Step) -> Self {
+        Self(vec![step])
+    }
+}
+
+impl Pipeline {
+    pub fn push(&mut self, step: Step) {
+        self.0.push(step);
+    }
+
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
+    /// Starts the steps and waits for their ends. When they must stop before, they are left running:
+    /// their [`Processes`] are about to be ended.
+    pub fn run(
+        self,
+        processes: &Processes,
+        requests: &RequestCounts,
+        bounds: Bounds<'_>,
+    ) -> Result<Ran, Error> {
+        bounds.check_session(processes)?;
+        let earlier = requests.clone();
+        let mut members = start(self.0, processes)?;
+        let failed = wait(&mut members, processes, bounds, || requests.since(&earlier))?;
+        let nobody_left = members.iter().any(|it| it.running.was_the_last());
+        Ok(Ran {
+            reports: members.into_iter().filter_map(Member::report).collect(),
+            failed,
+            nobody_left,
+        })
+    }
+}
+
+/// A step that was started.
+struct Member {
+    command: Vec<OsString>,
+    running: Running,
+    streams: Streams,
+    ended: Option<(StepStatus, RequestCounts)>,
+}
+
+impl Member {
+    fn program(&self) -> OsString {
+        self.command.first().cloned().unwrap_or_default()
+    }
+
+    /// Whether it has ended, looking now.
+    fn has_ended(&mut self, requests: impl Fn() -> RequestCounts) -> Result<bool, Error> {
+        if self.ended.is_none() {
+            let waited = self.running.wait(Some(Instant::now()), None);
+            let waited = waited.map_err(|source| Error::Wait {
+                program: self.program(),
+                source,
+            })?;
+            if let Waited::Ended(status) = waited {
+                // A daemon may keep a pipe open for ever: take what is there, do not wait for its
+                // end.
+                self.drain()?;
+                self.ended = Some((status, requests()));
+            }
+        }
+        Ok(self.ended.is_some())
+    }
+
+    fn drain(&mut self) -> Result<(), Error> {
+        self.streams.drain().map_err(|source| Error::Streams {
+            program: self.program(),
+            source,
+        })
+    }
+
+    fn report(self) -> Option<StepReport> {
+        let (status, requests) = self.ended?;
+        let (stdout, stderr) = self.streams.captured();
+        Some(StepReport {
+            command: self.command,
+            status,
+            requests,
+            touched: None,
+            stdout,
+            stderr,
+        })
+    }
+}
+
+fn start(mut steps: Vec<Step>, processes: &Processes) -> Result<Vec<Member>, Error> {
+    for left in 1..steps.len() {
+        let [writer, reader] = &mut steps[left - 1..=left] else {
+            continue;
+        };
+        let (read, write) = io::pipe().map_err(|source| Error::Streams {
+            program: writer.program(),
+            source,
+        })?;
+        writer.set_stdout(Stdout::Fd(write.into()));
+        reader.set_stdin(Stdin::Fd(read.into()));
+    }
+    let start = |step: Step| {
+        let (command, running, streams) = step.start(processes)?;
+        Ok(Member {
+            command,
+            running,
+            streams,
+            ended: None,
+        })
+    };
+    steps.into_iter().map(start).collect()
+}
+
+/// Waits for the ends of all, taking what they write to captured streams meanwhile; tells which one
+/// failed.
+fn wait(
+    members: &mut [Member],
+    processes: &Processes,
+    bounds: Bounds<'_>,
+    requests: impl Fn() -> RequestCounts,
+) -> Result<Option<usize>, Error> {
+    let mut failure: Option<Failure> = None;
+    loop {
+        let mut running = None;
+        for (index, member) in members.iter_mut().enumerate() {
+            let had_ended = member.ended.is_some();
+            if !member.has_ended(&requests)? {
+                running.get_or_insert(index);
+            } else if !had_ended && let Some((status, _)) = &member.ended {
+                failure = Failure::or(failure, index, status.exit);
+            }
+        }
+        let Some(running) = running else {
+            return Ok(failure.map(|it| it.index));
+        };
+        if bounds.is_interrupted() {
+            return Err(Error::Cancelled);
+        }
+        if bounds.is_late() {
+            let program = members[running].program();
+            if let Some(patience) = bounds.kill_after {
+                ask_to_end(members, processes, bounds, patience)?;
+            }
+            return Err(bounds.timeout(program));
+        }
+        bounds.check_session(processes)?;
+        let end_rest_at = failure.as_ref().map(|it| it.since + AFTERMATH);
+        if end_rest_at.is_some_and(|end| Instant::now() >= end) {
+            for member in members.iter().filter(|it| it.ended.is_none()) {
+                // Whatever it started is killed with the job.
+                let _ = member.running.kill();
+            }
+            failure = failure.map(Failure::renewed);
+            continue;
+        }
+        let until = [bounds.deadline.map(|(deadline, _)| deadline), end_rest_at];
+        sleep(members, bounds, until.into_iter().flatten().min())?;
+        for member in members.iter_mut() {
+            member.drain()?;
+        }
+    }
+}
+
+/// The step whose failure is the pipeline's.
+struct Failure {
+    index: usize,
+    exit: Exit,
+    since: Instant,
+}
+
+impl Failure {
+    fn or(earlier: Option<Self>, index: usize, exit: Exit) -> Option<Self> {
+        let lost_its_reader = |exit| exit == Exit::Signal(Signal::PIPE.as_raw());
+        match earlier {
+            _ if exit.success() => earlier,
+            Some(earlier) if !lost_its_reader(earlier.exit) || lost_its_reader(exit) => {
+                Some(earlier)
+            }
+            earlier => Some(Self {
+                index,
+                exit,
+                since: earlier.map_or_else(Instant::now, |it| it.since),
+            }),
+        }
+    }
+
+    fn renewed(self) -> Self {
+        Self {
+            since: Instant::now(),
+            ..self
+        }
+    }
+}
+
+/// SIGTERM to everything in the job, and `patience` for it to end.
+fn ask_to_end(
+    members: &mut [Member],
+    processes: &Processes,
+    bounds: Bounds<'_>,
+    patience: Duration,
+) -> Result<(), Error> {
+    let failed = |source| Error::Processes {
+        operation: "end",
+        source,
+    };
+    let give_up = Instant::now() + patience;
+    processes.signal_all(Signal::TERM).map_err(failed)?;
+    // What is stopped would not notice.
+    processes.signal_all(Signal::CONT).map_err(failed)?;
+    while Instant::now() < give_up && !bounds.is_interrupted() {
+        let mut all_ended = true;
+        for member in members.iter_mut() {
+            member.drain()?;
+            all_ended &= member.has_ended(RequestCounts::default)?;
+        }
+        if all_ended && processes.remaining().map_err(failed)?.is_empty() {
+            return Ok(());
+        }
+        sleep(members, bounds, Some(give_up.min(Instant::now() + LOOK)))?;
+    }
+    Ok(())
+}
+
+/// Until a step ends, writes something or `until` has come.
+fn sleep(members: &[Member], bounds: Bounds<'_>, until: Option<Instant>) -> Result<(), Error> {
+    use std::os::fd::AsFd;
+
+    let running = members.iter().filter(|it| it.ended.is_none());
+    let descriptors = running.flat_map(|member| {
+        let pipes = member.streams.open_pipes();
+        pipes.chain([member.running.as_fd()])
+    });
+    let descriptors = descriptors.chain(bounds.interrupt.map(AsFd::as_fd));
+    let descriptors = descriptors.chain(bounds.session.map(SessionEnd::lost));
+    let mut events: Vec<_> = descriptors
+        .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
+        .collect();
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    // Rounded up, so that the moment has come when the sleep is over.
+    let timeout = left.and_then(|left| Timespec::try_from(left + Duration::from_micros(1)).ok());
+    match poll(&mut events, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(Error::Streams {
+            program: members.first().map(Member::program).unwrap_or_default(),
+            source: error.into(),
+        }),
+    }
+}

@@ -1,0 +1,100 @@
+//! `--settle`: results are whole, or there are none.
+
+use notapipe::{Error, Job};
+
+use crate::support::site::both;
+
+#[test]
+fn what_is_still_written_is_waited_for() {
+    both(|site| {
+        // The step ends at once, and its child goes on.
+        let work = "(exec 3>out; echo begun >&3; sleep 0.3; echo done >&3) & until test -s out; do :; done";
+        site.run(&["-o", "out", "--", "sh", "-c", work]).ended(0);
+        assert_eq!(site.read("out"), b"begun\ndone\n");
+        // So is a file that a daemon took over as its standard output.
+        let work = "setsid sh -c 'sleep 0.3; echo done' & :";
+        let words = ["-o", "out", "--", "--stdout", "out", "sh", "-c", work];
+        site.run(&words).ended(0);
+        assert_eq!(site.read("out"), b"done\n");
+    });
+}
+
+#[test]
+fn who_does_not_stop_writing_fails_the_job() {
+    both(|site| {
+        site.write("out", "old");
+        let work = format!(
+            "(exec 3>sub/file; {}) & until test -e sub/file; do :; done; echo new > out",
+            site.endless()
+        );
+        let line = [
+            "-o", "out", "-o", "sub/file", "--settle", "0.2", "--", "sh", "-c",
+        ];
+        let told = site.run(&[&line[..], &[&work]].concat()).ended(125);
+        told.saying(&[
+            "\"sub/file\" is still being written by ",
+            "(process ",
+            "--settle",
+        ]);
+        assert_eq!(site.listing(), ["out: old"]);
+        site.expect_nothing_left();
+    });
+}
+
+#[test]
+fn a_shared_mapping_counts_as_writing() {
+    both(|site| {
+        let work = "import mmap, os, time\n\
+            file = os.open('out', os.O_RDWR | os.O_CREAT); os.truncate(file, 4096)\n\
+            map = mmap.mmap(file, 4096); os.close(file)\n\
+            if os.fork() == 0:\n  time.sleep(0.3); map[0:4] = b'done'\n";
+        site.run(&["-o", "out", "--", "python3", "-c", work])
+            .ended(0);
+        assert_eq!(&site.read("out")[..4], b"done");
+    });
+}
+
+#[test]
+fn who_writes_nothing_is_ended_at_once() {
+    both(|site| {
+        let endless = site.endless();
+        // One with a file open to read, one whose file has no name, one with nothing.
+        let work = format!(
+            "echo x > a; (exec 3<a; {endless}) & (exec 4>b; rm b; exec {endless}) & setsid {endless} & \
+             sleep 0.2"
+        );
+        let line = ["--settle", "1h", "-o", "a", "--", "sh", "-c", &work];
+        site.run(&line).ended(0);
+        assert_eq!(site.read("a"), b"x\n");
+        site.expect_nothing_left();
+    });
+}
+
+#[test]
+fn a_failed_step_waits_for_nobody() {
+    both(|site| {
+        let work = format!(
+            "(exec 3>out; {}) & until test -e out; do :; done; exit 7",
+            site.endless()
+        );
+        let told = site.run(&["--settle", "1h", "--", "sh", "-c", &work]);
+        told.ended(7);
+        site.expect_nothing_left();
+    });
+}
+
+#[test]
+fn the_library_waits_too() {
+    let job = |work| Job::new().step(["sh", "-c", work]).output("out");
+    let work = "(exec 3>out; sleep 0.3; echo done >&3) & until test -e out; do :; done";
+    let outcome = job(work).run().unwrap();
+    assert_eq!(outcome.output("out").unwrap(), "done\n");
+    let work = "(exec 3>out; exec sleep 1000) & until test -e out; do :; done; sleep 0.2";
+    let now = std::time::Duration::ZERO;
+    let error = job(work).settle(now).run().unwrap_err();
+    let Error::StillWritten { file, process, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(file, std::path::Path::new("out"));
+    assert_eq!(process.command, "sleep 1000");
+}
