@@ -413,6 +413,31 @@ fn listed_while_they_live() {
             [&*ground.0.text("m"), "8", "KiB", "16", "MiB", "1"]
         );
         assert!(ours[0].last().unwrap().ends_with("s.tar"));
+        let age = ours[1][6];
+        assert!(
+            age.starts_with(|c: char| c.is_ascii_digit()) && age.ends_with('s'),
+            "{age}"
+        );
+        // The older one is older, and both grow older still.
+        let ages = || {
+            let told = ground.call(&["list", "--json"]).ended(0);
+            let all: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+            let age_of = |path: &str| {
+                let found = all
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .find(|it| it["path"] == *path);
+                found.unwrap()["age_seconds"].as_f64().unwrap()
+            };
+            (
+                age_of(&ground.0.text("m")),
+                age_of(&ground.0.text("second")),
+            )
+        };
+        let (first, second) = ages();
+        assert!(first > second && second > 0.0, "{first} {second}");
+        assert!(ages() > (first, second));
         assert_eq!(ours[1][0], ground.0.text("second"));
         let told = ground.call(&["list", "--json"]).ended(0);
         let all: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
