@@ -12,6 +12,7 @@ pub struct SessionEnd {
     ended: OwnedFd,
     lost: OwnedFd,
     is_lost: AtomicBool,
+    has_ended: AtomicBool,
 }
 
 impl SessionEnd {
@@ -21,6 +22,7 @@ impl SessionEnd {
             ended: event()?,
             lost: event()?,
             is_lost: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
         })
     }
 
@@ -40,8 +42,14 @@ impl SessionEnd {
         self.is_lost.load(Ordering::Acquire)
     }
 
+    /// Whether it has ended: its mount is gone, or answers nobody any more.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
+    }
+
     pub(super) fn tell(&self, lost: bool) {
         self.is_lost.store(lost, Ordering::Release);
+        self.has_ended.store(true, Ordering::Release);
         // Only a counter at its maximum could refuse, and that is readable too.
         if lost {
             let _ = rustix::io::write(&self.lost, &1_u64.to_ne_bytes());

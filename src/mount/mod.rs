@@ -55,6 +55,11 @@ pub trait Session: Send + Sync {
     /// How serving failed.
     fn join(self: Box<Self>) -> io::Result<()>;
 
+    /// Whether it serves nobody any more, though its threads may still be at their end.
+    fn has_ended(&self) -> bool {
+        self.ends_within(Duration::ZERO)
+    }
+
     /// Whether it has ended while the mount stood, and nobody answers any more.
     fn is_lost(&self) -> bool {
         false
@@ -68,6 +73,10 @@ impl Session for crate::fuse::Server {
 
     fn join(self: Box<Self>) -> io::Result<()> {
         crate::fuse::Server::join(*self)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.end().has_ended()
     }
 
     fn is_lost(&self) -> bool {
@@ -158,6 +167,9 @@ impl Mount {
     /// [`MountError::Busy`] when processes still use it: it is then still mounted and served, and
     /// the call can be repeated. [`MountError::SessionLost`] when nobody served it any more: it is gone then.
     pub fn unmount(&mut self) -> Result<(), MountError> {
+        if self.session.as_ref().is_some_and(|it| it.has_ended()) {
+            self.place.look_again();
+        }
         if self.session.as_ref().is_some_and(|it| it.is_lost()) {
             // Whoever still uses it has lost it already.
             self.place.detach()?;
@@ -342,6 +354,13 @@ impl Place {
         }
         *standing = Standing::Gone;
         Ok(())
+    }
+
+    /// Lets go of a mount that is gone, before it is mistaken for what was mounted there since.
+    fn look_again(&self) {
+        if let Standing::Public(mount) = &mut *self.standing.write() {
+            mount.look_again();
+        }
     }
 
     fn detach(&self) -> Result<(), MountError> {

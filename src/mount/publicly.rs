@@ -11,7 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
+use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use rustix::net::SocketType;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -35,6 +36,8 @@ pub(crate) struct PublicMount {
     tools: Tools,
     /// Whether the directory was made for this mount.
     own_directory: bool,
+    /// Whether it was unmounted by somebody else.
+    is_gone: bool,
     /// Taken when there is nothing to watch any more.
     watchdog: Option<Watchdog>,
 }
@@ -90,6 +93,7 @@ pub(crate) fn mount(options: &MountOptions) -> Result<(OwnedFd, PublicMount), Mo
             connection,
             tools,
             own_directory,
+            is_gone: false,
             watchdog,
         },
     ))
@@ -132,6 +136,14 @@ impl PublicMount {
         self.connection
     }
 
+    /// Called when the session has ended, by which the mount is gone or dead. What answers in its place is another,
+    /// though all numbers in `line` may have been given to it again.
+    pub(crate) fn look_again(&mut self) {
+        let flags = AtFlags::STATX_FORCE_SYNC | AtFlags::NO_AUTOMOUNT;
+        let looked = statx(CWD, &self.path, flags, StatxFlags::BASIC_STATS);
+        self.is_gone = !matches!(looked, Err(Errno::NOTCONN));
+    }
+
     /// Unmounts, and removes the directory that was made for it.
     ///
     /// # Errors
@@ -169,6 +181,9 @@ impl PublicMount {
 
     /// Whether our mount is still there, and on top.
     fn stands(&self) -> Result<bool, MountError> {
+        if self.is_gone {
+            return Ok(false);
+        }
         let fail = |error| MountError::system(Operation::Unmount, &self.path, error);
         let lines = mountinfo::own().map_err(fail)?;
         let mut here = lines

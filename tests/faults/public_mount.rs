@@ -246,3 +246,36 @@ fn the_watchdog_removes_what_a_process_left() {
         },
     );
 }
+
+/// The kernel gives the numbers of a mount to the next one at once.
+#[test]
+fn a_later_mount_with_the_same_numbers_stays() {
+    stage::both(
+        "public_mount::a_later_mount_with_the_same_numbers_stays",
+        || {
+            let at = stage::room().join(format!("later-{}-{}", stage::tag(), std::process::id()));
+            std::fs::create_dir(&at).unwrap();
+            let scratch = || {
+                let options = MountOptions {
+                    visibility: Visibility::Public,
+                    at: Some(at.clone()),
+                    source: format!("faults-{}", stage::tag()),
+                    ..MountOptions::default()
+                };
+                notapipe::Scratch::builder().mount(options).build().unwrap()
+            };
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            for _ in 0..5 {
+                let first = scratch();
+                notapipe::mount::unmount_at(&at, false, &path).unwrap();
+                first.wait(&notapipe::Interrupt::new().unwrap()).unwrap();
+                let second = scratch();
+                second.write("kept", "content").unwrap();
+                first.unmount().unwrap();
+                assert_eq!(std::fs::read(at.join("kept")).unwrap(), b"content");
+                second.unmount().unwrap();
+            }
+            std::fs::remove_dir(&at).unwrap();
+        },
+    );
+}
