@@ -38,6 +38,7 @@ use self::publicly::PublicMount;
 pub use self::publicly::unmount_at;
 use crate::sys::namespaces::Namespaces;
 pub use crate::sys::proc::ProcessInfo;
+use crate::sys::witness::Witness;
 
 /// How long a session may take to end once its mount is gone. It takes well under a millisecond,
 /// unless somebody still holds the mount in a way that `/proc` does not show.
@@ -110,6 +111,8 @@ pub struct Place {
     tenants: Mutex<usize>,
     /// Whether processes are inside that could not be ended.
     left_behind: AtomicBool,
+    /// Whether anybody else has the descriptors of a private mount. Lock order: after `standing`.
+    witness: Mutex<Option<Witness>>,
 }
 
 /// How a mount stands.
@@ -257,6 +260,8 @@ impl Place {
             namespaces,
             connection,
         } = privately::mount(options)?;
+        let witness = Witness::new()
+            .map_err(|error| MountError::system(Operation::OpenNamespaces, &path, error))?;
         Ok((
             device,
             Place {
@@ -265,6 +270,7 @@ impl Place {
                 standing: RwLock::new(Standing::Private(Arc::new(namespaces))),
                 tenants: Mutex::new(0),
                 left_behind: AtomicBool::new(false),
+                witness: Mutex::new(Some(witness)),
             },
         ))
     }
@@ -280,6 +286,7 @@ impl Place {
                 standing: RwLock::new(Standing::Public(mount)),
                 tenants: Mutex::new(0),
                 left_behind: AtomicBool::new(false),
+                witness: Mutex::new(None),
             },
         ))
     }
@@ -374,8 +381,13 @@ impl Place {
 
     fn leave_privately(&self, inside: &Arc<Namespaces>) -> Result<(), MountError> {
         // Closing the descriptors is enough when nobody can be inside and nobody else has them, and
-        // takes half the time.
-        if !self.left_behind.load(Ordering::Acquire) && Arc::strong_count(inside) == 1 {
+        // takes half the time. A child that our program forked for itself has them until it executes something.
+        let nobody_inside = !self.left_behind.load(Ordering::Acquire);
+        let witness = self.witness.lock().take();
+        if nobody_inside
+            && Arc::strong_count(inside) == 1
+            && witness.is_some_and(Witness::saw_nobody)
+        {
             return Ok(());
         }
         let Err(error) = PrivateMount::unmount(&self.path, inside) else {

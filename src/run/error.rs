@@ -17,26 +17,29 @@ use crate::stage::StageError;
 use crate::store::{Limits, PathError, StoreError, TreePath};
 
 /// Why a job, or a scratch directory, failed: what, on which path or in which step, and what to do.
+///
+/// Its text says the reason where it has one of our own, in the field `error`; a reason of the system's is its
+/// [`source`](std::error::Error::source) and not in the text. So a chain of sources says everything once.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A name that cannot stand in the mount.
-    #[error("the {role} name {name:?} cannot be used: {source}")]
+    #[error("the {role} name {name:?} cannot be used: {error}")]
     Name {
         /// Input or output.
         role: &'static str,
         /// The name as it was given.
         name: PathBuf,
         /// What is wrong with it.
-        source: PathError,
+        error: PathError,
     },
     /// A pattern for outputs that is none.
-    #[error("the pattern {pattern:?} cannot be used: {source}")]
+    #[error("the pattern {pattern:?} cannot be used: {error}")]
     Pattern {
         /// As it was given.
         pattern: String,
         /// What is wrong with it.
-        source: GlobError,
+        error: GlobError,
     },
     /// An input could not be staged.
     #[error(transparent)]
@@ -111,22 +114,22 @@ pub enum Error {
         source: io::Error,
     },
     /// A file or directory of a mounted tree could not be read or changed.
-    #[error("cannot {operation} {path:?}: {source}")]
+    #[error("cannot {operation} {path:?}: {error}")]
     Scratch {
         /// What was being done.
         operation: &'static str,
         /// To which file or directory.
         path: TreePath,
         /// Why the tree refused.
-        source: StoreError,
+        error: StoreError,
     },
     /// The [`Source`](crate::Source) of an input failed, or panicked. The tool that reached for it saw EIO.
-    #[error("the source of {path:?} failed: {source}")]
+    #[error("the source of {path:?} failed: {error}")]
     Source {
         /// The input.
         path: TreePath,
         /// Why it failed.
-        source: Arc<io::Error>,
+        error: Arc<io::Error>,
     },
     /// Events were asked for where opens and closes are not seen.
     #[error(
@@ -250,4 +253,11 @@ impl std::fmt::Display for StepFailure {
         }
         Ok(())
     }
+}
+
+/// What a panic said, where it said it in words.
+pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
 }

@@ -124,9 +124,9 @@ impl Teller {
 
 /// The path that a name means in the tree.
 pub(super) fn check_name(role: &'static str, name: &Path) -> Result<TreePath, Error> {
-    TreePath::try_from(name).map_err(|source| {
+    TreePath::try_from(name).map_err(|error| {
         let name = name.to_path_buf();
-        Error::Name { role, name, source }
+        Error::Name { role, name, error }
     })
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,7 @@ use super::archived::Archived;
 use super::base::Base;
 use super::commands::{Piped, feed_outputs, make_inputs};
 use super::cpus::{Bound, Cpus, Slot, Slots};
-use super::error::{Error, FailedJob, StepFailure};
+use super::error::{Error, FailedJob, StepFailure, panic_message};
 use super::follow::{self, Followed, Following};
 use super::inputs::{Input, Inputs, Listener, check_name, owner};
 use super::outcome::{Outcome, Phases, StepReport};
@@ -351,10 +352,10 @@ impl Job {
     pub fn output_matching(mut self, pattern: &str) -> Self {
         match Glob::new(pattern) {
             Ok(glob) => self.outputs.push(Wanted::Matching(glob)),
-            Err(source) => {
+            Err(error) => {
                 let pattern = pattern.to_owned();
                 self.invalid
-                    .get_or_insert(Error::Pattern { pattern, source });
+                    .get_or_insert(Error::Pattern { pattern, error });
             }
         }
         self
@@ -560,9 +561,10 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// Any [`Error`]: it says what failed, on which path or in which step, and what to do.
+    /// Any [`Error`]: it says what failed, on which path or in which step, and what to do. A panic of a closure or a
+    /// reader of the caller's is [`Error::Panicked`]; it ends this job and goes no further.
     pub fn run(mut self) -> Result<Outcome, Error> {
-        self.try_run(&mut None)
+        self.catch_panics(&mut None)
     }
 
     /// The same, and where the job fails after its mount was made, what there is of it: the steps that ended, the tree
@@ -585,8 +587,17 @@ impl Job {
     /// As [`run`](Self::run).
     pub fn attempt(mut self) -> Result<Outcome, Box<FailedJob>> {
         let mut left = None;
-        self.try_run(&mut left)
+        self.catch_panics(&mut left)
             .map_err(|error| Box::new(FailedJob { error, left }))
+    }
+
+    fn catch_panics(&mut self, kept: &mut Option<Outcome>) -> Result<Outcome, Error> {
+        // Whatever a panic leaves is dropped with the job, which nobody sees afterwards.
+        panic::catch_unwind(AssertUnwindSafe(|| self.try_run(kept))).unwrap_or_else(|panic| {
+            Err(Error::Panicked {
+                message: panic_message(&*panic),
+            })
+        })
     }
 
     fn try_run(&mut self, kept: &mut Option<Outcome>) -> Result<Outcome, Error> {

@@ -9,7 +9,7 @@ use rustix::event::{EventfdFlags, eventfd};
 #[cfg(feature = "tokio")]
 use tokio::io::unix::AsyncFd;
 
-use super::error::Error;
+use super::error::{Error, panic_message};
 use super::job::Job;
 use super::outcome::Outcome;
 use super::process::Interrupt;
@@ -128,11 +128,4 @@ impl Drop for End {
         // Only a counter at its maximum could refuse, and that is readable too.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
-}
-
-/// What a panic said, where it said it in words.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default()
 }

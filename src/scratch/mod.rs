@@ -412,10 +412,10 @@ impl Scratch {
     }
 
     fn name(&self, path: &Path) -> Result<TreePath, Error> {
-        TreePath::try_from(path).map_err(|source| Error::Name {
+        TreePath::try_from(path).map_err(|error| Error::Name {
             role: "file",
             name: path.to_path_buf(),
-            source,
+            error,
         })
     }
 
@@ -426,7 +426,7 @@ impl Scratch {
         look: impl FnOnce(&Locked<'_>) -> Result<T, StoreError>,
     ) -> Result<T, Error> {
         let result = look(&self.view.lock());
-        result.map_err(|source| self.refused(operation, path, source))
+        result.map_err(|error| self.refused(operation, path, error))
     }
 
     /// Changes the tree, then tells the kernel what it must not believe any more.
@@ -441,7 +441,7 @@ impl Scratch {
         // The lock is gone before the kernel is told: it may have to wait for answers of ours.
         let stale = edit.finish();
         stale.iter().for_each(|stale| stale.tell(&self.notifier));
-        result.map_err(|source| self.refused(operation, path, source))
+        result.map_err(|error| self.refused(operation, path, error))
     }
 
     /// Has the kernel write back what processes changed through mappings of this file.

@@ -51,7 +51,7 @@ impl Scratch {
     pub(crate) fn failed_sources(&self) -> Vec<Error> {
         let failed = self.view.failed_sources().into_iter();
         failed
-            .map(|(path, source)| Error::Source { path, source })
+            .map(|(path, error)| Error::Source { path, error })
             .collect()
     }
 
@@ -87,20 +87,20 @@ impl Scratch {
         &self,
         operation: &'static str,
         path: &TreePath,
-        source: StoreError,
+        error: StoreError,
     ) -> Error {
         let path = path.clone();
-        if source == StoreError::NotMade {
+        if error == StoreError::NotMade {
             let view = self.view.lock();
             let failed = view.resolve(path.names()).ok();
-            if let Some(source) = failed.and_then(|ino| view.source_error(ino)) {
-                return Error::Source { path, source };
+            if let Some(error) = failed.and_then(|ino| view.source_error(ino)) {
+                return Error::Source { path, error };
             }
         }
         Error::Scratch {
             operation,
             path,
-            source,
+            error,
         }
     }
 }

@@ -11,3 +11,4 @@ pub(crate) mod proc;
 pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod vfork;
+pub(crate) mod witness;

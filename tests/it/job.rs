@@ -197,7 +197,7 @@ fn errors_are_typed_and_say_where() {
             error,
             Error::Name {
                 role: "input",
-                source: PathError::Climbs,
+                error: PathError::Climbs,
                 ..
             }
         ),
@@ -209,7 +209,7 @@ fn errors_are_typed_and_say_where() {
             error,
             Error::Name {
                 role: "output",
-                source: PathError::Absolute,
+                error: PathError::Absolute,
                 ..
             }
         ),

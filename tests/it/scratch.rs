@@ -26,7 +26,7 @@ fn shell(scratch: &Scratch, script: &str) -> String {
 /// The meaning of a refusal, and the path that it names.
 fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> (StoreError, String) {
     match result {
-        Err(Error::Scratch { path, source, .. }) => (source, path.to_string()),
+        Err(Error::Scratch { path, error, .. }) => (error, path.to_string()),
         other => panic!("{other:?}"),
     }
 }
@@ -188,9 +188,9 @@ fn names_that_lead_out_are_refused() {
         for result in results {
             match result {
                 Err(Error::Name {
-                    name: told, source, ..
+                    name: told, error, ..
                 }) => {
-                    assert_eq!((told, source), (PathBuf::from(name), reason));
+                    assert_eq!((told, error), (PathBuf::from(name), reason));
                 }
                 other => panic!("{name:?}: {other:?}"),
             }

@@ -76,7 +76,7 @@ fn clones_share_the_position() {
 fn options_mean_what_they_mean_elsewhere() {
     both(|scratch| {
         let refused = |result: Result<_, Error>| match result {
-            Err(Error::Scratch { source, .. }) => source,
+            Err(Error::Scratch { error, .. }) => error,
             other => panic!("{other:?}"),
         };
         assert_eq!(refused(scratch.open("none")), StoreError::NotFound);
@@ -286,7 +286,7 @@ fn a_write_over_the_limit_is_short_and_then_refused() {
     assert!(matches!(
         scratch.append("a", "x"),
         Err(Error::Scratch {
-            source: StoreError::NoSpace(_),
+            error: StoreError::NoSpace(_),
             ..
         })
     ));

@@ -1,0 +1,49 @@
+//! Whether another process has a copy of our descriptors.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// A pipe whose both ends are ours. Whoever was forked since has copied them with all else, and keeps the pipe from
+/// ending until it executes a program.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl Witness {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        Ok(Self { reader, writer })
+    }
+
+    /// Whether no other process has what was opened before this witness. At most a child that is forked in this
+    /// moment may go unseen.
+    pub(crate) fn saw_nobody(self) -> bool {
+        let Self { reader, writer } = self;
+        drop(writer);
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let mut end = [PollFd::new(&reader, PollFlags::IN)];
+        poll(&mut end, Some(&now)) == Ok(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Witness;
+
+    #[test]
+    fn who_has_a_copy_is_seen() {
+        assert!(Witness::new().unwrap().saw_nobody());
+        let witness = Witness::new().unwrap();
+        let copy = witness.writer.try_clone().unwrap();
+        assert!(!witness.saw_nobody());
+        drop(copy);
+    }
+}
