@@ -7,8 +7,7 @@
 //!
 //!     cargo run --release --example events
 
-use notapipe::fuse::Profile;
-use notapipe::{Event, Scratch, Watch};
+use notapipe::{Event, Profile, Scratch, Watch};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -2,6 +2,7 @@
 # Installs what is missing, then runs every check and every test.
 #
 #   scripts/test.sh            all of it
+#   scripts/test.sh --release  the tests as a release is built
 #   scripts/test.sh -- NAME    only the tests whose names contain NAME
 #
 # As root it installs packages and opens /dev/fuse to everyone, as the distributions have it; as an
@@ -11,6 +12,11 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 step() { printf '\n== %s\n' "$*" >&2; }
 
+profile=()
+if [[ ${1-} == --release ]]; then
+    profile=(--release)
+    shift
+fi
 filter=()
 if [[ ${1-} == -- ]]; then
     filter=("${@:2}")
@@ -34,12 +40,15 @@ step "shell scripts (shellcheck)"
 shellcheck scripts/*.sh scripts/conformance/*.sh .ci/run
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps --document-private-items
+# As users see it: a link to what they cannot see is broken.
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps --lib
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-default-features --no-deps --lib
 
 step "tests"
 log="$(mktemp)"
 trap 'rm -f -- "$log" "$log.suites"' EXIT
 # One binary after another: each mounts, and two of them at once would only fight for two cores.
-cargo test --locked --all-features --no-fail-fast -- "${filter[@]}" 2>&1 | tee "$log"
+cargo test --locked "${profile[@]}" --all-features --no-fail-fast -- "${filter[@]}" 2>&1 | tee "$log"
 
 suites=0
 if ((${#filter[@]} == 0)); then

@@ -6,16 +6,22 @@
 //!
 //! # Which type do I want?
 //!
-//! - A command-line tool as a function, inputs to outputs: [`Job`], which gives an [`Outcome`].
-//! - The same while my program does something else: [`Job::start`], which gives a [`RunningJob`].
-//! - What many jobs have in common, staged once: [`Base`].
-//! - One command of a job with a say in its streams or environment: [`Step`].
-//! - A directory in RAM that stays while my program reads, writes and runs commands in it:
-//!   [`Scratch`].
-//! - A file of it that is open, to read, write and seek: [`ScratchFile`]; to read while a tool writes it: [`Follow`].
-//! - To be told what tools do to files, as it happens: [`Watch`], which gives [`Event`]s.
-//! - An input that is made only if a tool reaches for it: [`Source`].
-//! - To end a job from another thread: [`Interrupt`].
+//! | I have | I want |
+//! | --- | --- |
+//! | a command-line tool that should be a function, inputs to outputs | [`Job`], which gives an [`Outcome`] |
+//! | the same, and something else to do meanwhile | [`Job::start`], which gives a [`RunningJob`] |
+//! | many jobs with an SDK or an include directory in common | [`Base`], staged once |
+//! | a command with a say in its streams or environment | [`Step`], [`Stdin`], [`Stdout`] |
+//! | an input that is costly to make and perhaps not needed | [`Source`] |
+//! | a job that another thread may have to end | [`Interrupt`], or [`RunningJob::cancel`] |
+//! | a directory in RAM that stays while my program reads, writes and runs commands in it | [`Scratch`] |
+//! | a file of it to read, write and seek | [`ScratchFile`] |
+//! | a file of it to read while a tool writes it | [`Follow`] |
+//! | a need to know what tools do to files, as it happens | [`Watch`], which gives [`Event`]s |
+//! | a mount that must not grow beyond a size | [`Limits`] |
+//!
+//! All of them say what went wrong by one [`Error`]. Nothing here is global but two settings of glibc's allocator
+//! (its mmap and trim thresholds): no signal handler, no environment, no thread that outlives what it is for.
 //!
 //! ```
 //! # fn main() -> Result<(), notapipe::Error> {
@@ -37,7 +43,7 @@
 //! | module | what it knows |
 //! | --- | --- |
 //! | [`store`] | the tree: inodes, names, content; forks share every byte. No kernel, no host, no process |
-//! | [`view`] | one tree as one mount sees it: who still refers to an inode, and when it is freed; changes as events |
+//! | `view` | one tree as one mount sees it: who still refers to an inode, and when it is freed; changes as events |
 //! | [`stage`], [`collect`] | the host's files into the tree, and out of it, whole or not at all |
 //! | `archive` | tar and zip archives into the tree, and out of it (feature `archives`) |
 //! | [`fuse`] | the kernel's protocol, and what it may cache |
@@ -64,12 +70,14 @@ pub mod scratch;
 pub mod stage;
 pub mod store;
 mod sys;
-pub mod view;
+mod view;
 
+pub use fuse::Profile;
 pub use progress::{ByteCount, Progress};
 pub use run::{
-    Base, BaseBuilder, Error, Interrupt, Job, Outcome, RunningJob, Slots, Stdin, Stdout, Step,
+    Base, BaseBuilder, Captured, Error, Exit, Interrupt, Job, Outcome, RunningJob, Slots, Stdin,
+    Stdout, Step, StepReport,
 };
 pub use scratch::{Follow, OpenOptions, Scratch, ScratchBuilder, ScratchFile, Watch};
 pub use store::{Limits, Source};
-pub use view::Event;
+pub use view::{Event, Touched};

@@ -33,11 +33,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use notapipe::Outcome;
+use notapipe::Touched;
 use notapipe::collect::{self, Found};
 use notapipe::fuse::RequestCounts;
 use notapipe::run::{Exit, StepReport};
 use notapipe::store::{Kind, Resource, Tree, TreePath};
-use notapipe::view::Touched;
 use serde::Serialize;
 
 use super::ending::Ending;

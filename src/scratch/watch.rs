@@ -95,7 +95,7 @@ pub(super) fn no_descriptor(source: io::Error) -> Error {
 /// Events as they happen: a blocking iterator, or something to wait for in an event loop.
 ///
 /// It ends when the mount is gone. Until it is taken, an event waits here: up to
-/// [`MAX_EVENTS`](crate::view::MAX_EVENTS) of them, and not more than 16 MiB of paths. Writes that continue
+/// 65,536 of them, and not more than 16 MiB of paths. Writes that continue
 /// each other take one place, so that a tool that only writes never fills it. What comes beyond is counted, and
 /// told as [`Event::Lost`] in its place. Tools never wait for a watcher.
 ///

@@ -40,8 +40,8 @@ pub use calls::Waker;
 pub use event::Event;
 pub use follow::{FollowId, Followed};
 use observed::Observed;
-pub use observed::{Handle, NotObserved, Opener};
-pub use queue::{MAX_EVENTS, MAX_PATH_BYTES, Queue};
+pub use observed::{Handle, Opener};
+pub use queue::Queue;
 pub use touched::Touched;
 
 /// A tree, and who refers to its inodes.
@@ -139,15 +139,6 @@ impl View {
         let mut fork = state.tree.fork();
         state.awaited.take_out_of(&mut fork);
         fork
-    }
-
-    /// The tree itself, once nobody uses the view any more.
-    pub fn into_tree(self) -> Tree {
-        let State {
-            mut tree, awaited, ..
-        } = self.state.into_inner();
-        awaited.take_out_of(&mut tree);
-        tree
     }
 
     /// The files of which a page written through a shared mapping could not be kept, because the byte
