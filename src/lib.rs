@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | a command-line tool that should be a function, inputs to outputs | [`Job`], which gives an [`Outcome`] |
 //! | the same, and something else to do meanwhile | [`Job::start`], which gives a [`RunningJob`] |
+//! | archives, commands or patterns instead of single files | `Job::unpack`, [`Job::input_from`], [`Job::output_matching`], [`Job::output_changed`], `Outcome::pack` |
 //! | many jobs with an SDK or an include directory in common | [`Base`], staged once |
 //! | a command with a say in its streams or environment | [`Step`], [`Stdin`], [`Stdout`] |
 //! | an input that is costly to make and perhaps not needed | [`Source`] |

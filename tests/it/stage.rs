@@ -486,6 +486,12 @@ fn lent_bytes_are_in_memory_once() {
         assert_eq!(read(tree, "lent"), bytes);
         assert_eq!(read(tree, "small"), bytes[..100]);
         assert_eq!(read_at(tree, 300_000).as_ptr(), bytes[300_000..].as_ptr());
+        // Over many chunks too: the rest behind the last whole one is the file's own.
+        let ino = tree.resolve(&path("lent")).unwrap();
+        let read = tree.read(ino, 100_000, 800_000).unwrap();
+        assert_eq!(*read, bytes[100_000..900_000]);
+        assert_eq!(read.as_ptr(), bytes[100_000..].as_ptr());
+        assert_eq!(*tree.read(ino, 900_000, 200_000).unwrap(), bytes[900_000..]);
     }
     // Whoever writes gets bytes of their own, a chunk at a time.
     let [changed, other] = &mut trees;

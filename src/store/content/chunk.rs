@@ -29,9 +29,17 @@ pub(super) struct Chunk {
 #[derive(Debug)]
 enum Memory {
     Own(Run),
-    /// Somebody else's, a whole chunk of them: read, and never written. Boxed, so that the many chunks that
-    /// have their own do not pay for it.
-    Lent(Box<Bytes>),
+    /// Somebody else's: read, and never written. Boxed, so that the many chunks that have their own do not
+    /// pay for it.
+    Lent(Box<Lent>),
+}
+
+/// A whole chunk of somebody else's bytes, and all of those, so that chunks that follow each other can be read
+/// in one piece.
+#[derive(Debug)]
+struct Lent {
+    all: Bytes,
+    start: usize,
 }
 
 impl Default for Memory {
@@ -44,7 +52,7 @@ impl Memory {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Own(run) => run.bytes(),
-            Self::Lent(bytes) => bytes,
+            Self::Lent(lent) => &lent.all[lent.start..lent.start + CHUNK_SIZE],
         }
     }
 
@@ -70,17 +78,40 @@ impl Memory {
 }
 
 impl Chunk {
-    /// All pages, behind which stand these bytes of somebody else's. They must be as many as a chunk has.
-    pub fn lent(bytes: Bytes) -> Self {
-        debug_assert_eq!(bytes.len(), CHUNK_SIZE);
-        let all = PageSet::range(0..CHUNK_PAGES);
+    /// All pages, behind which stand the bytes from `start` on.
+    pub fn lent(all: Bytes, start: usize) -> Self {
+        debug_assert!(start + CHUNK_SIZE <= all.len());
+        let pages = PageSet::range(0..CHUNK_PAGES);
         Self {
-            allocated: all,
-            data: all,
-            written: all,
+            allocated: pages,
+            data: pages,
+            written: pages,
             first: 0,
-            memory: Memory::Lent(Box::new(bytes)),
+            memory: Memory::Lent(Box::new(Lent { all, start })),
         }
+    }
+
+    /// A range over chunks that follow each other in what one somebody lent.
+    pub fn lent_in_one_piece<'a>(
+        mut chunks: impl Iterator<Item = &'a Self>,
+        range: Range<usize>,
+    ) -> Option<Bytes> {
+        let lent = |chunk: &'a Self| match &chunk.memory {
+            Memory::Lent(lent) => Some(&**lent),
+            Memory::Own(_) => None,
+        };
+        let first = lent(chunks.next()?)?;
+        let all_follow = (1..).zip(chunks).all(|(index, chunk)| {
+            lent(chunk).is_some_and(|next| {
+                next.all.as_ptr() == first.all.as_ptr()
+                    && next.start == first.start + index * CHUNK_SIZE
+            })
+        });
+        all_follow.then(|| {
+            first
+                .all
+                .slice(first.start + range.start..first.start + range.end)
+        })
     }
 
     /// Whether it has to be [duplicated](Self::duplicate) before it is changed, also where nobody shares it.

@@ -51,7 +51,11 @@ impl Data {
         chunks: SmallVec<[Arc<Chunk>; 2]>,
         range: Range<usize>,
     ) -> Option<Self> {
-        Chunk::joined(chunks.iter().map(|chunk| &**chunk), range.clone())?;
+        let plain = || chunks.iter().map(|chunk| &**chunk);
+        if let Some(bytes) = Chunk::lent_in_one_piece(plain(), range.clone()) {
+            return Some(Self::from(bytes));
+        }
+        Chunk::joined(plain(), range.clone())?;
         Some(Self(Source::Chunks(
             chunks,
             range.start as u32..u32::try_from(range.end).ok()?,

@@ -187,8 +187,7 @@ impl Content {
         }
         ledger.take_pages(whole * CHUNK_PAGES)?;
         for index in 0..whole {
-            let start = (index * CHUNK_BYTES) as usize;
-            let chunk = Chunk::lent(bytes.slice(start..start + CHUNK_SIZE));
+            let chunk = Chunk::lent(bytes.clone(), (index * CHUNK_BYTES) as usize);
             self.chunks.insert(index, Arc::new(chunk));
         }
         (self.size, self.pages) = (whole * CHUNK_BYTES, whole * CHUNK_PAGES);
