@@ -258,6 +258,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME", value_parser = size::patience)]
     pub kill_after: Option<Patience>,
 
+    /// What processes may use: cpu=10s,memory=2G,processes=64,files=256, any of them
+    ///
+    /// cpu, memory (address space) and files (descriptors) are limits of each process, as with ulimit:
+    /// one that uses up its cpu time is killed, one that asks for more memory or files is refused. A
+    /// job with more processes fails.
+    #[arg(long, value_name = "LIMITS", value_parser = super::limits::resources)]
+    pub limit: Option<super::limits::ResourcesWanted>,
+
     /// How long what the steps left behind may go on writing before the job fails (10s)
     ///
     /// Outputs are delivered when no process of the job has a file of the mount open for writing, or

@@ -9,6 +9,7 @@ use notapipe::collect::Glob;
 use notapipe::store::TreePath;
 
 use super::cpus::CpusWanted;
+use super::limits::ResourcesWanted;
 use super::size::{Patience, Size};
 
 /// `notapipe run`.
@@ -47,6 +48,8 @@ pub struct RunConfig {
     pub timeout: Option<Duration>,
     /// How long everything has between SIGTERM at the timeout and being killed; not asked if none.
     pub kill_after: Option<Patience>,
+    /// What the processes may use.
+    pub resources: ResourcesWanted,
     /// How long what the steps left behind may go on writing; the library's default unless said.
     pub settle: Option<Patience>,
     /// Steps that become another user may enter.

@@ -49,7 +49,7 @@ impl<'e> Ending<'e> {
                     // A tool that failed has said why; one that a signal ended could not.
                     // Nor need a person be told of a Ctrl-C, which may come to us later than to the tool.
                     is_said: match failure.exit {
-                        Exit::Code(_) => true,
+                        Exit::Code(_) => outcome.steps()[failure.step].cpu_limit_met.is_none(),
                         Exit::Signal(signal) => signal == SIGINT && io::stderr().is_terminal(),
                     },
                     limit_met: outcome.limit_met().map(|it| (it, outcome.usage().limits)),

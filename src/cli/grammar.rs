@@ -310,6 +310,7 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
         visibility: args.mount.or(file.mount.map(|it| it.0)).unwrap_or_default(),
         timeout: args.timeout.or(file.timeout.map(|it| it.0)),
         kill_after: args.kill_after.or(file.kill_after.map(|it| it.0)),
+        resources: args.limit.or(file.limit.map(|it| it.0)).unwrap_or_default(),
         settle: args.settle.or(file.settle.map(|it| it.0)),
         allow_other: args.allow_other || file.allow_other,
         extended_attributes: args.xattr || file.xattr,

@@ -24,6 +24,7 @@ use super::config::{
 use super::cpus::{self, CpusWanted};
 use super::grammar::{self, Role, UsageError};
 use super::in_out;
+use super::limits::{self, ResourcesWanted};
 use super::nearest::nearest;
 use super::size::{self, Patience, Size};
 use super::steps;
@@ -50,6 +51,8 @@ pub struct JobFile {
     pub kill_after: Option<Worded<Patience>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settle: Option<Worded<Patience>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Worded<ResourcesWanted>>,
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_other: bool,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -369,6 +372,7 @@ impl From<RunConfig> for JobFile {
             visibility,
             timeout,
             kill_after,
+            resources,
             settle,
             allow_other,
             extended_attributes,
@@ -386,6 +390,7 @@ impl From<RunConfig> for JobFile {
             timeout: timeout.map(Worded),
             kill_after: kill_after.map(Worded),
             settle: settle.map(Worded),
+            limit: unless_default(resources),
             allow_other,
             xattr: extended_attributes,
             profile: profile.map(Worded),
@@ -556,6 +561,16 @@ impl Words for Duration {
 impl Words for Patience {
     fn read(text: &str) -> Result<Self, String> {
         size::patience(text)
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Words for ResourcesWanted {
+    fn read(text: &str) -> Result<Self, String> {
+        limits::resources(text)
     }
 
     fn write(&self) -> String {
@@ -779,6 +794,8 @@ mod tests {
                 "public",
                 "--timeout",
                 "1.5",
+                "--limit",
+                "cpu=1.5s,memory=2G,processes=3,files=9",
                 "--follow",
                 "log",
                 "--kill-after",

@@ -17,6 +17,7 @@ pub mod fill;
 pub mod grammar;
 pub mod in_out;
 pub mod job_file;
+pub mod limits;
 pub mod list;
 pub mod man;
 pub mod mount;

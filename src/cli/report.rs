@@ -135,6 +135,9 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
                 return stage_remedy(error);
             }
             Some(notapipe::Error::Collect(error)) => return collect_remedy(error),
+            Some(notapipe::Error::TooManyProcesses { .. }) => {
+                return Some("raise the limit with --limit processes=COUNT".to_owned());
+            }
             Some(notapipe::Error::StillWritten { .. }) => {
                 return Some("wait for it in the step, or give it longer with --settle".to_owned());
             }

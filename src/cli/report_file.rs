@@ -24,6 +24,8 @@
 //! | `usage` | `bytes` and `inodes` at the end, `peak_bytes` and `peak_inodes`, `limit_bytes` and `limit_inodes`, and `limit_met`: which of them a step ran into |
 //! | `requests` | from the kernel, by kind, and `total`, which leaves out forgets: nobody waits for those |
 //!
+//! `resource_limits` is there when `--limit` was given: `by` says how they were set (`rlimit`), then the limits.
+//!
 //! `phases_seconds`, `usage` and `requests` are null when the job failed before its first step.
 
 use std::collections::BTreeMap;
@@ -55,6 +57,9 @@ struct Report {
     outputs: Vec<Output>,
     phases_seconds: Option<Phases>,
     usage: Option<Usage>,
+    /// Absent when nothing was limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_limits: Option<ResourceLimits>,
     requests: Option<BTreeMap<&'static str, u64>>,
 }
 
@@ -142,6 +147,32 @@ pub fn write(
     fs::write(file, text)
 }
 
+#[derive(Debug, Serialize)]
+struct ResourceLimits {
+    /// How they were set: `rlimit` for each process.
+    by: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<u64>,
+}
+
+impl ResourceLimits {
+    fn of(limits: notapipe::run::ResourceLimits) -> Option<Self> {
+        (limits != notapipe::run::ResourceLimits::default()).then(|| Self {
+            by: "rlimit",
+            cpu_seconds: limits.cpu.map(|time| time.as_secs_f64()),
+            memory_bytes: limits.memory_bytes,
+            processes: limits.processes,
+            files: limits.files,
+        })
+    }
+}
+
 fn report(ending: &Ending<'_>, outcome: Option<&Outcome>, collect: Option<Duration>) -> Report {
     Report {
         version: VERSION,
@@ -155,6 +186,7 @@ fn report(ending: &Ending<'_>, outcome: Option<&Outcome>, collect: Option<Durati
         outputs: outcome.map_or_else(Vec::new, outputs),
         phases_seconds: outcome.map(|it| phases(it, collect)),
         usage: outcome.map(usage),
+        resource_limits: outcome.and_then(|it| ResourceLimits::of(it.resource_limits())),
         requests: outcome.map(|it| by_kind(it.requests())),
     }
 }

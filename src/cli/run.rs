@@ -180,6 +180,7 @@ fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Jo
         .profile(profile(config))
         .interrupt(interrupt.clone())
         .init(InitProgram::ourselves())
+        .resource_limits(config.resources.0)
         .on_staging(move |progress| {
             let _held_while_it_listens = &staging;
             tell(progress)

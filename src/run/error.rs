@@ -171,6 +171,14 @@ pub enum Error {
         /// How long it was waited for.
         patience: Duration,
     },
+    /// The job had more processes than its [limits](super::ResourceLimits) allow; everything in it was killed.
+    #[error("the job was ended: it had {count} processes, and the limit is {limit}")]
+    TooManyProcesses {
+        /// How many ran at that moment.
+        count: u64,
+        /// How many may.
+        limit: u64,
+    },
     /// Somebody raised the [`Interrupt`](super::Interrupt) of the job.
     #[error("the job was cancelled")]
     Cancelled,
@@ -238,6 +246,9 @@ impl std::fmt::Display for StepFailure {
             .and_then(|report| report.command.first())
             .cloned()
             .unwrap_or_default();
+        if let Some(limit) = report.and_then(|report| report.cpu_limit_met) {
+            return write!(f, "{program:?} was killed: the cpu limit of {limit:?}");
+        }
         write!(f, "{program:?} {}", ending(self.exit))?;
         // A tool's last words say more than its status does.
         if let Some(last) = report.and_then(|report| {

@@ -21,6 +21,7 @@ use super::cpus::{Bound, Cpus, Slot, Slots};
 use super::error::{Error, FailedJob, StepFailure, panic_message};
 use super::follow::{self, Followed, Following};
 use super::inputs::{Input, Inputs, Listener, check_name, owner};
+use super::limits::ResourceLimits;
 use super::outcome::{Outcome, Phases, StepReport};
 use super::pipeline::{Bounds, Pipeline};
 use super::process::{InitProgram, Interrupt, Processes};
@@ -75,6 +76,7 @@ pub struct Job {
     timeout: Option<Duration>,
     kill_after: Option<Duration>,
     settle: Option<Duration>,
+    resource_limits: ResourceLimits,
     cpus: Option<Cpus>,
     slots: Option<Slots>,
     interrupt: Option<Interrupt>,
@@ -490,6 +492,13 @@ impl Job {
         self
     }
 
+    /// The most that the job's processes may use; nothing is limited unless said.
+    #[must_use]
+    pub fn resource_limits(mut self, limits: ResourceLimits) -> Self {
+        self.resource_limits = limits;
+        self
+    }
+
     /// How long processes that the steps left behind may go on writing, 10 seconds unless said.
     ///
     /// Outputs are taken when nobody in the job has a file of the mount open for writing, or mapped
@@ -646,6 +655,7 @@ impl Job {
             requests,
             phases,
             followed,
+            resource_limits: self.resource_limits,
         };
         // The step saw EIO and failed, or made something of it; the reason is here.
         let ran = ran.and_then(|()| failed_source.map_or(Ok(()), Err));
@@ -747,6 +757,7 @@ impl Job {
             deadline: self.deadline,
             interrupt: self.interrupt.as_ref(),
             kill_after: self.kill_after,
+            limits: self.resource_limits,
             session: None,
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::follow::Followed;
+use super::limits::ResourceLimits;
 use super::process::StepStatus;
 #[cfg(feature = "archives")]
 use crate::archive::{Format, Pack};
@@ -32,6 +33,7 @@ pub struct Outcome {
     pub(super) requests: Arc<RequestCounts>,
     pub(super) phases: Phases,
     pub(super) followed: Vec<Followed>,
+    pub(super) resource_limits: ResourceLimits,
 }
 
 impl Outcome {
@@ -138,6 +140,11 @@ impl Outcome {
         &self.followed
     }
 
+    /// What the job's processes could use.
+    pub fn resource_limits(&self) -> ResourceLimits {
+        self.resource_limits
+    }
+
     /// Where the job's time went.
     pub fn phases(&self) -> Phases {
         self.phases
@@ -164,6 +171,8 @@ pub struct StepReport {
     pub command: Vec<std::ffi::OsString>,
     /// How it ended, and what it used.
     pub status: StepStatus,
+    /// The limit of processor time that ended it, or what it had started, if that is known.
+    pub cpu_limit_met: Option<Duration>,
     /// What the kernel asked while it ran; in a pipe, also for those that ran with it.
     pub requests: RequestCounts,
     /// Which files it touched, where opens were seen ([`Profile::Observed`](crate::fuse::Profile::Observed)).

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::error::Error;
+use super::limits::ResourceLimits;
 use super::outcome::StepReport;
 use super::process::{Exit, Interrupt, Processes, Running, StepStatus, Waited};
 use super::stdio::{Stdin, Stdout, Streams};
@@ -21,6 +22,8 @@ use crate::mount::MountError;
 const AFTERMATH: Duration = Duration::from_secs(2);
 /// How often it is looked whether everything that was asked to end has ended.
 const LOOK: Duration = Duration::from_millis(10);
+/// How often the processes are counted, where their number is limited.
+const COUNT: Duration = Duration::from_millis(20);
 
 /// When steps must stop, whatever they do.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +34,8 @@ pub(super) struct Bounds<'i> {
     pub kill_after: Option<Duration>,
     /// Somebody else's word.
     pub interrupt: Option<&'i Interrupt>,
+    /// What the job's processes may use.
+    pub limits: ResourceLimits,
     /// The mount's session, without which there is no point in going on.
     pub session: Option<&'i SessionEnd>,
 }
@@ -46,6 +51,22 @@ impl Bounds<'_> {
                 path: processes.root().to_owned(),
                 error: None,
             }));
+        }
+        Ok(())
+    }
+
+    /// Whether there are more processes than there may be.
+    fn check_processes(&self, processes: &Processes) -> Result<(), Error> {
+        let Some(limit) = self.limits.processes else {
+            return Ok(());
+        };
+        let running = processes.remaining().map_err(|source| Error::Processes {
+            operation: "count",
+            source,
+        })?;
+        let count = running.len() as u64;
+        if count > limit {
+            return Err(Error::TooManyProcesses { count, limit });
         }
         Ok(())
     }
@@ -103,7 +124,7 @@ impl Pipeline {
     ) -> Result<Ran, Error> {
         bounds.check_session(processes)?;
         let earlier = requests.clone();
-        let mut members = start(self.0, processes)?;
+        let mut members = start(self.0, processes, bounds.limits)?;
         let failed = wait(&mut members, processes, bounds, || requests.since(&earlier))?;
         let nobody_left = members.iter().any(|it| it.running.was_the_last());
         Ok(Ran {
@@ -119,6 +140,7 @@ struct Member {
     command: Vec<OsString>,
     running: Running,
     streams: Streams,
+    limits: ResourceLimits,
     ended: Option<(StepStatus, RequestCounts)>,
 }
 
@@ -158,6 +180,7 @@ impl Member {
         Some(StepReport {
             command: self.command,
             status,
+            cpu_limit_met: self.limits.ended(&status),
             requests,
             touched: None,
             stdout,
@@ -166,7 +189,11 @@ impl Member {
     }
 }
 
-fn start(mut steps: Vec<Step>, processes: &Processes) -> Result<Vec<Member>, Error> {
+fn start(
+    mut steps: Vec<Step>,
+    processes: &Processes,
+    limits: ResourceLimits,
+) -> Result<Vec<Member>, Error> {
     for left in 1..steps.len() {
         let [writer, reader] = &mut steps[left - 1..=left] else {
             continue;
@@ -179,11 +206,12 @@ fn start(mut steps: Vec<Step>, processes: &Processes) -> Result<Vec<Member>, Err
         reader.set_stdin(Stdin::Fd(read.into()));
     }
     let start = |step: Step| {
-        let (command, running, streams) = step.start(processes)?;
+        let (command, running, streams) = step.start(processes, limits)?;
         Ok(Member {
             command,
             running,
             streams,
+            limits,
             ended: None,
         })
     };
@@ -223,6 +251,8 @@ fn wait(
             return Err(bounds.timeout(program));
         }
         bounds.check_session(processes)?;
+        bounds.check_processes(processes)?;
+        let look_at = bounds.limits.processes.map(|_| Instant::now() + COUNT);
         let end_rest_at = failure.as_ref().map(|it| it.since + AFTERMATH);
         if end_rest_at.is_some_and(|end| Instant::now() >= end) {
             for member in members.iter().filter(|it| it.ended.is_none()) {
@@ -232,7 +262,8 @@ fn wait(
             failure = failure.map(Failure::renewed);
             continue;
         }
-        let until = [bounds.deadline.map(|(deadline, _)| deadline), end_rest_at];
+        let deadline = bounds.deadline.map(|(deadline, _)| deadline);
+        let until = [deadline, end_rest_at, look_at];
         sleep(members, bounds, until.into_iter().flatten().min())?;
         for member in members.iter_mut() {
             member.drain()?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::inputs::check_name;
+use super::limits::ResourceLimits;
 use super::outcome::StepReport;
 use super::pipeline::{Bounds, Pipeline};
 use super::process::{Processes, Running, StepCommand};
@@ -166,6 +167,7 @@ impl Step {
     pub(super) fn start(
         self,
         processes: &Processes,
+        limits: ResourceLimits,
     ) -> Result<(Vec<OsString>, Running, Streams), Error> {
         let program = self.program();
         let directory = match self.directory.as_os_str().is_empty() {
@@ -193,6 +195,7 @@ impl Step {
             stdout: stdout.as_fd(),
             stderr: stderr.as_fd(),
             stream_files: files,
+            limits,
         })?;
         Ok((self.command, running, streams))
     }

@@ -8,7 +8,7 @@ use std::{fmt, io, ptr};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, FdFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal};
 
 use super::child::Child;
 use super::namespaces::Namespaces;
@@ -31,11 +31,12 @@ pub(crate) enum Stage {
     StdoutFile,
     StderrFile,
     Directory,
+    Limits,
     Execute,
 }
 
 impl Stage {
-    const ALL: [Stage; 14] = [
+    const ALL: [Stage; 15] = [
         Stage::Unmounted,
         Stage::Start,
         Stage::AskInit,
@@ -49,6 +50,7 @@ impl Stage {
         Stage::StdoutFile,
         Stage::StderrFile,
         Stage::Directory,
+        Stage::Limits,
         Stage::Execute,
     ];
 
@@ -78,6 +80,7 @@ impl fmt::Display for Stage {
             Stage::StdoutFile => "open the standard output",
             Stage::StderrFile => "open the standard error",
             Stage::Directory => "enter the working directory",
+            Stage::Limits => "limit the resources",
             Stage::Execute => "execute the program",
         })
     }
@@ -121,6 +124,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) stdio: [BorrowedFd<'a>; 3],
     /// Files that take the place of `stdio`, where there is one, opened by the child itself.
     pub(crate) stream_files: StreamFiles,
+    pub(crate) rlimits: Rlimits,
     /// Given to the program under the numbers they have here.
     pub(crate) keep: Vec<BorrowedFd<'a>>,
     pub(crate) mask: Mask,
@@ -142,6 +146,7 @@ impl<'a> Launch<'a> {
             directory: None,
             stdio,
             stream_files: StreamFiles::default(),
+            rlimits: Rlimits::default(),
             keep: Vec::new(),
             mask: Mask::None,
             close_others: false,
@@ -244,6 +249,9 @@ impl<'a> Launch<'a> {
         {
             return Failure::new(Stage::Directory, errno);
         }
+        if let Err(errno) = self.rlimits.set() {
+            return Failure::new(Stage::Limits, errno);
+        }
         signals::set_mask(match self.mask {
             Mask::None => 0,
             Mask::All => !0,
@@ -266,6 +274,38 @@ impl<'a> Launch<'a> {
         }
         Ok(())
     }
+}
+
+/// What a process may use (setrlimit(2)); nothing is changed unless said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Rlimits {
+    pub(crate) cpu_seconds: Option<u64>,
+    pub(crate) address_space_bytes: Option<u64>,
+    pub(crate) descriptors: Option<u64>,
+}
+
+impl Rlimits {
+    /// In the child.
+    fn set(&self) -> Result<(), Errno> {
+        // SIGXCPU at the limit, and SIGKILL a second later for who goes on.
+        lower(Resource::Cpu, self.cpu_seconds, 1)?;
+        lower(Resource::As, self.address_space_bytes, 0)?;
+        lower(Resource::Nofile, self.descriptors, 0)
+    }
+}
+
+/// Never raises a limit that is in force.
+fn lower(resource: Resource, wanted: Option<u64>, grace: u64) -> Result<(), Errno> {
+    let Some(wanted) = wanted else {
+        return Ok(());
+    };
+    let Rlimit { current, maximum } = rustix::process::getrlimit(resource);
+    let least = |limit: Option<u64>, wanted| limit.map_or(wanted, |limit| limit.min(wanted));
+    let lowered = Rlimit {
+        current: Some(least(current, wanted)),
+        maximum: Some(least(maximum, wanted.saturating_add(grace))),
+    };
+    rustix::process::setrlimit(resource, lowered)
 }
 
 /// Standard streams that are files below a directory which only the child can see.

@@ -12,6 +12,7 @@ mod cli_limits;
 mod cli_mount;
 mod cli_names;
 mod cli_options;
+mod cli_resources;
 mod cli_settle;
 mod cli_signals;
 mod cli_steps;

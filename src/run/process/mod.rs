@@ -32,9 +32,10 @@ use self::direct::Direct;
 pub use self::running::{Interrupt, Running, StepStatus, Waited};
 pub use self::supervised::InitProgram;
 use self::supervised::Supervisor;
+use super::limits::ResourceLimits;
 use crate::mount::{Membership, Place, ProcessInfo, Standing, written_by};
 pub use crate::sys::child::Exit;
-use crate::sys::launch::{Candidate, Launch, LaunchError, Stage, StreamFiles};
+use crate::sys::launch::{Candidate, Launch, LaunchError, Rlimits, Stage, StreamFiles};
 use crate::sys::namespaces::Namespaces;
 
 /// How long killed processes may take to go before the mount's connection is aborted, which frees
@@ -66,6 +67,8 @@ pub struct StepCommand<'a> {
     /// Regular files below the mount's root that are standard input, output and error instead,
     /// opened by the step itself; outputs are made, or cut to nothing.
     pub stream_files: [Option<PathBuf>; 3],
+    /// What it may use. The number of processes is for whoever waits to watch.
+    pub limits: ResourceLimits,
 }
 
 /// Why a step did not start.
@@ -445,6 +448,11 @@ impl StepCommand<'_> {
                 .collect::<Result<_, _>>()?,
             directory: Some(c_string(root.join(&self.directory).as_os_str())?),
             stream_files: self.stream_files(root)?,
+            rlimits: Rlimits {
+                cpu_seconds: self.limits.cpu_seconds(),
+                address_space_bytes: self.limits.memory_bytes,
+                descriptors: self.limits.files,
+            },
             ..Launch::new([self.stdin, self.stdout, self.stderr])
         })
     }

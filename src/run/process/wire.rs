@@ -18,7 +18,7 @@ use std::time::Duration;
 use rustix::fs::MemfdFlags;
 
 use super::{Exit, StepStatus};
-use crate::sys::launch::{Candidate, Launch, Stage, StreamFiles};
+use crate::sys::launch::{Candidate, Launch, Rlimits, Stage, StreamFiles};
 use crate::sys::socket;
 
 /// How many descriptors come with the request for a step.
@@ -115,6 +115,15 @@ pub(crate) fn encode(launch: &Launch<'_>) -> io::Result<OwnedFd> {
     for name in &launch.stream_files.names {
         put_list(&mut text, name.as_slice());
     }
+    let Rlimits {
+        cpu_seconds,
+        address_space_bytes,
+        descriptors,
+    } = launch.rlimits;
+    for limit in [cpu_seconds, address_space_bytes, descriptors] {
+        text.push(u8::from(limit.is_some()));
+        text.extend(limit.unwrap_or(0).to_le_bytes());
+    }
     let mut file = File::from(rustix::fs::memfd_create(
         "notapipe-step",
         MemfdFlags::CLOEXEC,
@@ -146,12 +155,18 @@ pub(crate) fn decode<'a>(file: OwnedFd, stdio: [BorrowedFd<'a>; 3]) -> io::Resul
         root: rest.list()?.pop().unwrap_or_default(),
         names: [rest.list()?.pop(), rest.list()?.pop(), rest.list()?.pop()],
     };
+    let rlimits = Rlimits {
+        cpu_seconds: rest.limit()?,
+        address_space_bytes: rest.limit()?,
+        descriptors: rest.limit()?,
+    };
     Ok(Launch {
         programs,
         arguments,
         environment,
         directory,
         stream_files,
+        rlimits,
         ..Launch::new(stdio)
     })
 }
@@ -190,6 +205,12 @@ impl Reader<'_> {
 
     fn u32(&mut self) -> io::Result<u32> {
         Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn limit(&mut self) -> io::Result<Option<u64>> {
+        let is_given = self.byte()? != 0;
+        let limit = u64::from_le_bytes(self.array()?);
+        Ok(is_given.then_some(limit))
     }
 
     fn micros(&mut self) -> io::Result<Duration> {
@@ -269,6 +290,10 @@ mod tests {
                 root: c"/mnt".into(),
                 names: [None, Some(c"out".into()), None],
             },
+            rlimits: Rlimits {
+                descriptors: Some(7),
+                ..Rlimits::default()
+            },
             ..Launch::new(stdio)
         };
         let back = decode(encode(&launch).unwrap(), stdio).unwrap();
@@ -277,5 +302,6 @@ mod tests {
         assert_eq!(back.environment, launch.environment);
         assert_eq!(back.directory, launch.directory);
         assert_eq!(back.stream_files, launch.stream_files);
+        assert_eq!(back.rlimits, launch.rlimits);
     }
 }
