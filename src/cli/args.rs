@@ -125,6 +125,7 @@ Report (--report FILE):
   One JSON object. Within a `version` fields are added, never changed. Times are seconds, sizes bytes.
   version         1
   result          "ok" or "failed"; exit_status, and error: null, or message and help
+  fuse            whether the job ran in a mount; false for a directory on tmpfs
   steps           of each that ended: command, exit (code or signal), wall_seconds, user_seconds,
                   system_seconds, max_rss_bytes, requests, and files: the names that were read, written,
                   created, deleted
@@ -307,6 +308,15 @@ pub struct RunArgs {
     /// open of a file; not with `--profile fast`.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+
+    /// Fail where there is no FUSE, instead of running in a directory on tmpfs
+    ///
+    /// A default container has no /dev/fuse. Unless this is given, the same job then runs in a directory
+    /// that only you may enter, in /dev/shm, $XDG_RUNTIME_DIR or /tmp, the first that is a tmpfs; its limits
+    /// are watched, and a job that exceeds one is ended, but it may take more for a moment. A line says so.
+    /// `notapipe doctor` tells what to change.
+    #[arg(long)]
+    pub require_fuse: bool,
 
     /// Put everything that was in the mount to DEST when the job fails: an archive by its name, or a directory
     ///

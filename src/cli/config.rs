@@ -62,6 +62,8 @@ pub struct RunConfig {
     pub cpus: CpusWanted,
     /// Where to write what the job did.
     pub report: Option<PathBuf>,
+    /// Fail where there is no FUSE, and do not do without.
+    pub require_fuse: bool,
     /// Where to put everything that was in the mount when the job fails.
     pub keep_on_failure: Option<PathBuf>,
     /// How much to tell.

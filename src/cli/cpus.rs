@@ -47,6 +47,13 @@ pub fn cpus(text: &str) -> Result<CpusWanted, String> {
     Ok(CpusWanted::These(ranges.into_iter().flatten().collect()))
 }
 
+/// The CPUs that this process may use, as [`cpus`] reads them.
+pub fn usable() -> String {
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap_or_default();
+    let numbers = (0..rustix::thread::CpuSet::MAX_CPU).filter(|&it| allowed.is_set(it));
+    CpusWanted::These(numbers.collect()).to_string()
+}
+
 fn range(text: &str) -> Option<std::ops::RangeInclusive<usize>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);

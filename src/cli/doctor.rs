@@ -32,7 +32,7 @@ Signs:
 
 Exit status:
   0      `notapipe run` works here
-  1      it does not")]
+  1      it does not, or only without FUSE, in a directory on tmpfs")]
 pub struct DoctorArgs {
     /// As JSON: {\"run\": BOOL, \"checks\": [{\"name\", \"state\", \"found\", \"remedy\"}]}
     #[arg(long)]
@@ -99,21 +99,25 @@ pub fn doctor(args: DoctorArgs) -> ExitCode {
     let (run, run_works) = run();
     let diagnosis = Diagnosis {
         run: run_works,
-        checks: vec![
-            kernel(),
-            fuse(),
-            device(),
-            helper(),
-            private_mount(),
-            run,
-            process_namespace(),
-            allow_other(),
-            fstab(),
-            passthrough(),
-            memory_check(),
-            unnamed_files(),
-            sockets(),
-        ],
+        checks: [
+            Some(kernel()),
+            Some(fuse()),
+            Some(device()),
+            Some(helper()),
+            Some(private_mount()),
+            Some(run),
+            without_fuse(run_works),
+            Some(process_namespace()),
+            Some(allow_other()),
+            Some(fstab()),
+            Some(passthrough()),
+            Some(memory_check()),
+            Some(unnamed_files()),
+            Some(sockets()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
     };
     let written = if args.json {
         serde_json::to_string_pretty(&diagnosis)
@@ -141,8 +145,11 @@ fn table(diagnosis: &Diagnosis) -> io::Result<()> {
             writeln!(out, "{:25}{remedy}", "")?;
         }
     }
+    let does_without = |check: &Check| check.name == WITHOUT_FUSE && check.state == State::Note;
     let verdict = if diagnosis.run {
         "notapipe run works here"
+    } else if diagnosis.checks.iter().any(does_without) {
+        "notapipe run works here without FUSE alone, in a directory on tmpfs"
     } else {
         "notapipe run does not work here"
     };
@@ -300,6 +307,40 @@ fn run() -> (Check, bool) {
             (check, false)
         }
     }
+}
+
+const WITHOUT_FUSE: &str = "without FUSE";
+
+/// What jobs do where there is no mount for them.
+fn without_fuse(run_works: bool) -> Option<Check> {
+    if run_works {
+        return None;
+    }
+    let mounted = job().step(["true"]).run();
+    let notapipe::Error::Mount(refused) = mounted.err()? else {
+        return None;
+    };
+    let places = super::run::places_in_ram();
+    if !refused.lacks_fuse() {
+        return None;
+    }
+    let ran = job().without_fuse(places).step(["pwd"]).run();
+    Some(match ran {
+        Ok(outcome) => Check::note(
+            WITHOUT_FUSE,
+            format!(
+                "jobs run in a directory on tmpfs, such as {}; limits are watched, not enforced",
+                outcome
+                    .steps()
+                    .first()
+                    .map(|step| step.stdout.to_text())
+                    .unwrap_or_default()
+                    .trim()
+            ),
+            "what FAIL says above makes mounts work; notapipe run --require-fuse refuses to do without",
+        ),
+        Err(error) => Check::new(WITHOUT_FUSE, State::Fail, report::chain(&error)),
+    })
 }
 
 fn process_namespace() -> Check {

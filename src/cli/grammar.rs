@@ -317,6 +317,7 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
         profile: args.profile.or(file.profile.map(|it| it.0)),
         cpus: args.cpus.or(file.cpus.map(|it| it.0)).unwrap_or_default(),
         report: args.report.or(file.report.map(|it| it.0.into())),
+        require_fuse: args.require_fuse || file.require_fuse,
         keep_on_failure: args
             .keep_on_failure
             .or(file.keep_on_failure.map(|it| it.0.into())),

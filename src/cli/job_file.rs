@@ -67,6 +67,8 @@ pub struct JobFile {
     pub report: Option<Text>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_on_failure: Option<Text>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub require_fuse: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verbosity: Option<Worded<Verbosity>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -380,6 +382,7 @@ impl From<RunConfig> for JobFile {
             cpus,
             report,
             keep_on_failure,
+            require_fuse,
             verbosity,
         } = config;
         Self {
@@ -398,6 +401,7 @@ impl From<RunConfig> for JobFile {
             follow: follow.map(InMount),
             report: report.map(Text::from),
             keep_on_failure: keep_on_failure.map(Text::from),
+            require_fuse,
             verbosity: unless_default(verbosity),
             changed: changed.map(Text::from),
             pack: pack.map(|packing| {
@@ -810,6 +814,7 @@ mod tests {
                 "0,2-3",
                 "--report",
                 "r.json",
+                "--require-fuse",
                 "--keep-on-failure",
                 "left.tar",
                 "-vv",

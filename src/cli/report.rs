@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -11,12 +12,14 @@ use notapipe::archive::ArchiveError;
 use notapipe::collect::CollectError;
 use notapipe::control::ControlError;
 use notapipe::mount::MountError;
-use notapipe::stage::StageError;
+use notapipe::run::process::SpawnError;
+use notapipe::stage::{Source, StageError};
 use notapipe::store::{Limits, Resource};
 
 use super::deliver::DeliverError;
 use super::exit;
 use super::grammar::UsageError;
+use super::nearest::nearest;
 
 /// Tells an error of clap's, or the help that was asked for.
 pub fn clap(error: &clap::Error) -> ExitCode {
@@ -68,6 +71,23 @@ pub fn limit_met(resource: Resource, limits: Limits) {
     };
     say(&format!(
         "the mount was full: it may hold {limit}\nhelp: raise the limit with {option}"
+    ));
+}
+
+/// Tells that a job did without a mount, and why.
+pub fn without_fuse(why: &MountError) {
+    let why = match why {
+        MountError::Neither { private, .. } => private,
+        why => why,
+    };
+    let why = match why {
+        MountError::System {
+            operation, error, ..
+        } => format!("cannot {operation}: {}", text(error)),
+        why => chain(why),
+    };
+    warning(&format!(
+        "no FUSE here ({why}): the job runs in a directory on tmpfs, its limits are watched and not enforced; see `notapipe doctor`"
     ));
 }
 
@@ -141,6 +161,29 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
             Some(notapipe::Error::StillWritten { .. }) => {
                 return Some("wait for it in the step, or give it longer with --settle".to_owned());
             }
+            Some(notapipe::Error::OverLimit { resource, .. }) => {
+                return Some(match resource {
+                    Resource::Bytes => "raise the limit with --size".to_owned(),
+                    Resource::Inodes => "raise the limit with --inodes".to_owned(),
+                });
+            }
+            Some(notapipe::Error::Timeout { .. }) => {
+                return Some("give it longer with --timeout".to_owned());
+            }
+            Some(notapipe::Error::Cpus { .. }) => {
+                return Some(format!(
+                    "these can be used: {}; --cpus all takes them all",
+                    super::cpus::usable()
+                ));
+            }
+            Some(notapipe::Error::Spawn(SpawnError::NotExecutable { path, error }))
+                if error.kind() == io::ErrorKind::PermissionDenied && path.is_file() =>
+            {
+                return Some(format!(
+                    "chmod +x {}, or name its interpreter first",
+                    path.display()
+                ));
+            }
             Some(notapipe::Error::LostPages { .. }) => {
                 return Some("raise the limit with --size".to_owned());
             }
@@ -191,8 +234,29 @@ fn stage_remedy(error: &StageError) -> Option<String> {
         StageError::Conflict { .. } => {
             Some("give one of them another name with -i NAME=SRC".to_owned())
         }
+        StageError::Read {
+            from: Source::Host(host),
+            error,
+            ..
+        } if error.kind() == io::ErrorKind::NotFound => nearest_beside(host),
         _ => None,
     }
+}
+
+/// What is there in the place of a file that is not.
+fn nearest_beside(host: &Path) -> Option<String> {
+    let above = host.parent()?;
+    let directory = match above.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => above,
+    };
+    let wanted = host.file_name()?.to_str()?;
+    let names = std::fs::read_dir(directory).ok()?.flatten();
+    let names: Vec<String> = names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    let near = nearest(wanted, names.iter().map(String::as_str))?;
+    Some(format!("did you mean {:?}?", above.join(near)))
 }
 
 fn collect_remedy(error: &CollectError) -> Option<String> {
@@ -207,7 +271,6 @@ fn collect_remedy(error: &CollectError) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use notapipe::stage::Source;
     use notapipe::store::TreePath;
 
     #[test]

@@ -12,6 +12,7 @@
 //! | `result` | `"ok"`, or `"failed"` |
 //! | `exit_status` | of `notapipe run` |
 //! | `error` | null, or `message`, as it was told, and `help`, where there is a remedy |
+//! | `fuse` | whether the job ran in a mount; false for a directory on tmpfs |
 //! | `steps` | one object for each step that ended, in order |
 //! | `steps[].command` | its words |
 //! | `steps[].exit` | `code`, or `signal` |
@@ -26,7 +27,7 @@
 //!
 //! `resource_limits` is there when `--limit` was given: `by` says how they were set (`rlimit`), then the limits.
 //!
-//! `phases_seconds`, `usage` and `requests` are null when the job failed before its first step.
+//! `fuse`, `phases_seconds`, `usage` and `requests` are null when the job failed before its first step.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -53,6 +54,7 @@ struct Report {
     result: &'static str,
     exit_status: u8,
     error: Option<Error>,
+    fuse: Option<bool>,
     steps: Vec<Step>,
     outputs: Vec<Output>,
     phases_seconds: Option<Phases>,
@@ -182,6 +184,7 @@ fn report(ending: &Ending<'_>, outcome: Option<&Outcome>, collect: Option<Durati
             message: report::chain(error),
             help: report::remedy(error),
         }),
+        fuse: outcome.map(|it| it.without_fuse().is_none()),
         steps: outcome.map_or_else(Vec::new, |it| it.steps().iter().map(step).collect()),
         outputs: outcome.map_or_else(Vec::new, outputs),
         phases_seconds: outcome.map(|it| phases(it, collect)),

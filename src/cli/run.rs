@@ -71,6 +71,15 @@ fn try_run(config: RunConfig, signals: Signals) -> Result<u8, NotStarted> {
     })?;
     let job = job(&config, &interrupt, staging)?;
     let ran = job.running_flag(steps_run).attempt();
+    let left = match &ran {
+        Ok(outcome) => Some(outcome),
+        Err(failed) => failed.outcome(),
+    };
+    if let Some(refused) = left.and_then(Outcome::without_fuse)
+        && config.verbosity >= Verbosity::Normal
+    {
+        report::without_fuse(refused);
+    }
     let (outcome, delivered) = match &ran {
         Ok(outcome) => {
             if config.verbosity >= Verbosity::Normal {
@@ -185,6 +194,9 @@ fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Jo
             let _held_while_it_listens = &staging;
             tell(progress)
         });
+    if !config.require_fuse {
+        job = job.without_fuse(places_in_ram());
+    }
     if let Some(dir) = &config.at {
         job = job.at(dir);
     }
@@ -246,6 +258,14 @@ fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Jo
         };
     }
     Ok(job)
+}
+
+/// Where systems have a tmpfs that users may write to.
+pub fn places_in_ram() -> Vec<PathBuf> {
+    let of_session = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let of_session = of_session.filter(|dir| dir.is_absolute());
+    let places = [Some("/dev/shm".into()), of_session, Some("/tmp".into())];
+    places.into_iter().flatten().collect()
 }
 
 /// What was asked for, or what the report needs.

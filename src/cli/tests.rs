@@ -116,6 +116,7 @@ fn the_main_job() {
             profile: None,
             cpus: super::cpus::CpusWanted::All,
             keep_on_failure: None,
+            require_fuse: false,
             report: None,
             verbosity: Verbosity::Normal,
         }

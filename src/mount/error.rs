@@ -177,6 +177,12 @@ pub enum MountError {
         /// The places.
         tried: Vec<PathBuf>,
     },
+    /// There is no FUSE, and no directory in RAM to do without.
+    #[error("none of {tried:?} is a directory on a tmpfs, to run in without FUSE")]
+    NoTmpfs {
+        /// The directories.
+        tried: Vec<PathBuf>,
+    },
     /// No mount of ours stands there.
     #[error("cannot unmount {path:?}: no notapipe mount stands there")]
     NotMounted {
@@ -243,6 +249,12 @@ impl MountError {
                 operation: Operation::FindDirectory,
                 ..
             } => private,
+            // The same thing is in both ways: it is told once.
+            _ if private.remedy() == Some(Remedy::ProvideDevice)
+                && public.remedy() == private.remedy() =>
+            {
+                private
+            }
             _ => MountError::Neither {
                 private: Box::new(private),
                 public: Box::new(public),
@@ -258,6 +270,26 @@ impl MountError {
         }
     }
 
+    /// Whether this machine, or this container, has no FUSE for us: nothing is wrong with what was asked for.
+    #[must_use]
+    pub fn lacks_fuse(&self) -> bool {
+        match self {
+            MountError::Neither { private, public } => private.lacks_fuse() && public.lacks_fuse(),
+            _ => matches!(
+                self.remedy(),
+                Some(
+                    Remedy::ProvideDevice
+                        | Remedy::OpenUpDevice
+                        | Remedy::AllowUserNamespacesInAppArmor
+                        | Remedy::RaiseUserNamespaces
+                        | Remedy::EnableUserNamespaces
+                        | Remedy::LoosenSandbox
+                        | Remedy::InstallFuse3
+                )
+            ),
+        }
+    }
+
     /// What a person can change so that it works, where that is known.
     #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
@@ -269,6 +301,7 @@ impl MountError {
             MountError::NotADirectory { .. }
             | MountError::NotEmpty { .. }
             | MountError::NoMountPoint { .. }
+            | MountError::NoTmpfs { .. }
             | MountError::NotMounted { .. }
             | MountError::SessionLost { .. }
             | MountError::Covered { .. } => None,

@@ -16,6 +16,7 @@
 pub mod error;
 pub(crate) mod holders;
 pub mod options;
+mod plain;
 pub(crate) mod privately;
 pub(crate) mod publicly;
 mod watchdog;
@@ -32,6 +33,7 @@ use parking_lot::{Mutex, RwLock};
 pub use self::error::{MountError, Operation, Remedy};
 pub(crate) use self::holders::{Membership, written_by};
 pub use self::options::{MountOptions, Visibility};
+use self::plain::PlainDirectory;
 pub(crate) use self::privately::needs_user_namespace;
 use self::privately::{Connection, PrivateMount};
 use self::publicly::PublicMount;
@@ -122,6 +124,8 @@ pub(crate) enum Standing {
     /// still runs there is found.
     Private(Arc<Namespaces>),
     Public(PublicMount),
+    /// No mount at all: everything is another file system's.
+    Plain(#[expect(dead_code, reason = "held, to be removed when it is dropped")] PlainDirectory),
     Gone,
 }
 
@@ -291,6 +295,19 @@ impl Place {
         ))
     }
 
+    /// A directory on a tmpfs, in the first of `parents` that is one.
+    pub(crate) fn plain(parents: &[PathBuf]) -> Result<Arc<Self>, MountError> {
+        let directory = PlainDirectory::make(parents)?;
+        Ok(Arc::new(Place {
+            path: directory.path().to_owned(),
+            connection: Connection { major: 0, minor: 0 },
+            standing: RwLock::new(Standing::Plain(directory)),
+            tenants: Mutex::new(0),
+            left_behind: AtomicBool::new(false),
+            witness: Mutex::new(None),
+        }))
+    }
+
     /// Where the mount stands: seen from inside when it is private.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -311,8 +328,10 @@ impl Place {
     pub fn abort(&self) -> io::Result<()> {
         // Recursive: an unmount may be waiting for a start that only we can free.
         let standing = self.standing.read_recursive();
-        if matches!(*standing, Standing::Gone) {
-            return Err(io::ErrorKind::NotFound.into());
+        match *standing {
+            Standing::Gone => return Err(io::ErrorKind::NotFound.into()),
+            Standing::Plain(_) => return Ok(()),
+            _ => {}
         }
         // Where fusectl is mounted, it belongs to whoever mounted (fs/fuse/control.c).
         let control = format!("/sys/fs/fuse/connections/{}/abort", self.connection.minor);
@@ -322,7 +341,7 @@ impl Place {
         match &*standing {
             Standing::Private(namespaces) => PrivateMount::abort(&self.path, namespaces),
             Standing::Public(mount) => mount.abort(),
-            Standing::Gone => Ok(()),
+            Standing::Plain(_) | Standing::Gone => Ok(()),
         }
     }
 
@@ -357,7 +376,7 @@ impl Place {
         match &mut *standing {
             Standing::Private(inside) => self.leave_privately(inside)?,
             Standing::Public(mount) => mount.unmount()?,
-            Standing::Gone => {}
+            Standing::Plain(_) | Standing::Gone => {}
         }
         *standing = Standing::Gone;
         Ok(())

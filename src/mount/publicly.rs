@@ -21,7 +21,7 @@ use super::error::{MountError, Operation, Remedy};
 use super::holders;
 use super::options::{MountOptions, device_options, mount_flags, shared_options};
 use super::privately::{Connection, c_path, given_directory, is_empty, needs_user_namespace};
-use super::watchdog::Watchdog;
+use super::watchdog::{Left, Watchdog};
 use crate::sys::child::Exit;
 use crate::sys::launch::{Candidate, Launch, LaunchError};
 use crate::sys::mountinfo::{self, MountLine};
@@ -71,7 +71,11 @@ pub(crate) fn mount(options: &MountOptions) -> Result<(OwnedFd, PublicMount), Mo
         None => (new_name(&options.directory_parent)?, true),
     };
     let tools = Tools::find(&path, options)?;
-    let watchdog = Watchdog::start(&path, own_directory, tools.helper())
+    let left = match own_directory {
+        true => Left::Directory,
+        false => Left::Nothing,
+    };
+    let watchdog = Watchdog::start(&path, left, tools.helper())
         .map_err(|error| MountError::system(Operation::StartWatchdog, &path, error))?;
     let mounted = mount_watched(options, &path, own_directory, &tools, &watchdog);
     let (device, line, connection) = match mounted {

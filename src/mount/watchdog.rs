@@ -19,7 +19,7 @@ use crate::sys::child::Child;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Mask};
 use crate::sys::{mountinfo, socket};
 
-/// `$1` the path, `$2` the path as mountinfo shows it, `$3` "own" when the directory is ours,
+/// `$1` the path, `$2` the path as mountinfo shows it, `$3` "own" when the directory is ours, "all" when what is in it is too,
 /// `$4` fusermount3 or nothing for umount(8), `$5` the mount that stood there before.
 ///
 /// Before it has been told which mount is ours, it takes one of our type that was not there before.
@@ -57,11 +57,32 @@ while present && [ "$tries" -lt 60 ]; do
     tries=$((tries + 1))
     sleep 1
 done
-[ -z "$own" ] || rmdir -- "$path"
+case $own in
+    own) rmdir -- "$path" ;;
+    # Processes of the job may write until they are gone too, and a tool may have closed directories.
+    all)
+        while [ -e "$path" ] && [ "$tries" -lt 60 ]; do
+            rm -rf -- "$path" && break
+            chmod -R u+rwX -- "$path"
+            tries=$((tries + 1))
+            sleep 1
+        done
+        ;;
+esac
 "#;
 
 /// What the shell finds its few programs by.
 const SEARCH_PATH: &CStr = c"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin";
+
+/// What is to be removed besides the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// The directory under it, which was made for it.
+    Directory,
+    /// A directory without a mount, with all that is in it.
+    Everything,
+}
 
 /// A running watchdog. Dropping it has it remove the mount.
 #[derive(Debug)]
@@ -72,11 +93,7 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     /// Starts it before there is anything to remove.
-    pub(super) fn start(
-        path: &Path,
-        own_directory: bool,
-        helper: Option<&Path>,
-    ) -> io::Result<Self> {
+    pub(super) fn start(path: &Path, left: Left, helper: Option<&Path>) -> io::Result<Self> {
         let before = mountinfo::top_at(path)?
             .map(|line| line.id.to_string())
             .unwrap_or_default();
@@ -90,7 +107,11 @@ impl Watchdog {
             OsStr::new("notapipe-watchdog"),
             path.as_os_str(),
             OsStr::new(&shown),
-            OsStr::new(if own_directory { "own" } else { "" }),
+            OsStr::new(match left {
+                Left::Nothing => "",
+                Left::Directory => "own",
+                Left::Everything => "all",
+            }),
             helper.map_or(OsStr::new(""), Path::as_os_str),
             OsStr::new(&before),
         ];

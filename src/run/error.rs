@@ -14,7 +14,7 @@ use crate::archive::ArchiveError;
 use crate::collect::{CollectError, GlobError};
 use crate::mount::{MountError, ProcessInfo};
 use crate::stage::StageError;
-use crate::store::{Limits, PathError, StoreError, TreePath};
+use crate::store::{Limits, PathError, Resource, StoreError, TreePath};
 
 /// Why a job, or a scratch directory, failed: what, on which path or in which step, and what to do.
 ///
@@ -185,6 +185,17 @@ pub enum Error {
     /// An output is missing, or could not be taken out.
     #[error(transparent)]
     Collect(#[from] CollectError),
+    /// A job without FUSE held more than its limit, which could only be watched there; everything in it was killed.
+    #[error(
+        "the job was ended: it held more than the limit of {}",
+        limit_words(*.resource, *.limits)
+    )]
+    OverLimit {
+        /// Which limit.
+        resource: Resource,
+        /// The limits in force.
+        limits: Limits,
+    },
     /// Bytes that a tool wrote through a mapping were lost, because the limit was reached when the
     /// kernel wrote them back. The tool cannot have noticed.
     #[error(
@@ -197,6 +208,13 @@ pub enum Error {
         /// The limits in force.
         limits: Limits,
     },
+}
+
+fn limit_words(resource: Resource, limits: Limits) -> String {
+    match resource {
+        Resource::Bytes => crate::progress::ByteCount(limits.bytes).to_string(),
+        Resource::Inodes => format!("{} files and directories", limits.inodes),
+    }
 }
 
 fn ending(exit: Exit) -> String {

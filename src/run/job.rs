@@ -24,19 +24,21 @@ use super::inputs::{Input, Inputs, Listener, check_name, owner};
 use super::limits::ResourceLimits;
 use super::outcome::{Outcome, Phases, StepReport};
 use super::pipeline::{Bounds, Pipeline};
+use super::plain::{self, PlainGround};
 use super::process::{InitProgram, Interrupt, Processes};
 use super::running::RunningJob;
 use super::settle::{self, settle};
 use super::step::Step;
 use super::terminal::Terminal;
 use crate::collect::{Glob, Wanted, select};
-use crate::fuse::Profile;
+use crate::fuse::{Profile, RequestCounts, SessionEnd};
 use crate::memory;
-use crate::mount::{MountOptions, Visibility};
+use crate::mount::{MountError, MountOptions, Place, Visibility};
 use crate::progress::Progress;
 use crate::scratch::Scratch;
 use crate::stage::{Skipped, Stage};
 use crate::store::{Limits, Source, Timestamp, Tree, TreePath};
+use crate::view::Touched;
 
 /// Tools that insist on files, as a function: inputs, steps and outputs.
 ///
@@ -82,6 +84,8 @@ pub struct Job {
     interrupt: Option<Interrupt>,
     init: Option<InitProgram>,
     steps_run: Option<Arc<AtomicBool>>,
+    /// Where to make a directory when there is no FUSE; nowhere unless said.
+    without_fuse: Vec<PathBuf>,
     on_staging: Option<Listener>,
     made_by: Vec<Piped>,
     taken_by: Vec<Piped>,
@@ -537,6 +541,34 @@ impl Job {
         self
     }
 
+    /// Where this machine or container has no FUSE, run in a directory that is made in the first of these that lies on a
+    /// tmpfs, such as `/dev/shm`. Unless said, [`run`](Self::run) fails with [`Error::Mount`].
+    ///
+    /// It is not the default, because less is promised there: limits are watched, and a job that exceeds one fails with
+    /// [`Error::OverLimit`], perhaps after it took more; other processes of the same user can reach the files; the path
+    /// is another in each run. [`Outcome::without_fuse`] tells of it. A job that asks for what only a mount can give
+    /// ([`at`](Self::at), [`allow_other`](Self::allow_other), [`input_source`](Self::input_source), `follow`, a
+    /// [visibility](Self::visibility) of its own) never does without.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let outcome = notapipe::Job::new()
+    ///     .without_fuse(["/dev/shm", "/tmp"])
+    ///     .step(["sh", "-c", "echo made > out"])
+    ///     .output("out")
+    ///     .run()?;
+    /// assert_eq!(outcome.output("out").unwrap(), "made\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn without_fuse<D: Into<PathBuf>>(mut self, parents: impl IntoIterator<Item = D>) -> Self {
+        self.without_fuse = parents.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Called after every block and every file that is staged; `Break` ends the job.
     #[must_use]
     pub fn on_staging(
@@ -631,12 +663,20 @@ impl Job {
                 .extended_attributes(self.extended_attributes)
                 .mount(self.mount_options())
                 .build()
-        })?;
+        });
+        let scratch = match scratch {
+            Ok(scratch) => scratch,
+            Err(Error::Mount(refused)) if self.may_do_without(&refused) => {
+                return self.run_plainly(staged, (skipped, phases, refused), kept);
+            }
+            Err(error) => return Err(error),
+        };
         for (path, source) in std::mem::take(&mut self.sources) {
             scratch.write_source(path.to_path_buf(), source)?;
         }
         let mut record = Record::default();
-        let ran = timed(&mut phases.run, || self.run_steps(&scratch, &mut record));
+        let ground = Ground::Mounted(&scratch);
+        let ran = timed(&mut phases.run, || self.run_steps(&ground, &mut record));
         let failed_source = scratch.failed_sources().into_iter().next();
         let requests = scratch.requests();
         let left = timed(&mut phases.unmount, || scratch.into_remains())?;
@@ -645,10 +685,11 @@ impl Job {
             failed,
             followed,
         } = record;
-        let mut outcome = Outcome {
+        let outcome = Outcome {
             steps,
             outputs: Vec::new(),
             staged,
+            peak: left.tree.peak(),
             tree: left.tree,
             skipped,
             limit_met: left.limit_met,
@@ -656,10 +697,22 @@ impl Job {
             phases,
             followed,
             resource_limits: self.resource_limits,
+            without_fuse: None,
         };
         // The step saw EIO and failed, or made something of it; the reason is here.
-        let ran = ran.and_then(|()| failed_source.map_or(Ok(()), Err));
-        if let (Ok(()), Some(step)) = (&ran, failed) {
+        let ran = ran.and_then(|()| failed_source.map_or(Ok(failed), Err));
+        self.conclude(outcome, ran, left.lost_files, kept)
+    }
+
+    /// What the job comes to when everything in it has ended. `ran` tells which step failed.
+    fn conclude(
+        &mut self,
+        mut outcome: Outcome,
+        ran: Result<Option<usize>, Error>,
+        lost_files: Vec<TreePath>,
+        kept: &mut Option<Outcome>,
+    ) -> Result<Outcome, Error> {
+        if let Ok(Some(step)) = ran {
             outcome.take_what_there_is(&self.outputs);
             let exit = outcome.steps[step].status.exit;
             let failure = StepFailure {
@@ -669,7 +722,7 @@ impl Job {
             };
             return Err(Error::StepFailed(Box::new(failure)));
         }
-        match ran.and_then(|()| self.complete(&mut outcome, left.lost_files)) {
+        match ran.and_then(|_| self.complete(&mut outcome, lost_files)) {
             Ok(()) => Ok(outcome),
             Err(error) => {
                 outcome.take_what_there_is(&self.outputs);
@@ -677,6 +730,74 @@ impl Job {
                 Err(error)
             }
         }
+    }
+
+    /// Whether a directory on tmpfs gives all that was asked for.
+    fn may_do_without(&self, refused: &MountError) -> bool {
+        !self.without_fuse.is_empty()
+            && refused.lacks_fuse()
+            && self.visibility == Visibility::Auto
+            && self.at.is_none()
+            && !self.allow_other
+            && self.sources.is_empty()
+            && self.follow.is_empty()
+    }
+
+    /// Runs the steps in a directory on tmpfs.
+    fn run_plainly(
+        &mut self,
+        staged: Tree,
+        (mut skipped, mut phases, refused): (Vec<Skipped>, Phases, MountError),
+        kept: &mut Option<Outcome>,
+    ) -> Result<Outcome, Error> {
+        let plain = timed(&mut phases.mount, || {
+            PlainGround::new(&self.without_fuse, &staged)
+        })?;
+        let end = Interrupt::new().map_err(|source| Error::Processes {
+            operation: "prepare",
+            source,
+        })?;
+        let callers = self.interrupt.replace(end.clone());
+        let limits = staged.usage().limits;
+        let mut record = Record::default();
+        let (ran, watched) = timed(&mut phases.run, || {
+            let (directory, interrupts) = (plain.place.path(), (callers.as_ref(), &end));
+            plain::watched(directory, limits, interrupts, || {
+                self.run_steps(&Ground::Plain(&plain), &mut record)
+            })
+        });
+        self.interrupt = callers;
+        let ran = match watched.exceeded {
+            Some(resource) => Err(Error::OverLimit { resource, limits }),
+            None => ran.map(|()| record.failed),
+        };
+        let mut whole = staged.fork();
+        if watched.exceeded.is_some() {
+            // What is there is to be looked at, although it is more than it should be.
+            whole.set_limits(Limits {
+                bytes: u64::MAX,
+                inodes: u64::MAX,
+            });
+        }
+        let taken = timed(&mut phases.unmount, || plain.take_back(&whole))?;
+        skipped.extend(taken.skipped);
+        let mut tree = taken.tree;
+        tree.set_limits(limits);
+        let outcome = Outcome {
+            steps: record.steps,
+            followed: record.followed,
+            outputs: Vec::new(),
+            staged,
+            peak: watched.peak,
+            tree,
+            skipped,
+            limit_met: watched.exceeded,
+            requests: Arc::clone(&plain.requests),
+            phases,
+            resource_limits: self.resource_limits,
+            without_fuse: Some(refused),
+        };
+        self.conclude(outcome, ran, Vec::new(), kept)
     }
 
     /// All steps have succeeded: looks whether what they left is whole, and all there.
@@ -772,12 +893,12 @@ impl Job {
     }
 
     /// Runs the steps, and hands on what they write to files that are followed.
-    fn run_steps(&mut self, scratch: &Scratch, record: &mut Record) -> Result<(), Error> {
+    fn run_steps(&mut self, ground: &Ground<'_>, record: &mut Record) -> Result<(), Error> {
         let wanted = std::mem::take(&mut self.follow).into_iter();
         let followings: Vec<_> = wanted
-            .map(|wanted| Following::start(scratch, wanted))
+            .filter_map(|wanted| Some(Following::start(ground.scratch()?, wanted)))
             .collect::<Result<_, _>>()?;
-        let ran = self.run_pipelines(scratch, record);
+        let ran = self.run_pipelines(ground, record);
         let finish = |following: Following| following.finish(self.interrupt.as_ref());
         // Also when the steps failed: a log is wanted most then.
         record.followed = followings.into_iter().map(finish).collect();
@@ -786,31 +907,30 @@ impl Job {
 
     /// Runs the steps in order, up to the first that fails. Everything that still ran in the mount
     /// has ended when this returns.
-    fn run_pipelines(&mut self, scratch: &Scratch, record: &mut Record) -> Result<(), Error> {
+    fn run_pipelines(&mut self, ground: &Ground<'_>, record: &mut Record) -> Result<(), Error> {
         let terminal = Terminal::held();
         let running = self.steps_run.clone().map(Running::new);
         self.start_clock();
         let pipelines = std::mem::take(&mut self.steps);
         let bounds = Bounds {
-            session: Some(scratch.session_end()),
+            session: ground.session_end(),
             ..self.bounds()
         };
-        let processes =
-            Processes::start(scratch.place(), self.init.as_ref()).map_err(|source| {
-                Error::Processes {
-                    operation: "prepare",
-                    source,
-                }
-            })?;
-        let requests = scratch.requests();
+        let processes = Processes::start(ground.place(), self.init.as_ref()).map_err(|source| {
+            Error::Processes {
+                operation: "prepare",
+                source,
+            }
+        })?;
+        let requests = ground.requests();
         // What staging did is not the first step's.
-        let touched = || scratch.take_touched().ok();
+        let touched = || ground.touched();
         touched();
         let mut nobody_left = true;
         for pipeline in pipelines {
             let ran = pipeline
                 .run(&processes, &requests, bounds)
-                .inspect_err(|_| scratch.cancel_sources());
+                .inspect_err(|_| ground.cancel_sources());
             if let Some(terminal) = &terminal {
                 terminal.take_back();
             }
@@ -839,10 +959,10 @@ impl Job {
                 bounds,
                 last.cloned().unwrap_or_default(),
             )
-            .inspect_err(|_| scratch.cancel_sources())?;
+            .inspect_err(|_| ground.cancel_sources())?;
         }
         // Whoever still waits for a source could not be ended while it waits.
-        scratch.cancel_sources();
+        ground.cancel_sources();
         Ok(processes.end()?)
     }
 }
@@ -870,6 +990,55 @@ struct Record {
     /// Which of them failed.
     failed: Option<usize>,
     followed: Vec<Followed>,
+}
+
+/// Where the steps run.
+enum Ground<'g> {
+    Mounted(&'g Scratch),
+    Plain(&'g PlainGround),
+}
+
+impl Ground<'_> {
+    fn scratch(&self) -> Option<&Scratch> {
+        match self {
+            Self::Mounted(scratch) => Some(scratch),
+            Self::Plain(_) => None,
+        }
+    }
+
+    fn place(&self) -> &Arc<Place> {
+        match self {
+            Self::Mounted(scratch) => scratch.place(),
+            Self::Plain(plain) => &plain.place,
+        }
+    }
+
+    fn session_end(&self) -> Option<&SessionEnd> {
+        match self {
+            Self::Mounted(scratch) => Some(scratch.session_end()),
+            Self::Plain(_) => None,
+        }
+    }
+
+    fn requests(&self) -> Arc<RequestCounts> {
+        match self {
+            Self::Mounted(scratch) => scratch.requests(),
+            Self::Plain(plain) => Arc::clone(&plain.requests),
+        }
+    }
+
+    fn touched(&self) -> Option<Touched> {
+        match self {
+            Self::Mounted(scratch) => scratch.take_touched().ok(),
+            Self::Plain(_) => None,
+        }
+    }
+
+    fn cancel_sources(&self) {
+        if let Self::Mounted(scratch) = self {
+            scratch.cancel_sources();
+        }
+    }
 }
 
 fn bind(cpus: &Cpus) -> Result<Bound, Error> {

@@ -15,6 +15,7 @@ mod job;
 mod limits;
 mod outcome;
 mod pipeline;
+mod plain;
 pub mod process;
 mod running;
 mod settle;

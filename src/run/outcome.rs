@@ -13,6 +13,7 @@ use super::process::StepStatus;
 use crate::archive::{Format, Pack};
 use crate::collect::{self, Found, Wanted};
 use crate::fuse::RequestCounts;
+use crate::mount::MountError;
 use crate::stage::Skipped;
 use crate::store::{Peak, Resource, Tree, TreePath, Usage};
 use crate::view::Touched;
@@ -34,6 +35,8 @@ pub struct Outcome {
     pub(super) phases: Phases,
     pub(super) followed: Vec<Followed>,
     pub(super) resource_limits: ResourceLimits,
+    pub(super) peak: Peak,
+    pub(super) without_fuse: Option<MountError>,
 }
 
 impl Outcome {
@@ -122,7 +125,13 @@ impl Outcome {
 
     /// The most that was held at once, from the first input on.
     pub fn peak(&self) -> Peak {
-        self.tree.peak()
+        self.peak
+    }
+
+    /// Why the job ran in a directory on tmpfs and not in a mount, if it did; see
+    /// [`Job::without_fuse`](crate::Job::without_fuse).
+    pub fn without_fuse(&self) -> Option<&MountError> {
+        self.without_fuse.as_ref()
     }
 
     /// The limit that a step ran into, if one did: it then saw ENOSPC, whatever it made of that.

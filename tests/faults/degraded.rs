@@ -220,3 +220,189 @@ fn a_missing_helper_is_explained() {
         },
     );
 }
+
+/// A default container: no device, and a tmpfs for everybody.
+const NO_FUSE: &str = "mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; mknod -m 666 /dev/zero c 1 5; \
+                       mkdir -m 1777 /dev/shm; exec \"$@\"";
+
+/// `notapipe run` with these words, in a directory of its own; gives its exit status and what it said.
+fn call(words: &[&str]) -> (i32, String) {
+    let room = tempfile::tempdir().unwrap();
+    let output = Command::new(init().path)
+        .arg("run")
+        .args(words)
+        .current_dir(room.path())
+        .env_remove("XDG_RUNTIME_DIR")
+        .output()
+        .unwrap();
+    let mut said = String::from_utf8(output.stderr).unwrap();
+    said += &String::from_utf8(output.stdout).unwrap();
+    (output.status.code().unwrap(), said)
+}
+
+fn nothing_is_left() {
+    stage::eventually("the directory is gone", || {
+        std::fs::read_dir("/dev/shm").unwrap().next().is_none()
+    });
+}
+
+/// The job of a mount, in a directory: what comes out is the same, and so is what is told.
+fn does_without() {
+    let make = "set -e; [ $(stat -c %a .) = 700 ]; case $PWD in /dev/shm/notapipe-*) ;; *) exit 9 ;; esac; \
+                cat in >> kept; mkdir d; echo made > d/made; ln -s made d/link; rm gone; printf '#!/bin/sh\\necho ran' > t; \
+                chmod +x t; ./t";
+    let room = tempfile::tempdir().unwrap();
+    for name in ["in", "kept", "gone", "same"] {
+        std::fs::write(room.path().join(name), name).unwrap();
+    }
+    let at = |name: &str| {
+        room.path()
+            .join(name)
+            .into_os_string()
+            .into_string()
+            .unwrap()
+    };
+    let inputs = ["in", "kept", "gone", "same"].map(|name| format!("{name}={}", at(name)));
+    let report = at("report");
+    let out = format!("--changed={}", at("out"));
+    let mut words = vec!["--report", &report, &out];
+    words.extend(inputs.iter().flat_map(|input| ["-i", input.as_str()]));
+    words.extend(["--", "sh", "-c", make]);
+    let (code, said) = call(&words);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.starts_with("notapipe: warning: no FUSE here (cannot open /dev/fuse"),
+        "{said}"
+    );
+    assert!(
+        said.contains("notapipe doctor") && said.ends_with("ran\n"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 2, "one line of notice: {said}");
+    let read = |name: &str| std::fs::read_to_string(room.path().join("out").join(name)).unwrap();
+    assert_eq!(
+        (read("kept"), read("d/made")),
+        ("keptin".to_owned(), "made\n".to_owned())
+    );
+    let link = std::fs::read_link(room.path().join("out/d/link")).unwrap();
+    assert_eq!(link, std::path::Path::new("made"));
+    // What nobody touched is not taken for changed.
+    assert!(!room.path().join("out/same").exists() && !room.path().join("out/in").exists());
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    assert_eq!(report["fuse"], false);
+    assert_eq!(report["steps"].as_array().unwrap().len(), 1);
+    assert!(
+        report["usage"]["peak_inodes"].as_u64().unwrap() >= 8,
+        "{report}"
+    );
+    nothing_is_left();
+}
+
+#[test]
+fn without_fuse_the_same_job_runs_on_tmpfs() {
+    let name = "degraded::without_fuse_the_same_job_runs_on_tmpfs";
+    behind(NO_FUSE, name, Who::Root, does_without);
+}
+
+#[test]
+fn without_fuse_the_same_job_runs_on_tmpfs_for_users() {
+    let name = "degraded::without_fuse_the_same_job_runs_on_tmpfs_for_users";
+    behind(NO_FUSE, name, Who::User, does_without);
+}
+
+#[test]
+fn fuse_can_be_required() {
+    behind(NO_FUSE, "degraded::fuse_can_be_required", Who::User, || {
+        let (code, said) = call(&["--require-fuse", "--", "true"]);
+        assert_eq!(code, 125, "{said}");
+        assert!(
+            said.contains("/dev/fuse") && said.contains("--device /dev/fuse"),
+            "{said}"
+        );
+        // What only a mount can give is not given up silently.
+        let (code, said) = call(&["--at", "/mnt", "--", "true"]);
+        assert_eq!(code, 125, "{said}");
+        // The library promises a mount unless told otherwise.
+        let refused = notapipe::Job::new().step(["true"]).run().unwrap_err();
+        assert!(matches!(refused, notapipe::Error::Mount(it) if it.lacks_fuse()));
+        let doctor = Command::new(init().path).arg("doctor").output().unwrap();
+        let told = String::from_utf8(doctor.stdout).unwrap();
+        assert!(
+            told.contains("note  without FUSE") && told.contains("/dev/shm/notapipe-"),
+            "{told}"
+        );
+        assert!(told.contains("--device /dev/fuse"), "{told}");
+        assert_eq!(doctor.status.code(), Some(1));
+        let (code, said) = call(&["-q", "--", "true"]);
+        assert_eq!((code, said.as_str()), (0, ""));
+    });
+}
+
+#[test]
+fn without_fuse_limits_are_watched() {
+    let name = "degraded::without_fuse_limits_are_watched";
+    behind(NO_FUSE, name, Who::User, || {
+        let fill = "head -c 3M /dev/zero > big; sleep 600";
+        let (code, said) = call(&["--size", "1M", "--", "sh", "-c", fill]);
+        assert_eq!(code, 125, "{said}");
+        assert!(
+            said.contains("more than the limit of 1 MiB") && said.contains("--size"),
+            "{said}"
+        );
+        let (code, said) = call(&["--inodes", "3", "--", "touch", "a", "b", "c"]);
+        assert_eq!(code, 125, "{said}");
+        assert!(
+            said.contains("3 files and directories") && said.contains("--inodes"),
+            "{said}"
+        );
+        nothing_is_left();
+    });
+}
+
+#[test]
+fn without_fuse_failures_leave_nothing_behind() {
+    let name = "degraded::without_fuse_failures_leave_nothing_behind";
+    behind(NO_FUSE, name, Who::User, || {
+        let table: [(&[&str], i32); 4] = [
+            (
+                &[
+                    "--",
+                    "sh",
+                    "-c",
+                    "mkdir -m 0 closed; echo > f; chmod 0 f; exit 3",
+                ],
+                3,
+            ),
+            (
+                &[
+                    "--timeout",
+                    "200ms",
+                    "--",
+                    "sh",
+                    "-c",
+                    "setsid sleep 600 & sleep 600",
+                ],
+                124,
+            ),
+            (&["-o", "missing", "--", "true"], 125),
+            (&["--", "no-such-tool"], 127),
+        ];
+        for (words, code) in table {
+            let (ended, said) = call(words);
+            assert_eq!(ended, code, "{said}");
+            nothing_is_left();
+        }
+        let mut killed = Command::new(init().path)
+            .args(["run", "-q", "--", "sh", "-c", "echo x > x; sleep 600"])
+            .spawn()
+            .unwrap();
+        stage::eventually("the step runs", || {
+            let mut made = std::fs::read_dir("/dev/shm").unwrap().flatten();
+            made.any(|it| it.path().join("x").exists())
+        });
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        nothing_is_left();
+    });
+}

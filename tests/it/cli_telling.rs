@@ -320,3 +320,48 @@ fn a_shell_takes_the_place_of_the_steps() {
             .printing("\n");
     });
 }
+
+#[test]
+fn errors_say_what_to_do() {
+    both(|site| {
+        site.write("input.asm", "x");
+        site.write("tool", "#!/bin/sh\n");
+        let table: &[(&[&str], i32, &[&str])] = &[
+            (
+                &["-i", "inptu.asm", "--", "true"],
+                125,
+                &[
+                    "cannot read \"inptu.asm\"",
+                    "help: did you mean \"input.asm\"?",
+                ],
+            ),
+            (
+                &["--", "./tool"],
+                126,
+                &[
+                    "cannot be executed: Permission denied",
+                    "help: chmod +x",
+                    "/tool",
+                ],
+            ),
+            (
+                &["--cpus", "999", "--", "true"],
+                125,
+                &["the CPUs 999", "help: these can be used: 0"],
+            ),
+            (
+                &["--timeout", "50ms", "--", "sleep", "9"],
+                124,
+                &["longer than 50ms", "help: give it longer with --timeout"],
+            ),
+            (
+                &["-o", "game.gb", "--", "touch", "Game.gb"],
+                125,
+                &["no output \"game.gb\"; did you mean \"Game.gb\"?"],
+            ),
+        ];
+        for (words, code, parts) in table {
+            site.run(words).ended(*code).saying(parts);
+        }
+    });
+}

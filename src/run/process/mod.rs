@@ -252,7 +252,7 @@ impl Processes {
     pub fn start(place: &Arc<Place>, init: Option<&InitProgram>) -> io::Result<Self> {
         let kinship = place.with_standing(|standing| match standing {
             Standing::Private(namespaces) => Ok(Kinship::Inside(Arc::clone(namespaces))),
-            Standing::Public(_) => Ok(Kinship::Marked(Mark::new())),
+            Standing::Public(_) | Standing::Plain(_) => Ok(Kinship::Marked(Mark::new())),
             Standing::Gone => Err(io::Error::from(io::ErrorKind::NotFound)),
         })?;
         let starter = match init {
@@ -309,7 +309,9 @@ impl Processes {
                 (Starter::Direct(direct), Standing::Private(inside)) => {
                     direct.start(&launch, Some(inside))
                 }
-                (Starter::Direct(direct), Standing::Public(_)) => direct.start(&launch, None),
+                (Starter::Direct(direct), Standing::Public(_) | Standing::Plain(_)) => {
+                    direct.start(&launch, None)
+                }
             });
         started.map_err(|error| command.spawn_error(launch, error))
     }

@@ -196,7 +196,7 @@ fn start_init(launch: &Launch<'_>, standing: &Standing) -> Started {
     let (namespaces, may_contain) = match standing {
         Standing::Private(namespaces) => (Some(&**namespaces), true),
         // An ordinary user makes no PID namespace without a user namespace.
-        Standing::Public(_) => (None, !needs_user_namespace()),
+        Standing::Public(_) | Standing::Plain(_) => (None, !needs_user_namespace()),
         Standing::Gone => return None,
     };
     if may_contain {
