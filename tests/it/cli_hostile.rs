@@ -322,16 +322,78 @@ fn job_files() {
             "[[output-to]]\nname = \"x\"\ncommand = \" \"",
             "the command for \"x\" is empty",
         ),
+        (
+            "follow = \"/x\"",
+            ":1: \"/x\" cannot be used: it is absolute",
+        ),
+        ("kill-after = \"soon\"", ":1: \"soon\" cannot be used"),
+        ("settle = -1", ":1: \"-1\" cannot be used"),
+        ("keep-on-failure = 3", ":1: invalid type: integer `3`"),
+        ("profile = \"slow\"", ":1: \"slow\" cannot be used"),
         ("imput = []", ":1: unknown key `imput`"),
         ("size = \"many\"", ":1: \"many\" cannot be used"),
         ("timeout = \"-1\"", ":1: \"-1\" cannot be used"),
         ("size = \"1M\"\nsize = \"2M\"", ":2: duplicate key"),
         ("size = ", ":1: "),
     ];
+    // Of a step: its options.
+    let of_step: &[(&str, &str)] = &[
+        ("stdin = \"../x\"", ":3: \"../x\" cannot be used: it climbs"),
+        (
+            "stdout = \"/x\"",
+            ":3: \"/x\" cannot be used: it is absolute",
+        ),
+        ("stderr = \"\"", ":3: \"\" cannot be used: it is empty"),
+        ("chdir = \"/\"", ":3: \"/\" cannot be used: it is absolute"),
+        ("env = [\"=x\"]", ":3: the variable \"=x\" cannot be set"),
+        (
+            "pipe = true",
+            "the first step reads from a pipe, and no step writes to it",
+        ),
+        (
+            "stdin = \"a\"\nstdout = \"a\"",
+            "would read \"a\", which is emptied for its output",
+        ),
+        ("shell = true", ":3: unknown key `shell`"),
+    ];
     let site = site();
     for (lines, message) in table {
         let text = format!("{lines}\n{step}");
         let told = site.run_reading(text.as_bytes(), &["--job", "-"]);
         refused(&site, lines, told, 2, &["notapipe: ", message]);
+    }
+    for (lines, message) in of_step {
+        let text = format!("{step}{lines}\n");
+        let told = site.run_reading(text.as_bytes(), &["--job", "-"]);
+        refused(&site, lines, told, 2, &["notapipe: ", message]);
+    }
+    for (words, message) in [
+        (
+            ["--follow", "../x", "--", "true"],
+            "the name \"../x\" after --follow cannot be used: it climbs",
+        ),
+        (
+            ["--", "--stdin", "/x", "true"],
+            "the name \"/x\" after --stdin cannot be used: it is absolute",
+        ),
+        (
+            ["--", "--chdir", "/", "true"],
+            "the name \"/\" after --chdir cannot be used: it is absolute",
+        ),
+        (
+            ["--", "--env", "=x", "true"],
+            "the variable \"=x\" cannot be set",
+        ),
+        (
+            ["--", "--nothing", "x", "true"],
+            "a step has no option \"--nothing\"",
+        ),
+        (
+            ["--", "true", "--then", "--stdout=x"],
+            "a step has options and no command",
+        ),
+    ] {
+        let told = site.run(&words);
+        refused(&site, &words.join(" "), told, 2, &["notapipe: ", message]);
     }
 }
