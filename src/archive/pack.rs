@@ -23,7 +23,8 @@ const BLOCK_BYTES: usize = 256 << 10;
 /// Writes a tree into an archive.
 ///
 /// Members stand in byte order of their names, each directory before what it holds, so that the same tree gives
-/// the same archive. Sockets and device nodes are left out, and in a zip FIFOs too; hard links become copies there.
+/// the same archive. FIFOs, sockets and device nodes are left out, as wherever something is collected; in a zip, hard
+/// links become copies.
 pub struct Pack<'t> {
     tree: &'t Tree,
     format: Format,
@@ -167,16 +168,13 @@ impl<'t> Pack<'t> {
             };
             let first = linked.get(&attr.ino).filter(|_| sink.has_links()).copied();
             let written = match (attr.kind, first) {
-                (Kind::File | Kind::Fifo | Kind::Symlink, Some(first)) => {
-                    sink.link(path, first, attr)
-                }
+                (Kind::File | Kind::Symlink, Some(first)) => sink.link(path, first, attr),
                 (Kind::Directory, _) => sink.directory(path, attr),
                 (Kind::Symlink, _) => {
                     let target = self.tree.read_link(attr.ino);
                     let target = target.map_err(|error| refused(path, error))?;
                     sink.symlink(path, &target, attr)
                 }
-                (Kind::Fifo, _) if sink.has_fifos() => sink.fifo(path, attr),
                 (Kind::File, _) => {
                     self.file(path, attr, sink)?;
                     Ok(())
@@ -265,12 +263,10 @@ fn data(tree: &Tree, attr: &Attr) -> Result<Vec<Range<u64>>, StoreError> {
 /// What a format can take.
 pub(super) trait Sink {
     fn has_links(&self) -> bool;
-    fn has_fifos(&self) -> bool;
     fn has_holes(&self) -> bool;
     fn directory(&mut self, path: &TreePath, attr: &Attr) -> io::Result<()>;
     fn symlink(&mut self, path: &TreePath, target: &[u8], attr: &Attr) -> io::Result<()>;
     fn link(&mut self, path: &TreePath, first: &TreePath, attr: &Attr) -> io::Result<()>;
-    fn fifo(&mut self, path: &TreePath, attr: &Attr) -> io::Result<()>;
     /// A file whose content follows.
     fn file(&mut self, path: &TreePath, attr: &Attr) -> io::Result<()>;
     /// A file of which only these ranges follow.
@@ -282,10 +278,6 @@ pub(super) trait Sink {
 
 impl<W: Write> Sink for TarWriter<W> {
     fn has_links(&self) -> bool {
-        true
-    }
-
-    fn has_fifos(&self) -> bool {
         true
     }
 
@@ -305,10 +297,6 @@ impl<W: Write> Sink for TarWriter<W> {
 
     fn link(&mut self, path: &TreePath, first: &TreePath, attr: &Attr) -> io::Result<()> {
         self.empty(&path.to_bytes(), EntryType::Link, &first.to_bytes(), attr)
-    }
-
-    fn fifo(&mut self, path: &TreePath, attr: &Attr) -> io::Result<()> {
-        self.empty(&path.to_bytes(), EntryType::Fifo, b"", attr)
     }
 
     fn file(&mut self, path: &TreePath, attr: &Attr) -> io::Result<()> {

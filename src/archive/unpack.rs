@@ -18,7 +18,7 @@ use super::zip_reader;
 use crate::progress::Progress;
 use crate::stage::member::{MemberAttributes, MemberContent};
 use crate::stage::{Owner, Source, Stage, StageError, Staged};
-use crate::store::{Ino, NewKind, Resource, Timestamp, Tree, TreePath};
+use crate::store::{Ino, Kind, Resource, Timestamp, Tree, TreePath};
 
 /// A zip may be this much longer than what the tree could hold of it: names, directories, what was appended.
 const ZIP_OVERHEAD_BYTES: u64 = 16 << 20;
@@ -163,6 +163,7 @@ impl<'t> Unpack<'t> {
             told,
             below: self.below,
             directories: HashMap::new(),
+            left_behind: HashMap::new(),
         };
         unpack(&mut target)?;
         let staged = target.finish();
@@ -206,6 +207,7 @@ pub(super) struct Target<'t> {
     below: TreePath,
     /// Times of directories, set when all is in them.
     directories: HashMap<Ino, Timestamp>,
+    left_behind: HashMap<TreePath, Kind>,
 }
 
 impl Target<'_> {
@@ -260,15 +262,9 @@ impl Target<'_> {
         if target.is_empty() || target.len() > 4095 || target.contains(&0) {
             return Err(self.told.member(member, MemberProblem::SymlinkTarget));
         }
-        let kind = NewKind::Symlink(target);
         Ok(self
             .stage
-            .member_special(&self.told.0, path, kind, attributes)?)
-    }
-
-    fn fifo(&mut self, path: &TreePath, attributes: MemberAttributes) -> Result<(), ArchiveError> {
-        let (source, kind) = (&self.told.0, NewKind::Fifo);
-        Ok(self.stage.member_special(source, path, kind, attributes)?)
+            .member_symlink(&self.told.0, path, target, attributes)?)
     }
 
     fn link(&mut self, path: &TreePath, member: &[u8], link: &[u8]) -> Result<(), ArchiveError> {
@@ -279,15 +275,21 @@ impl Target<'_> {
         })?;
         let to = self.placed(to);
         if self.stage.member_link(&self.told.0, path, &to)? {
-            Ok(())
-        } else {
-            let problem = MemberProblem::LinkTarget(shown());
-            Err(self.told.member(member, problem))
+            return Ok(());
         }
+        // Another name of what was left behind is left behind too.
+        if let Some(&kind) = self.left_behind.get(&to) {
+            self.leave_behind(path, kind);
+            return Ok(());
+        }
+        let problem = MemberProblem::LinkTarget(shown());
+        Err(self.told.member(member, problem))
     }
 
-    pub(super) fn skipped(&mut self, path: &TreePath, kind: crate::store::Kind) {
+    /// A FIFO or a socket.
+    pub(super) fn leave_behind(&mut self, path: &TreePath, kind: Kind) {
         self.stage.member_skipped(path, kind);
+        self.left_behind.insert(path.clone(), kind);
     }
 
     fn finish(mut self) -> Staged {
@@ -359,7 +361,10 @@ fn tar_member<R: Read>(
         }
         EntryType::Symlink => target.symlink(&path, name, member.link.clone(), attributes),
         EntryType::Link => target.link(&path, name, &member.link),
-        EntryType::Fifo => target.fifo(&path, attributes),
+        EntryType::Fifo => {
+            target.leave_behind(&path, Kind::Fifo);
+            Ok(())
+        }
         EntryType::Char | EntryType::Block => Err(told.member(name, MemberProblem::Device)),
         kind => {
             let what = format!("of type {:?}", char::from(kind.as_byte()));

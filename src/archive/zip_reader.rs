@@ -73,11 +73,11 @@ fn unpack_member<R: Read>(
             Err(told.member(name, MemberProblem::Device))
         }
         FileType::Fifo => {
-            target.skipped(&path, Kind::Fifo);
+            target.leave_behind(&path, Kind::Fifo);
             Ok(())
         }
         _ => {
-            target.skipped(&path, Kind::Socket);
+            target.leave_behind(&path, Kind::Socket);
             Ok(())
         }
     }

@@ -62,10 +62,6 @@ impl<W: Write> Sink for ZipWriter<W> {
         false
     }
 
-    fn has_fifos(&self) -> bool {
-        false
-    }
-
     fn has_holes(&self) -> bool {
         false
     }
@@ -93,10 +89,6 @@ impl<W: Write> Sink for ZipWriter<W> {
     }
 
     fn link(&mut self, _: &TreePath, _: &TreePath, _: &Attr) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn fifo(&mut self, _: &TreePath, _: &Attr) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

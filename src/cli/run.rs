@@ -80,10 +80,17 @@ fn try_run(config: RunConfig, signals: Signals) -> Result<u8, NotStarted> {
     {
         report::without_fuse(refused);
     }
+    if let Some(left) = left
+        && config.verbosity >= Verbosity::Normal
+    {
+        left.skipped().iter().for_each(tell_skipped);
+    }
     let (outcome, delivered) = match &ran {
         Ok(outcome) => {
-            if config.verbosity >= Verbosity::Normal {
-                warn(outcome);
+            if let Some(limit) = outcome.limit_met()
+                && config.verbosity >= Verbosity::Normal
+            {
+                report::limit_met(limit, outcome.usage().limits);
             }
             (Some(outcome), Some(deliver(delivering, outcome)))
         }
@@ -115,9 +122,7 @@ fn wind_up(
     if let Some((skipped, _)) = delivered
         && config.verbosity >= Verbosity::Normal
     {
-        for skipped in skipped {
-            report::warning(&skipped.to_string());
-        }
+        skipped.iter().for_each(tell_skipped);
     }
     let collect = delivered.map(|(_, time)| *time);
     if let Some(file) = &config.report
@@ -325,13 +330,8 @@ pub fn limits(wanted: LimitsWanted) -> Limits {
 }
 
 /// What went well and is still worth a word.
-fn warn(outcome: &Outcome) {
-    for skipped in outcome.skipped() {
-        report::warning(&skipped.to_string());
-    }
-    if let Some(limit) = outcome.limit_met() {
-        report::limit_met(limit, outcome.usage().limits);
-    }
+fn tell_skipped(skipped: &Skipped) {
+    report::warning(&skipped.to_string());
 }
 
 /// What is not as somebody who read along saw it.

@@ -88,17 +88,10 @@ impl Wanted {
     /// symlinks; what matches or changed is a symlink where it is one.
     pub(super) fn find(&self, tree: &Tree, before: &Tree) -> Result<Vec<Found>, CollectError> {
         match self {
-            Self::Named(path) => {
-                let (path, attr) = (path.clone(), find(tree, path)?);
-                Ok(vec![Found { path, attr }])
-            }
-            Self::Optional(path) => match find(tree, path) {
+            Self::Named(path) => Ok(vec![collectable(tree, path)?]),
+            Self::Optional(path) => match collectable(tree, path) {
                 Err(error) if error.is_absence() => Ok(Vec::new()),
-                Err(error) => Err(error),
-                Ok(attr) => Ok(vec![Found {
-                    path: path.clone(),
-                    attr,
-                }]),
+                found => Ok(vec![found?]),
             },
             Self::Matching(glob) => glob.find(tree, before),
             Self::Changed => Ok(topmost(changed(before, tree))),
@@ -113,7 +106,8 @@ impl Wanted {
 ///
 /// # Errors
 ///
-/// [`CollectError::Missing`] and [`CollectError::NoMatch`]; others of [`CollectError`].
+/// [`CollectError::Missing`] and [`CollectError::NoMatch`]; [`CollectError::Kind`] for a name of a FIFO, socket or
+/// device; others of [`CollectError`].
 pub fn select(tree: &Tree, before: &Tree, wanted: &[Wanted]) -> Result<Vec<Found>, CollectError> {
     missing::MissingOutputs::check(tree, before, named(wanted))?;
     let mut all: BTreeMap<TreePath, Found> = BTreeMap::new();
@@ -126,6 +120,15 @@ pub fn select(tree: &Tree, before: &Tree, wanted: &[Wanted]) -> Result<Vec<Found
         }
     }
     Ok(topmost(all.into_values().collect()))
+}
+
+/// What a name leads to: of a FIFO, socket or device nothing could be delivered.
+fn collectable(tree: &Tree, path: &TreePath) -> Result<Found, CollectError> {
+    let (path, attr) = (path.clone(), find(tree, path)?);
+    match attr.kind {
+        Kind::File | Kind::Directory => Ok(Found { path, attr }),
+        kind => Err(CollectError::Kind { name: path, kind }),
+    }
 }
 
 /// Without what lies in directories that are there themselves. Takes them in order of the paths.

@@ -747,7 +747,7 @@ impl Job {
     fn run_plainly(
         &mut self,
         staged: Tree,
-        (mut skipped, mut phases, refused): (Vec<Skipped>, Phases, MountError),
+        (skipped, mut phases, refused): (Vec<Skipped>, Phases, MountError),
         kept: &mut Option<Outcome>,
     ) -> Result<Outcome, Error> {
         let plain = timed(&mut phases.mount, || {
@@ -779,9 +779,7 @@ impl Job {
                 inodes: u64::MAX,
             });
         }
-        let taken = timed(&mut phases.unmount, || plain.take_back(&whole))?;
-        skipped.extend(taken.skipped);
-        let mut tree = taken.tree;
+        let mut tree = timed(&mut phases.unmount, || plain.take_back(&whole))?;
         tree.set_limits(limits);
         let outcome = Outcome {
             steps: record.steps,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -19,7 +19,7 @@ use super::process::Interrupt;
 use crate::collect::{self, Delivery, Destination};
 use crate::fuse::RequestCounts;
 use crate::mount::Place;
-use crate::stage::{Skipped, Stage};
+use crate::stage::Stage;
 use crate::store::{
     Kind, Limits, Name, NewInode, NewKind, PAGE_SIZE, Peak, Resource, SetAttr, StoreError,
     Timestamp, Tree, TreePath,
@@ -59,12 +59,6 @@ impl From<&Metadata> for Stamp {
     }
 }
 
-/// What is left in the directory.
-pub(super) struct TakenBack {
-    pub tree: Tree,
-    pub skipped: Vec<Skipped>,
-}
-
 impl PlainGround {
     /// A directory with everything in it that is in `tree`.
     pub fn new(parents: &[PathBuf], tree: &Tree) -> Result<Self, Error> {
@@ -84,7 +78,7 @@ impl PlainGround {
     }
 
     /// What is in the directory now; files that nobody has changed are still those of `before`.
-    pub fn take_back(&self, before: &Tree) -> Result<TakenBack, Error> {
+    pub fn take_back(&self, before: &Tree) -> Result<Tree, Error> {
         let mut tree = before.fork();
         let refused = |path: &TreePath, error| Error::Scratch {
             operation: "take back",
@@ -100,18 +94,16 @@ impl PlainGround {
         }
         let mut modes = Vec::new();
         open_up(self.place.path(), &mut modes);
-        let mut skipped = Vec::new();
-        self.add_new(&mut tree, &TreePath::root(), &mut skipped)?;
+        self.add_new(&mut tree, &TreePath::root())?;
         for (host, mode) in modes {
             self.set_mode(&mut tree, &host, mode);
         }
-        Ok(TakenBack { tree, skipped })
+        Ok(tree)
     }
 
     /// Gives a file or directory the mode that it had on the host.
     fn set_mode(&self, tree: &mut Tree, host: &Path, mode: u32) {
-        let below = host.strip_prefix(self.place.path()).ok();
-        let path = below.and_then(|below| TreePath::try_from(below).ok());
+        let path = self.inside(host);
         let found = path.and_then(|path| tree.resolve(path.names()).ok());
         if let Some(ino) = found {
             let change = SetAttr {
@@ -134,13 +126,8 @@ impl PlainGround {
         }
     }
 
-    /// Stages what is in a directory and not in the tree.
-    fn add_new(
-        &self,
-        tree: &mut Tree,
-        directory: &TreePath,
-        skipped: &mut Vec<Skipped>,
-    ) -> Result<(), Error> {
+    /// Adds what is in a directory and not in the tree.
+    fn add_new(&self, tree: &mut Tree, directory: &TreePath) -> Result<(), Error> {
         let host = self.place.path().join(directory.to_path_buf());
         for entry in fs::read_dir(&host).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
@@ -153,22 +140,63 @@ impl PlainGround {
             let kind = entry.file_type().map_err(unreadable)?;
             let is_there = tree.resolve(path.names()).is_ok();
             if is_there && kind.is_dir() {
-                self.add_new(tree, &path, skipped)?;
+                self.add_new(tree, &path)?;
             } else if is_there {
-            } else if kind.is_symlink() {
-                let target = fs::read_link(entry.path()).map_err(unreadable)?;
-                symlink(tree, &path, target).map_err(|error| Error::Scratch {
-                    operation: "take back",
-                    path: path.clone(),
-                    error,
-                })?;
             } else if kind.is_file() || kind.is_dir() {
                 let mut stage = Stage::new(tree, owner(), Timestamp::now());
                 stage.host(&path, &entry.path())?;
-                skipped.extend(stage.finish().skipped);
+                // In a mount they are there too, and whoever collects them tells that they are left behind.
+                for special in stage.finish().skipped {
+                    self.add_special(tree, &special.path)?;
+                }
+            } else {
+                self.add_special(tree, &entry.path())?;
             }
         }
         Ok(())
+    }
+
+    /// Makes what a symlink, FIFO, socket or device of the host is.
+    fn add_special(&self, tree: &mut Tree, host: &Path) -> Result<(), Error> {
+        let metadata = fs::symlink_metadata(host).map_err(unreadable)?;
+        let number = device_number(metadata.rdev());
+        let kind = match metadata.file_type() {
+            kind if kind.is_symlink() => {
+                let target = fs::read_link(host).map_err(unreadable)?;
+                NewKind::Symlink(target.into_os_string().into_encoded_bytes())
+            }
+            kind if kind.is_fifo() => NewKind::Fifo,
+            kind if kind.is_socket() => NewKind::Socket,
+            kind if kind.is_char_device() => NewKind::CharDevice(number),
+            _ => NewKind::BlockDevice(number),
+        };
+        let Some(path) = self.inside(host) else {
+            return Ok(());
+        };
+        let Some((name, above)) = path.names().split_last() else {
+            return Ok(());
+        };
+        let owner = owner();
+        let new = NewInode {
+            kind,
+            mode: metadata.mode() & 0o7777,
+            uid: owner.uid,
+            gid: owner.gid,
+        };
+        let made = tree
+            .resolve(above)
+            .and_then(|parent| tree.create(parent, name.clone(), new, Timestamp::now()));
+        made.map(drop).map_err(|error| Error::Scratch {
+            operation: "take back",
+            path,
+            error,
+        })
+    }
+
+    /// The path in the tree of something in the directory.
+    fn inside(&self, host: &Path) -> Option<TreePath> {
+        let below = host.strip_prefix(self.place.path()).ok()?;
+        TreePath::try_from(below).ok()
     }
 }
 
@@ -221,20 +249,10 @@ fn remove(tree: &mut Tree, path: &TreePath) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn symlink(tree: &mut Tree, path: &TreePath, target: PathBuf) -> Result<(), StoreError> {
-    let Some((name, above)) = path.names().split_last() else {
-        return Ok(());
-    };
-    let parent = tree.resolve(above)?;
-    let owner = owner();
-    let new = NewInode {
-        kind: NewKind::Symlink(target.into_os_string().into_encoded_bytes()),
-        mode: 0o777,
-        uid: owner.uid,
-        gid: owner.gid,
-    };
-    tree.create(parent, name.clone(), new, Timestamp::now())?;
-    Ok(())
+/// As the kernel and a mount write it (`new_encode_dev`, include/linux/kdev_t.h).
+fn device_number(device: u64) -> u32 {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
 /// All that is below a directory, symlinks not followed. What goes meanwhile, or may not be looked into, is left out.

@@ -108,21 +108,21 @@ impl Stage<'_> {
         let _ = self.tree.set_attr(ino, &time, self.now);
     }
 
-    /// A symlink or a FIFO.
-    pub(crate) fn member_special(
+    /// A symlink, which has no mode of its own.
+    pub(crate) fn member_symlink(
         &mut self,
         source: &Source,
         path: &TreePath,
-        kind: NewKind,
+        target: Vec<u8>,
         attributes: MemberAttributes,
     ) -> Result<(), StageError> {
         let item = Item { source, path };
         let (parent, name) = self.place(item)?;
-        let mut change = attributes.change();
-        if matches!(kind, NewKind::Symlink(_)) {
-            change.mode = None;
-        }
-        let ino = self.make(item, parent, name, kind, attributes.mode & 0o1777)?;
+        let change = SetAttr {
+            mode: None,
+            ..attributes.change()
+        };
+        let ino = self.make(item, parent, name, NewKind::Symlink(target), 0o777)?;
         self.set(item, ino, &change)?;
         Ok(self.meter.file()?)
     }

@@ -340,6 +340,30 @@ fn fuse_can_be_required() {
 }
 
 #[test]
+fn without_fuse_fifos_stay_behind_with_a_warning() {
+    let name = "degraded::without_fuse_fifos_stay_behind_with_a_warning";
+    behind(NO_FUSE, name, Who::User, || {
+        let make = "mkdir -p d; mkfifo d/fifo; echo x > d/x";
+        let (code, said) = call(&["-o", "d", "--", "sh", "-c", make]);
+        assert_eq!(code, 0, "{said}");
+        let told: Vec<_> = said.lines().skip(1).collect();
+        assert_eq!(
+            told,
+            ["notapipe: warning: \"d/fifo\" is a FIFO: left behind"]
+        );
+        // Nobody wants it: nothing to tell.
+        let (code, said) = call(&["-o", "d/x", "--", "sh", "-c", make]);
+        assert_eq!((code, said.lines().count()), (0, 1), "{said}");
+        let (code, said) = call(&["-o", "f", "--", "mkfifo", "f"]);
+        assert_eq!(code, 125);
+        assert!(
+            said.contains("cannot collect \"f\": it is a FIFO"),
+            "{said}"
+        );
+    });
+}
+
+#[test]
 fn without_fuse_limits_are_watched() {
     let name = "degraded::without_fuse_limits_are_watched";
     behind(NO_FUSE, name, Who::User, || {

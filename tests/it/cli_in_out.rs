@@ -163,20 +163,97 @@ fn an_archive_of_outputs_appears_whole_or_not_at_all() {
 #[test]
 fn everything_can_be_packed() {
     both(|site| {
-        let make = "mkdir d; echo > d/x; ln -s d/x link; ln d/x hard; mkfifo fifo";
+        let make = "mkdir d; echo > d/x; ln -s d/x link; ln d/x hard";
         let told = site
             .run(&["--pack", "-", "-o", ".", "--", "sh", "-c", make])
             .ended(0);
-        assert_eq!(
-            listed(site, &told.stdout),
-            ["d/", "d/x", "fifo", "hard", "link"]
-        );
+        assert_eq!(listed(site, &told.stdout), ["d/", "d/x", "hard", "link"]);
         // Named beside the directory that it is in, a file comes once.
         let words = [
             "--pack", "-", "-o", "d", "-o", "d/x", "--", "sh", "-c", make,
         ];
         let told = site.run(&words).ended(0);
         assert_eq!(listed(site, &told.stdout), ["d/", "d/x"]);
+    });
+}
+
+/// Whichever way things go out, and whatever the format.
+#[test]
+fn fifos_and_sockets_stay_behind_with_a_warning_on_every_way_out() {
+    both(|site| {
+        let make = "mkdir -p d; mkfifo d/fifo; python3 -c 'import socket; \
+                    socket.socket(socket.AF_UNIX).bind(\"d/socket\")'; echo x > d/x";
+        let ways: [&[&str]; 9] = [
+            &["-o", "d=out"],
+            &["--optional", "d=out"],
+            &["--collect", "d/*=out"],
+            &["--changed=out"],
+            &["--pack", "out.tar", "-o", "d"],
+            &["--pack", "out.tar.zst", "--collect", "d/*"],
+            &["--pack", "out.zip", "--changed"],
+            &["--keep-on-failure", "out"],
+            &["--keep-on-failure", "out.tar"],
+        ];
+        for way in ways {
+            let fails = way[0] == "--keep-on-failure";
+            let (ends, code) = if fails { ("; exit 3", 3) } else { ("", 0) };
+            let script = format!("{make}{ends}");
+            let told = site
+                .run(&[way, &["--", "sh", "-c", &script]].concat())
+                .ended(code);
+            let warnings: Vec<_> = told.stderr.lines().take(2).collect();
+            assert_eq!(
+                warnings,
+                [
+                    "notapipe: warning: \"d/fifo\" is a FIFO: left behind",
+                    "notapipe: warning: \"d/socket\" is a socket: left behind"
+                ],
+                "{way:?}"
+            );
+            site.tool(&["sh", "-c", "rm -r out*"]).status().unwrap();
+            let script = format!("{make}{ends}");
+            site.run(&[&["-q"], way, &["--", "sh", "-c", &script]].concat())
+                .ended(code)
+                .silently();
+            let held = "if [ -d out ]; then find out; elif [ -f out.zip ]; then unzip -Z1 out.zip; \
+                        else tar tf out.tar*; fi";
+            let held = site.tool(&["sh", "-c", held]).output().unwrap();
+            let held = String::from_utf8(held.stdout).unwrap();
+            assert!(held.contains("x\n"), "{way:?}: {held}");
+            assert!(
+                !held.contains("fifo") && !held.contains("socket"),
+                "{way:?}: {held}"
+            );
+            site.tool(&["sh", "-c", "rm -r out*"]).status().unwrap();
+        }
+        // By its own name it is no output, in an archive as little as in a file.
+        for way in [&["-o", "f"][..], &["--pack", "x.tar", "-o", "f"]] {
+            site.run(&[way, &["--", "mkfifo", "f"]].concat())
+                .ended(125)
+                .saying(&["cannot collect \"f\"", "FIFO"]);
+        }
+        assert_eq!(site.listing(), [""; 0]);
+    });
+}
+
+/// What is left behind on the way in may be why a tool failed.
+#[test]
+fn what_is_left_behind_on_the_way_in_is_told_whether_the_job_fails_or_not() {
+    both(|site| {
+        site.create_dir("d");
+        site.mkfifo("d/fifo");
+        let packed = site.tool(&["tar", "cf", "x.tar", "d"]).status().unwrap();
+        assert!(packed.success());
+        for input in [["-i", "d"], ["--unpack", "x.tar"]] {
+            for (tool, code) in [("true", 0), ("false", 1)] {
+                let words = [&input[..], &["--", tool]].concat();
+                let told = site.run(&words).ended(code);
+                told.saying(&["warning: \"d/fifo\" is a FIFO: left behind"]);
+                site.run(&[&["-q"], &words[..]].concat())
+                    .ended(code)
+                    .silently();
+            }
+        }
     });
 }
 

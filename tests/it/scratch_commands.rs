@@ -258,6 +258,31 @@ fn saved_however_it_ends() {
     });
 }
 
+/// The archives that are saved and those that are shown are of one kind.
+#[test]
+fn a_fifo_is_in_no_snapshot_and_not_saved_and_that_is_told() {
+    on_ground(|ground| {
+        let warning = "notapipe: warning: \"f\" is a FIFO: left behind\n";
+        for place in ["saved.tar", "saved.zip", "saved/"] {
+            let mount = ground.mount_here(&["--save", place]);
+            ground.shell("mkfifo m/f; echo x > m/x");
+            let told = ground.call(&["snapshot", "m", "-o", "s.tar"]).ended(0);
+            assert_eq!(told.stderr, warning);
+            ground
+                .call(&["snapshot", "-q", "m", "-o", "s.tar"])
+                .ended(0)
+                .silently();
+            ground.shell("tar tf s.tar").printing("x\n");
+            ground.call(&["umount", "m"]).ended(0);
+            let told = mount.finish().ended(0);
+            assert_eq!(told.stderr, warning, "{place}");
+        }
+        ground
+            .shell("tar tf saved.tar; unzip -Z1 saved.zip; ls saved")
+            .printing("x\nx\nx\n");
+    });
+}
+
 #[test]
 fn a_mount_in_use_is_saved_and_taken_away_by_a_signal() {
     on_ground(|ground| {
