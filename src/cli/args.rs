@@ -126,9 +126,11 @@ Report (--report FILE):
   version         1
   result          "ok" or "failed"; exit_status, and error: null, or message and help
   fuse            whether the job ran in a mount; false for a directory on tmpfs
-  steps           of each that ended: command, exit (code or signal), wall_seconds, user_seconds,
+  steps           of each that was started: command, exit (code or signal), wall_seconds, user_seconds,
                   system_seconds, max_rss_bytes, requests, and files: the names that were read, written,
-                  created, deleted
+                  created, deleted; and ended_by, when it did not end by itself: timeout, interrupt, pipe
+                  (another step of its pipe had failed), cpu, processes, size, mount (lost), or failure
+  steps_not_run   of each that was not started, since the job had failed: command
   outputs         of each that is there: name, kind, bytes, and files, how many a directory holds
   phases_seconds  our own time: stage, mount, run, unmount, collect
   usage           bytes and inodes at the end, peak_bytes, peak_inodes, limit_bytes, limit_inodes,

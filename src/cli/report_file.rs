@@ -13,11 +13,13 @@
 //! | `exit_status` | of `notapipe run` |
 //! | `error` | null, or `message`, as it was told, and `help`, where there is a remedy |
 //! | `fuse` | whether the job ran in a mount; false for a directory on tmpfs |
-//! | `steps` | one object for each step that ended, in order |
+//! | `steps` | one object for each step that was started, in order |
 //! | `steps[].command` | its words |
 //! | `steps[].exit` | `code`, or `signal` |
-//! | `steps[].wall_seconds`, `user_seconds`, `system_seconds` | its time, with that of the children that it waited for |
+//! | `steps[].ended_by` | absent when it ended by itself; otherwise what ended it: `"timeout"`, `"interrupt"` (a signal to us), `"pipe"` (another step of its pipe had failed), `"cpu"`, `"processes"` or `"size"` (that limit), `"mount"` (it was served no more), `"failure"` (another one of the job). It was killed then, unless `--kill-after` gave it time: see its `exit` |
+//! | `steps[].wall_seconds`, `user_seconds`, `system_seconds` | its time, with that of the children that it waited for, and, when it was killed, of those that then ran |
 //! | `steps[].max_rss_bytes` | the most memory that one of them had |
+//! | `steps_not_run` | one object for each step that was not started, because the job had failed, in order; its `command` |
 //! | `steps[].requests` | as below, while it ran |
 //! | `steps[].files` | `read`, `written`, `created` and `deleted`: lists of names, see [`Touched`]; not with `--profile fast` |
 //! | `outputs` | one object for each that is there: `name`, `kind`, `bytes`, and how many `files` a directory holds |
@@ -29,7 +31,9 @@
 //!
 //! `fuse`, `phases_seconds`, `usage` and `requests` are null when the job failed before its first step.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -39,7 +43,7 @@ use notapipe::Outcome;
 use notapipe::Touched;
 use notapipe::collect::{self, Found};
 use notapipe::fuse::RequestCounts;
-use notapipe::run::{Exit, StepReport};
+use notapipe::run::{EndedBy, Exit, StepReport};
 use notapipe::store::{Kind, Resource, Tree, TreePath};
 use serde::Serialize;
 
@@ -56,6 +60,7 @@ struct Report {
     error: Option<Error>,
     fuse: Option<bool>,
     steps: Vec<Step>,
+    steps_not_run: Vec<NotRun>,
     outputs: Vec<Output>,
     phases_seconds: Option<Phases>,
     usage: Option<Usage>,
@@ -76,6 +81,8 @@ struct Error {
 struct Step {
     command: Vec<String>,
     exit: StepExit,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_by: Option<&'static str>,
     wall_seconds: f64,
     user_seconds: f64,
     system_seconds: f64,
@@ -83,6 +90,11 @@ struct Step {
     requests: BTreeMap<&'static str, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     files: Option<Files>,
+}
+
+#[derive(Debug, Serialize)]
+struct NotRun {
+    command: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -186,6 +198,7 @@ fn report(ending: &Ending<'_>, outcome: Option<&Outcome>, collect: Option<Durati
         }),
         fuse: outcome.map(|it| it.without_fuse().is_none()),
         steps: outcome.map_or_else(Vec::new, |it| it.steps().iter().map(step).collect()),
+        steps_not_run: outcome.map_or_else(Vec::new, not_run),
         outputs: outcome.map_or_else(Vec::new, outputs),
         phases_seconds: outcome.map(|it| phases(it, collect)),
         usage: outcome.map(usage),
@@ -228,18 +241,41 @@ fn by_kind(requests: &RequestCounts) -> BTreeMap<&'static str, u64> {
     by_kind.chain([("total", requests.total())]).collect()
 }
 
+fn words(command: &[OsString]) -> Vec<String> {
+    let words = command.iter().map(|word| word.to_string_lossy());
+    words.map(Cow::into_owned).collect()
+}
+
+fn not_run(outcome: &Outcome) -> Vec<NotRun> {
+    let commands = outcome.steps_not_run().iter();
+    let not_run = |command: &Vec<OsString>| NotRun {
+        command: words(command),
+    };
+    commands.map(not_run).collect()
+}
+
+fn ended_by(reason: EndedBy) -> &'static str {
+    match reason {
+        EndedBy::Timeout => "timeout",
+        EndedBy::Interrupt => "interrupt",
+        EndedBy::Pipe => "pipe",
+        EndedBy::CpuLimit => "cpu",
+        EndedBy::ProcessLimit => "processes",
+        EndedBy::SizeLimit => "size",
+        EndedBy::SessionLost => "mount",
+        _ => "failure",
+    }
+}
+
 fn step(step: &StepReport) -> Step {
     let status = &step.status;
     Step {
-        command: step
-            .command
-            .iter()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect(),
+        command: words(&step.command),
         exit: match status.exit {
             Exit::Code(code) => StepExit::Code(code),
             Exit::Signal(signal) => StepExit::Signal(signal),
         },
+        ended_by: step.ended_by.map(ended_by),
         wall_seconds: status.wall_time.as_secs_f64(),
         user_seconds: status.user_time.as_secs_f64(),
         system_seconds: status.system_time.as_secs_f64(),

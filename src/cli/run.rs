@@ -1,5 +1,6 @@
 //! `notapipe run`: from the configuration to a job, from its outcome to files and an exit status.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, stdin, stdout};
 use std::os::fd::AsFd;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use notapipe::collect::Wanted;
 use notapipe::memory;
 use notapipe::mount::Visibility as MountVisibility;
-use notapipe::run::{Cpus, Exit, Followed, InitProgram};
+use notapipe::run::{Cpus, EndedBy, Exit, Followed, InitProgram};
 use notapipe::stage::Skipped;
 use notapipe::store::{Limits, PAGE_SIZE};
 use notapipe::{ByteCount, Interrupt, Job, Outcome, Stdin, Stdout, Step};
@@ -360,23 +361,42 @@ fn tell_followed(followed: &Followed) {
     }
 }
 
+/// Why a step did not end by itself.
+fn ended_by(reason: EndedBy) -> &'static str {
+    match reason {
+        EndedBy::Timeout => " at the timeout",
+        EndedBy::Interrupt => " as the job was interrupted",
+        EndedBy::Pipe => " as another step of its pipe had failed",
+        EndedBy::CpuLimit => " at the limit of processor time",
+        EndedBy::ProcessLimit => " at the limit of processes",
+        EndedBy::SizeLimit => " at the limit of what the job may hold",
+        EndedBy::SessionLost => " as its mount was served no more",
+        _ => " as the job failed",
+    }
+}
+
 /// The gist for a person.
 fn tell(outcome: &Outcome) {
     for step in outcome.steps() {
-        let command = step.command.join(std::ffi::OsStr::new(" "));
+        let command = step.command.join(OsStr::new(" "));
         let status = &step.status;
         report::note(&format!(
-            "{}: {}, {:.1?} (user {:.1?}, system {:.1?}), {} of memory",
+            "{}: {}{}, {:.1?} (user {:.1?}, system {:.1?}), {} of memory",
             command.display(),
             match status.exit {
                 Exit::Code(code) => format!("status {code}"),
                 Exit::Signal(signal) => format!("signal {signal}"),
             },
+            step.ended_by.map_or("", ended_by),
             status.wall_time,
             status.user_time,
             status.system_time,
             ByteCount(status.max_rss_bytes),
         ));
+    }
+    for command in outcome.steps_not_run() {
+        let command = command.join(OsStr::new(" "));
+        report::note(&format!("{}: not run", command.display()));
     }
     let (phases, usage) = (outcome.phases(), outcome.usage());
     report::note(&format!(

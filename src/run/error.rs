@@ -235,8 +235,8 @@ pub struct FailedJob {
 impl FailedJob {
     /// The job up to there: nothing when it failed before its steps.
     ///
-    /// A step that was ended before its own end, at the timeout or otherwise, is not among its
-    /// [steps](Outcome::steps).
+    /// A step that ran when the job failed, at the timeout or otherwise, is among its [steps](Outcome::steps);
+    /// [`StepReport::ended_by`](super::StepReport::ended_by) tells what ended it.
     pub fn outcome(&self) -> Option<&Outcome> {
         match &self.error {
             Error::StepFailed(failure) => Some(&failure.outcome),

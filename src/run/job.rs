@@ -22,7 +22,7 @@ use super::error::{Error, FailedJob, StepFailure, panic_message};
 use super::follow::{self, Followed, Following};
 use super::inputs::{Input, Inputs, Listener, check_name, owner};
 use super::limits::ResourceLimits;
-use super::outcome::{Outcome, Phases, StepReport};
+use super::outcome::{EndedBy, Outcome, Phases, StepReport};
 use super::pipeline::{Bounds, Pipeline};
 use super::plain::{self, PlainGround};
 use super::process::{InitProgram, Interrupt, Processes};
@@ -679,14 +679,16 @@ impl Job {
         let ran = timed(&mut phases.run, || self.run_steps(&ground, &mut record));
         let failed_source = scratch.failed_sources().into_iter().next();
         let requests = scratch.requests();
-        let left = timed(&mut phases.unmount, || scratch.into_remains())?;
+        let (left, unmounted) = timed(&mut phases.unmount, || scratch.end());
         let Record {
             steps,
+            not_run,
             failed,
             followed,
         } = record;
         let outcome = Outcome {
             steps,
+            steps_not_run: not_run,
             outputs: Vec::new(),
             staged,
             peak: left.tree.peak(),
@@ -701,6 +703,7 @@ impl Job {
         };
         // The step saw EIO and failed, or made something of it; the reason is here.
         let ran = ran.and_then(|()| failed_source.map_or(Ok(failed), Err));
+        let ran = unmounted.and(ran);
         self.conclude(outcome, ran, left.lost_files, kept)
     }
 
@@ -768,7 +771,13 @@ impl Job {
         });
         self.interrupt = callers;
         let ran = match watched.exceeded {
-            Some(resource) => Err(Error::OverLimit { resource, limits }),
+            Some(resource) => {
+                let interrupted = |it: &&mut StepReport| it.ended_by == Some(EndedBy::Interrupt);
+                for step in record.steps.iter_mut().filter(interrupted) {
+                    step.ended_by = Some(EndedBy::SizeLimit);
+                }
+                Err(Error::OverLimit { resource, limits })
+            }
             None => ran.map(|()| record.failed),
         };
         let mut whole = staged.fork();
@@ -783,6 +792,7 @@ impl Job {
         tree.set_limits(limits);
         let outcome = Outcome {
             steps: record.steps,
+            steps_not_run: record.not_run,
             followed: record.followed,
             outputs: Vec::new(),
             staged,
@@ -925,28 +935,45 @@ impl Job {
         let touched = || ground.touched();
         touched();
         let mut nobody_left = true;
-        for pipeline in pipelines {
-            let ran = pipeline
-                .run(&processes, &requests, bounds)
-                .inspect_err(|_| ground.cancel_sources());
+        let mut pipelines = pipelines.into_iter();
+        let mut stopped_by = None;
+        while stopped_by.is_none()
+            && record.failed.is_none()
+            && let Some(pipeline) = pipelines.next()
+        {
+            let ran = pipeline.run(&processes, &requests, bounds);
+            let reports = match ran {
+                Ok(ran) => {
+                    record.failed = ran.failed.map(|step| record.steps.len() + step);
+                    nobody_left = ran.nobody_left;
+                    ran.reports
+                }
+                Err(mut stopped) => {
+                    // Whoever waits for a source could not be ended while it waits.
+                    ground.cancel_sources();
+                    record.not_run.append(&mut stopped.not_started);
+                    let (error, reports) = stopped.end(&processes, &requests);
+                    stopped_by = Some(error);
+                    reports
+                }
+            };
             if let Some(terminal) = &terminal {
                 terminal.take_back();
             }
-            let ran = ran?;
             let touched = touched();
-            record.failed = ran.failed.map(|step| record.steps.len() + step);
-            nobody_left = ran.nobody_left;
             record
                 .steps
-                .extend(ran.reports.into_iter().map(|report| StepReport {
+                .extend(reports.into_iter().map(|report| StepReport {
                     touched: touched.clone(),
                     ..report
                 }));
-            if record.failed.is_some() {
-                break;
-            }
         }
         drop(running);
+        let not_run = pipelines.flat_map(|it| it.commands().collect::<Vec<_>>());
+        record.not_run.extend(not_run);
+        if let Some(error) = stopped_by {
+            return Err(error);
+        }
         // What failed has no results.
         if record.failed.is_none() && !nobody_left {
             let patience = self.settle.unwrap_or(settle::DEFAULT);
@@ -959,7 +986,6 @@ impl Job {
             )
             .inspect_err(|_| ground.cancel_sources())?;
         }
-        // Whoever still waits for a source could not be ended while it waits.
         ground.cancel_sources();
         Ok(processes.end()?)
     }
@@ -985,6 +1011,8 @@ impl Drop for Running {
 #[derive(Default)]
 struct Record {
     steps: Vec<StepReport>,
+    /// The commands of those that were not started.
+    not_run: Vec<Vec<OsString>>,
     /// Which of them failed.
     failed: Option<usize>,
     followed: Vec<Followed>,

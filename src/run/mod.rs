@@ -29,7 +29,7 @@ pub use error::{Error, FailedJob, StepFailure};
 pub use follow::Followed;
 pub use job::Job;
 pub use limits::ResourceLimits;
-pub use outcome::{Captured, Outcome, Phases, StepReport};
+pub use outcome::{Captured, EndedBy, Outcome, Phases, StepReport};
 pub use process::{Exit, InitProgram, Interrupt, StepStatus};
 pub use running::RunningJob;
 pub use stdio::{Stdin, Stdout};

@@ -1,11 +1,13 @@
 //! What a job did: its steps, its outputs, what it used.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::error::Error;
 use super::follow::Followed;
 use super::limits::ResourceLimits;
 use super::process::StepStatus;
@@ -25,6 +27,7 @@ use crate::view::Touched;
 #[derive(Debug)]
 pub struct Outcome {
     pub(super) steps: Vec<StepReport>,
+    pub(super) steps_not_run: Vec<Vec<OsString>>,
     /// Those that are there.
     pub(super) outputs: Vec<Found>,
     pub(super) staged: Tree,
@@ -98,9 +101,14 @@ impl Outcome {
         &self.outputs
     }
 
-    /// One report a step, in order.
+    /// One report for each step that was started, in order.
     pub fn steps(&self) -> &[StepReport] {
         &self.steps
+    }
+
+    /// The commands of the steps that were not started, because the job had failed, in order.
+    pub fn steps_not_run(&self) -> &[Vec<OsString>] {
+        &self.steps_not_run
     }
 
     /// The tree as the job left it.
@@ -173,13 +181,54 @@ pub struct Phases {
     pub unmount: Duration,
 }
 
+/// Why a step ended before its own end.
+///
+/// It was killed then, unless it had [time](crate::Job::kill_after) to end: its
+/// [exit](StepStatus::exit) tells what it made of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndedBy {
+    /// The job's [timeout](crate::Job::timeout).
+    Timeout,
+    /// Somebody raised the job's [`Interrupt`](super::Interrupt).
+    Interrupt,
+    /// Another step of its pipe had failed.
+    Pipe,
+    /// The limit of processor time; see [`StepReport::cpu_limit_met`].
+    CpuLimit,
+    /// The limit of processes.
+    ProcessLimit,
+    /// A limit of what the job may hold, which was watched where there is no FUSE.
+    SizeLimit,
+    /// Nobody served the mount any more.
+    SessionLost,
+    /// Something else that failed the job, such as another step of its pipe that could not be started.
+    Failure,
+}
+
+impl EndedBy {
+    /// What ends the steps of a job that fails with this error.
+    pub(super) fn error(error: &Error) -> Self {
+        match error {
+            Error::Timeout { .. } => Self::Timeout,
+            Error::Cancelled => Self::Interrupt,
+            Error::TooManyProcesses { .. } => Self::ProcessLimit,
+            Error::OverLimit { .. } => Self::SizeLimit,
+            Error::Mount(MountError::SessionLost { .. }) => Self::SessionLost,
+            _ => Self::Failure,
+        }
+    }
+}
+
 /// How one step went.
 #[derive(Clone, Debug)]
 pub struct StepReport {
     /// Its program and arguments.
-    pub command: Vec<std::ffi::OsString>,
+    pub command: Vec<OsString>,
     /// How it ended, and what it used.
     pub status: StepStatus,
+    /// Why it did not end by itself, if it did not.
+    pub ended_by: Option<EndedBy>,
     /// The limit of processor time that ended it, or what it had started, if that is known.
     pub cpu_limit_met: Option<Duration>,
     /// What the kernel asked while it ran; in a pipe, also for those that ran with it.

@@ -10,16 +10,19 @@ use rustix::process::Signal;
 
 use super::error::Error;
 use super::limits::ResourceLimits;
-use super::outcome::StepReport;
+use super::outcome::{EndedBy, StepReport};
 use super::process::{Exit, Interrupt, Processes, Running, StepStatus, Waited};
 use super::stdio::{Stdin, Stdout, Streams};
 use super::step::Step;
 use crate::fuse::{RequestCounts, SessionEnd};
 use crate::mount::MountError;
+use crate::sys::proc::Usage;
 
 /// How long the others of a pipe may go on when one has failed. They see its end of the pipe closed,
 /// and have something to say or to finish; one that does not look at the pipe would go on for ever.
 const AFTERMATH: Duration = Duration::from_secs(2);
+/// How long a step that was killed may take to end. What takes longer waits for an answer that does not come.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How often it is looked whether everything that was asked to end has ended.
 const LOOK: Duration = Duration::from_millis(10);
 /// How often the processes are counted, where their number is limited.
@@ -114,24 +117,75 @@ impl Pipeline {
         &self.0
     }
 
+    pub fn commands(&self) -> impl Iterator<Item = Vec<OsString>> {
+        self.0.iter().map(|step| step.command().to_vec())
+    }
+
     /// Starts the steps and waits for their ends. When they must stop before, they are left running:
-    /// their [`Processes`] are about to be ended.
+    /// whoever is told must [end](Stopped::end) them.
     pub fn run(
         self,
         processes: &Processes,
         requests: &RequestCounts,
         bounds: Bounds<'_>,
-    ) -> Result<Ran, Error> {
-        bounds.check_session(processes)?;
+    ) -> Result<Ran, Box<Stopped>> {
         let earlier = requests.clone();
-        let mut members = start(self.0, processes, bounds.limits)?;
-        let failed = wait(&mut members, processes, bounds, || requests.since(&earlier))?;
-        let nobody_left = members.iter().any(|it| it.running.was_the_last());
-        Ok(Ran {
-            reports: members.into_iter().filter_map(Member::report).collect(),
-            failed,
-            nobody_left,
-        })
+        let mut members = Vec::new();
+        let mut commands: Vec<_> = self.commands().collect();
+        let ran = bounds
+            .check_session(processes)
+            .and_then(|()| start(self.0, processes, bounds.limits, &mut members))
+            .and_then(|()| wait(&mut members, processes, bounds, || requests.since(&earlier)));
+        match ran {
+            Ok(failed) => Ok(Ran {
+                nobody_left: members.iter().any(|it| it.running.was_the_last()),
+                reports: members.into_iter().filter_map(Member::report).collect(),
+                failed,
+            }),
+            Err(error) => Err(Box::new(Stopped {
+                error,
+                not_started: commands.split_off(members.len()),
+                members,
+                earlier,
+            })),
+        }
+    }
+}
+
+/// A pipeline that must not go on.
+pub(super) struct Stopped {
+    pub error: Error,
+    /// The commands of the steps that were to run with those that did.
+    pub not_started: Vec<Vec<OsString>>,
+    members: Vec<Member>,
+    earlier: RequestCounts,
+}
+
+impl Stopped {
+    /// Kills everything in the job, and tells of the steps what is known of them then.
+    ///
+    /// They are killed one by one, and not with their init: only whoever waits for a process learns what it used.
+    pub fn end(self, processes: &Processes, requests: &RequestCounts) -> (Error, Vec<StepReport>) {
+        let Self {
+            error,
+            mut members,
+            earlier,
+            ..
+        } = self;
+        let by = EndedBy::error(&error);
+        let used_below: Vec<_> = members.iter().map(Member::used_below).collect();
+        if let Err(error) = processes.signal_all(Signal::KILL) {
+            log::debug!("the job's processes cannot be found: {error}");
+        }
+        let give_up = Instant::now() + LAST_WORDS;
+        let requests = requests.since(&earlier);
+        for (member, used) in members.iter_mut().zip(used_below) {
+            member.end(by, used, give_up, &requests);
+        }
+        (
+            error,
+            members.into_iter().filter_map(Member::report).collect(),
+        )
     }
 }
 
@@ -142,6 +196,8 @@ struct Member {
     streams: Streams,
     limits: ResourceLimits,
     ended: Option<(StepStatus, RequestCounts)>,
+    /// Why it was told to end.
+    ended_by: Option<EndedBy>,
 }
 
 impl Member {
@@ -174,13 +230,45 @@ impl Member {
         })
     }
 
+    /// What the processes below it have used that nobody has waited for yet.
+    fn used_below(&self) -> Usage {
+        match self.ended {
+            Some(_) => Usage::default(),
+            None => self.running.used_below(),
+        }
+    }
+
+    /// Waits for the end of one that was killed. What of its processes nobody waited for is added to what it used.
+    fn end(&mut self, by: EndedBy, used_below: Usage, give_up: Instant, requests: &RequestCounts) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.ended_by = Some(by);
+        let status = match self.running.wait(Some(give_up), None) {
+            Ok(Waited::Ended(status)) => status,
+            _ => self.running.killed(),
+        };
+        // What it wrote before its end.
+        let _ = self.streams.drain();
+        self.ended = Some((status.with(used_below), requests.clone()));
+    }
+
     fn report(self) -> Option<StepReport> {
         let (status, requests) = self.ended?;
         let (stdout, stderr) = self.streams.captured();
+        // Killed in its last moment, it may have been faster. Asked to end, it did what it did.
+        let was_killed = status.exit == Exit::Signal(Signal::KILL.as_raw());
+        let told = |by: &EndedBy| was_killed || *by == EndedBy::Timeout;
+        let ended_by = self.ended_by.filter(told);
+        let cpu_limit_met = match ended_by {
+            Some(_) => None,
+            None => self.limits.ended(&status),
+        };
         Some(StepReport {
             command: self.command,
             status,
-            cpu_limit_met: self.limits.ended(&status),
+            ended_by: ended_by.or(cpu_limit_met.map(|_| EndedBy::CpuLimit)),
+            cpu_limit_met,
             requests,
             touched: None,
             stdout,
@@ -193,7 +281,8 @@ fn start(
     mut steps: Vec<Step>,
     processes: &Processes,
     limits: ResourceLimits,
-) -> Result<Vec<Member>, Error> {
+    members: &mut Vec<Member>,
+) -> Result<(), Error> {
     for left in 1..steps.len() {
         let [writer, reader] = &mut steps[left - 1..=left] else {
             continue;
@@ -205,17 +294,18 @@ fn start(
         writer.set_stdout(Stdout::Fd(write.into()));
         reader.set_stdin(Stdin::Fd(read.into()));
     }
-    let start = |step: Step| {
+    for step in steps {
         let (command, running, streams) = step.start(processes, limits)?;
-        Ok(Member {
+        members.push(Member {
             command,
             running,
             streams,
             limits,
             ended: None,
-        })
-    };
-    steps.into_iter().map(start).collect()
+            ended_by: None,
+        });
+    }
+    Ok(())
 }
 
 /// Waits for the ends of all, taking what they write to captured streams meanwhile; tells which one
@@ -246,7 +336,7 @@ fn wait(
         if bounds.is_late() {
             let program = members[running].program();
             if let Some(patience) = bounds.kill_after {
-                ask_to_end(members, processes, bounds, patience)?;
+                ask_to_end(members, processes, bounds, patience, &requests)?;
             }
             return Err(bounds.timeout(program));
         }
@@ -255,9 +345,10 @@ fn wait(
         let look_at = bounds.limits.processes.map(|_| Instant::now() + COUNT);
         let end_rest_at = failure.as_ref().map(|it| it.since + AFTERMATH);
         if end_rest_at.is_some_and(|end| Instant::now() >= end) {
-            for member in members.iter().filter(|it| it.ended.is_none()) {
+            for member in members.iter_mut().filter(|it| it.ended.is_none()) {
                 // Whatever it started is killed with the job.
                 let _ = member.running.kill();
+                member.ended_by = Some(EndedBy::Pipe);
             }
             failure = failure.map(Failure::renewed);
             continue;
@@ -308,12 +399,16 @@ fn ask_to_end(
     processes: &Processes,
     bounds: Bounds<'_>,
     patience: Duration,
+    requests: impl Fn() -> RequestCounts,
 ) -> Result<(), Error> {
     let failed = |source| Error::Processes {
         operation: "end",
         source,
     };
     let give_up = Instant::now() + patience;
+    for member in members.iter_mut().filter(|it| it.ended.is_none()) {
+        member.ended_by = Some(EndedBy::Timeout);
+    }
     processes.signal_all(Signal::TERM).map_err(failed)?;
     // What is stopped would not notice.
     processes.signal_all(Signal::CONT).map_err(failed)?;
@@ -321,7 +416,7 @@ fn ask_to_end(
         let mut all_ended = true;
         for member in members.iter_mut() {
             member.drain()?;
-            all_ended &= member.has_ended(RequestCounts::default)?;
+            all_ended &= member.has_ended(&requests)?;
         }
         if all_ended && processes.remaining().map_err(failed)?.is_empty() {
             return Ok(());

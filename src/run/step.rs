@@ -139,6 +139,10 @@ impl Step {
         self.command.first().cloned().unwrap_or_default()
     }
 
+    pub(super) fn command(&self) -> &[OsString] {
+        &self.command
+    }
+
     pub(super) fn set_stdin(&mut self, stdin: Stdin) {
         self.stdin = stdin;
     }
@@ -262,7 +266,7 @@ impl Scratch {
         step.check()?;
         let ran = Pipeline::from(step).run(&processes, &self.requests(), bounds);
         processes.end()?;
-        let mut reports = ran?.reports;
+        let mut reports = ran.map_err(|stopped| stopped.error)?.reports;
         // One step, one report.
         Ok(reports.remove(0))
     }

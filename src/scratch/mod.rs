@@ -381,24 +381,31 @@ impl Scratch {
     /// # Errors
     ///
     /// As [`unmount`](Self::unmount).
-    pub fn into_remains(mut self) -> Result<Remains, Error> {
+    pub fn into_remains(self) -> Result<Remains, Error> {
+        let (remains, unmounted) = self.end();
+        unmounted.map(|()| remains)
+    }
+
+    /// The same, and what there is at this moment also when the mount could not be taken down, or nobody served it any
+    /// more.
+    pub(crate) fn end(mut self) -> (Remains, Result<(), Error>) {
         // Whoever waits for one would keep the mount busy.
         self.cancel_sources();
         self.view.lock().set_unused(true);
-        self.mount
-            .unmount()
-            .inspect_err(|_| self.view.lock().set_unused(false))?;
+        let unmounted = self.mount.unmount();
+        let unmounted = unmounted.inspect_err(|_| self.view.lock().set_unused(false));
         let lost_files = self
             .view
             .lost_files()
             .into_iter()
             .map(TreePath::from_names)
             .collect();
-        Ok(Remains {
+        let remains = Remains {
             tree: self.view.snapshot(),
             limit_met: self.view.limit_met(),
             lost_files,
-        })
+        };
+        (remains, unmounted.map_err(Error::from))
     }
 
     /// Where processes can be started in it.

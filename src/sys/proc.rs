@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
@@ -90,15 +91,72 @@ pub(crate) fn pid_of(descriptor: BorrowedFd<'_>) -> Option<i32> {
     number.trim().parse().ok().filter(|&pid| pid > 0)
 }
 
-/// The parent of a process and whether it is a zombie, from `/proc/PID/stat`.
-pub(crate) fn parent(pid: i32) -> Option<(i32, bool)> {
+/// The fields of `/proc/PID/stat` (proc_pid_stat(5)) after the name: the first is the third of all.
+fn stat(pid: i32) -> Option<Vec<String>> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in parentheses and may itself hold spaces and parentheses.
     let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
     let rest = std::str::from_utf8(&stat[after_name..]).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?;
-    Some((fields.next()?.parse().ok()?, state == "Z" || state == "X"))
+    Some(rest.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// The parent of a process and whether it is a zombie.
+pub(crate) fn parent(pid: i32) -> Option<(i32, bool)> {
+    let fields = stat(pid)?;
+    let state = fields.first()?;
+    Some((fields.get(1)?.parse().ok()?, state == "Z" || state == "X"))
+}
+
+/// What processes have used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) user_time: Duration,
+    pub(crate) system_time: Duration,
+    pub(crate) max_rss_bytes: u64,
+}
+
+impl Usage {
+    /// By a process that runs and those that it waited for; nothing when it is gone. Times are in steps of the
+    /// kernel's clock, most often 10 ms.
+    pub(crate) fn of(pid: i32) -> Self {
+        let fields = stat(pid).unwrap_or_default();
+        let tick = |field: usize| {
+            // As the man page counts them.
+            let ticks: Option<u64> = fields.get(field - 3).and_then(|it| it.parse().ok());
+            let per_second = rustix::param::clock_ticks_per_second().max(1);
+            Duration::from_nanos(
+                ticks
+                    .unwrap_or(0)
+                    .saturating_mul(1_000_000_000 / per_second),
+            )
+        };
+        Self {
+            user_time: tick(14) + tick(16),
+            system_time: tick(15) + tick(17),
+            max_rss_bytes: most_resident(pid).unwrap_or(0),
+        }
+    }
+}
+
+/// `VmHWM:   1234 kB` (proc_pid_status(5)).
+fn most_resident(pid: i32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = kib.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    Some(kib * 1024)
+}
+
+impl std::iter::Sum for Usage {
+    /// The times together, and the most memory of one.
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, it| Self {
+            user_time: sum.user_time + it.user_time,
+            system_time: sum.system_time + it.system_time,
+            max_rss_bytes: sum.max_rss_bytes.max(it.max_rss_bytes),
+        })
+    }
 }
 
 /// Whether a process has not ended: neither gone nor a zombie.

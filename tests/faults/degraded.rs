@@ -367,9 +367,23 @@ fn without_fuse_fifos_stay_behind_with_a_warning() {
 fn without_fuse_limits_are_watched() {
     let name = "degraded::without_fuse_limits_are_watched";
     behind(NO_FUSE, name, Who::User, || {
+        let room = tempfile::tempdir().unwrap();
+        let report = room.path().join("report");
         let fill = "head -c 3M /dev/zero > big; sleep 600";
-        let (code, said) = call(&["--size", "1M", "--", "sh", "-c", fill]);
+        let words = [
+            "--size",
+            "1M",
+            "--report",
+            report.to_str().unwrap(),
+            "--",
+            "sh",
+            "-c",
+            fill,
+        ];
+        let (code, said) = call(&words);
         assert_eq!(code, 125, "{said}");
+        let report = std::fs::read_to_string(report).unwrap();
+        assert!(report.contains("\"ended_by\": \"size\""), "{report}");
         assert!(
             said.contains("more than the limit of 1 MiB") && said.contains("--size"),
             "{said}"

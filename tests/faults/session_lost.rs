@@ -4,6 +4,7 @@ use std::thread;
 
 use log::{LevelFilter, Log, Metadata, Record};
 use notapipe::mount::{MountError, MountOptions, Visibility};
+use notapipe::run::EndedBy;
 use notapipe::{Error, Job, Scratch};
 
 use crate::stage;
@@ -57,9 +58,17 @@ fn a_job_fails_and_names_the_cause() {
                     .step(["sh", "-c", script])
                     .visibility(visibility)
                     .interrupt(notapipe::Interrupt::new().unwrap());
-                let failed = job.run().unwrap_err();
-                assert!(is_lost(&failed), "{script} {visibility:?}: {failed}");
-                let said = failed.to_string();
+                let failed = job.attempt().unwrap_err();
+                assert!(
+                    is_lost(&failed.error),
+                    "{script} {visibility:?}: {failed:?}"
+                );
+                let steps = failed.outcome().unwrap().steps();
+                assert_eq!(steps.len(), 1, "{script} {visibility:?}");
+                if script.ends_with("1000") {
+                    assert_eq!(steps[0].ended_by, Some(EndedBy::SessionLost));
+                }
+                let said = failed.error.to_string();
                 assert!(said.contains("please report"), "{said}");
             }
         }

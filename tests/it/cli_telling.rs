@@ -118,7 +118,7 @@ fn every_failure_has_a_report() {
                 &["--timeout", "200ms", "--", "true", "--then", "sleep", "99"],
                 124,
                 "\"sleep\" was ended",
-                Some(1),
+                Some(2),
             ),
             (
                 &["--", "true", "--then", "no-such-tool"],
@@ -158,6 +158,157 @@ fn every_failure_has_a_report() {
     });
 }
 
+/// A busy loop, by the shell itself and by what it has started and waits for.
+const BUSY: &str = "while :; do :; done";
+
+#[test]
+fn a_step_that_is_ended_is_among_the_steps_with_what_ended_it() {
+    both(|site| {
+        let below = format!("echo x > made; sh -c '{BUSY}'; :");
+        for script in [&format!("echo x > made; {BUSY}"), &below] {
+            let words = [
+                "--timeout",
+                "1s",
+                "--",
+                "sh",
+                "-c",
+                script,
+                "--then",
+                "true",
+                "a",
+            ];
+            let report = told(site, 124, &words);
+            let [step] = &report["steps"].as_array().unwrap()[..] else {
+                panic!("{report}")
+            };
+            assert_eq!(step["command"], json!(["sh", "-c", script]));
+            assert_eq!(step["exit"], json!({ "signal": 9 }));
+            assert_eq!(step["ended_by"], "timeout");
+            assert_eq!(step["files"]["created"], json!(["made"]));
+            let number = |field: &str| step[field].as_f64().unwrap();
+            assert!(number("wall_seconds") > 0.0, "{step}");
+            assert!(
+                number("user_seconds") + number("system_seconds") > 0.0,
+                "{step}"
+            );
+            assert!(number("max_rss_bytes") > 1e5, "{step}");
+            assert!(step["requests"]["total"].as_u64().unwrap() > 0, "{step}");
+            assert_eq!(
+                report["steps_not_run"],
+                json!([{ "command": ["true", "a"] }])
+            );
+        }
+        let table: &[(&[&str], i32, Value, Value, Value)] = &[
+            (
+                &[
+                    "--timeout",
+                    "300ms",
+                    "--kill-after",
+                    "60s",
+                    "--",
+                    "sh",
+                    "-c",
+                    "trap 'exit 7' TERM; sleep 60 & wait",
+                ],
+                124,
+                json!({ "code": 7 }),
+                json!(["timeout"]),
+                json!([]),
+            ),
+            (
+                &[
+                    "--", "sh", "-c", "exit 3", "--pipe", "sleep", "600", "--then", "true",
+                ],
+                3,
+                json!({ "code": 3 }),
+                json!([null, "pipe"]),
+                json!([{ "command": ["true"] }]),
+            ),
+            (
+                &["--", "sleep", "600", "--pipe", "no-such-tool"],
+                127,
+                json!({ "signal": 9 }),
+                json!(["failure"]),
+                json!([{ "command": ["no-such-tool"] }]),
+            ),
+            (
+                &[
+                    "--limit",
+                    "processes=2",
+                    "--",
+                    "sh",
+                    "-c",
+                    "sleep 600 & sleep 600 & wait",
+                ],
+                125,
+                json!({ "signal": 9 }),
+                json!(["processes"]),
+                json!([]),
+            ),
+            (
+                &["--limit", "cpu=1s", "--", "sh", "-c", BUSY],
+                152,
+                json!({ "signal": 24 }),
+                json!(["cpu"]),
+                json!([]),
+            ),
+            (
+                &["--", "sh", "-c", "kill -9 $$", "--then", "true"],
+                137,
+                json!({ "signal": 9 }),
+                json!([null]),
+                json!([{ "command": ["true"] }]),
+            ),
+        ];
+        for (words, code, exit, ended_by, not_run) in table {
+            let report = told(site, *code, words);
+            let steps = report["steps"].as_array().unwrap();
+            assert_eq!(&steps[0]["exit"], exit, "{words:?}");
+            let by: Vec<_> = steps.iter().map(|it| it["ended_by"].clone()).collect();
+            assert_eq!(&Value::Array(by), ended_by, "{words:?}");
+            assert_eq!(&report["steps_not_run"], not_run, "{words:?}");
+        }
+    });
+}
+
+#[test]
+fn a_step_that_a_signal_to_us_ends_is_told_too() {
+    both(|site| {
+        let wait = site.endless();
+        let words = [
+            "--report", "report", "--", "sh", "-c", &wait, "--then", "true",
+        ];
+        let call = site.start(&words);
+        crate::support::site::until("the step runs", || site.endless_ones() > 0);
+        call.signal(rustix::process::Signal::TERM);
+        call.finish().ended(143);
+        let report = report(site);
+        assert_eq!(report["steps"][0]["ended_by"], "interrupt");
+        assert_eq!(report["steps_not_run"], json!([{ "command": ["true"] }]));
+    });
+}
+
+#[test]
+fn a_person_is_told_of_steps_that_were_ended_or_not_run() {
+    both(|site| {
+        site.run(&[
+            "-v",
+            "--timeout",
+            "50ms",
+            "--",
+            "sleep",
+            "9",
+            "--then",
+            "true",
+        ])
+        .ended(124)
+        .saying(&[
+            "sleep 9: signal 9 at the timeout, ",
+            "\nnotapipe: true: not run\n",
+        ]);
+    });
+}
+
 /// Whoever reads the help knows every field that a report has.
 #[test]
 fn the_help_names_every_field() {
@@ -179,7 +330,8 @@ fn the_help_names_every_field() {
     let whole = told(&site, 0, &["-o", "d", "--", "mkdir", "d"]);
     let help = site.call(&["run", "--help"]).ended(0).text();
     let mut fields = Vec::new();
-    for report in [report, whole] {
+    let ended = told(&site, 124, &["--timeout", "1ms", "--", "sleep", "9"]);
+    for report in [report, whole, ended] {
         names(&report, &mut fields);
     }
     assert!(fields.len() > 40, "{fields:?}");

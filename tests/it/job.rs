@@ -293,6 +293,27 @@ fn errors_are_typed_and_say_where() {
 }
 
 #[test]
+fn a_failed_job_tells_of_the_step_that_was_ended_and_of_those_that_were_not_run() {
+    let job = Job::new()
+        .timeout(Duration::from_millis(200))
+        .step(["true"])
+        .step(["sh", "-c", "echo half > out; sleep 600"])
+        .pipe(["sleep", "600"])
+        .step(["never", "run"])
+        .output("out");
+    let failed = job.attempt().unwrap_err();
+    let left = failed.outcome().unwrap();
+    let by: Vec<_> = left.steps().iter().map(|it| it.ended_by).collect();
+    let timeout = Some(notapipe::run::EndedBy::Timeout);
+    assert_eq!(by, [None, timeout, timeout]);
+    let status = &left.steps()[1].status;
+    assert_eq!(status.exit, notapipe::run::Exit::Signal(9));
+    assert!(status.wall_time >= Duration::from_millis(100) && status.max_rss_bytes > 0);
+    assert_eq!(left.steps_not_run(), [["never", "run"]]);
+    assert_eq!(left.output("out").unwrap(), "half\n");
+}
+
+#[test]
 fn a_limit_that_was_met_is_in_the_outcome() {
     let limits = Limits {
         bytes: 1 << 20,

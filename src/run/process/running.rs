@@ -12,7 +12,8 @@ use rustix::process::Signal;
 
 use super::wire::{Left, Report};
 use crate::sys::child::{Child, End, Exit};
-use crate::sys::{proc, socket};
+use crate::sys::proc::{self, Usage};
+use crate::sys::socket;
 
 /// How a step ended, and what it used, with the processes that it waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,18 @@ pub struct StepStatus {
     /// from the size of whoever started the program (`fs/exec.c`, `exec_mmap`). That is some 3 MiB
     /// under an init, and our own size in the library.
     pub max_rss_bytes: u64,
+}
+
+impl StepStatus {
+    /// With what processes used that the step did not wait for.
+    pub(in crate::run) fn with(self, used: Usage) -> Self {
+        Self {
+            user_time: self.user_time + used.user_time,
+            system_time: self.system_time + used.system_time,
+            max_rss_bytes: self.max_rss_bytes.max(used.max_rss_bytes),
+            ..self
+        }
+    }
 }
 
 /// What a wait came back with.
@@ -186,14 +199,16 @@ impl Supervised {
                 status
             }
             Some(Report::Ended(status, Left::Somebody)) => status,
-            _ => killed_with_its_init(self.started.elapsed()),
+            // With its init.
+            _ => killed(self.started.elapsed()),
         };
         self.status = Some(status);
         Ok(status)
     }
 }
 
-fn killed_with_its_init(wall_time: Duration) -> StepStatus {
+/// All that is known of a step which was killed when nobody could wait for it.
+fn killed(wall_time: Duration) -> StepStatus {
     let zero = Duration::ZERO;
     let exit = Exit::Signal(Signal::KILL.as_raw());
     StepStatus {
@@ -232,6 +247,22 @@ impl Running {
             Process::Direct(child) => Some(child.child.pid()),
             Process::Supervised(supervised) => proc::pid_of(supervised.process.as_fd()),
         }
+    }
+
+    /// What the processes that descend from it have used by now, unless somebody waited for them.
+    pub(in crate::run) fn used_below(&self) -> Usage {
+        let below = self.pid().map(proc::descendants);
+        let below = below.and_then(Result::ok).unwrap_or_default();
+        below.into_iter().map(Usage::of).sum()
+    }
+
+    /// What is told of it when it was killed and does not end.
+    pub(in crate::run) fn killed(&self) -> StepStatus {
+        let started = match &self.process {
+            Process::Direct(child) => child.started,
+            Process::Supervised(supervised) => supervised.started,
+        };
+        killed(started.elapsed())
     }
 
     /// Whether it is known to have ended after everything else in the job.
