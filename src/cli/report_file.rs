@@ -20,8 +20,8 @@
 //! | `steps[].wall_seconds`, `user_seconds`, `system_seconds` | its time, with that of the children that it waited for, and, when it was killed, of those that then ran |
 //! | `steps[].max_rss_bytes` | the most memory that one of them had |
 //! | `steps_not_run` | one object for each step that was not started, because the job had failed, in order; its `command` |
-//! | `steps[].requests` | as below, while it ran |
-//! | `steps[].files` | `read`, `written`, `created` and `deleted`: lists of names, see [`Touched`]; not with `--profile fast` |
+//! | `steps[].requests` | as below, while it ran: steps of one pipe share theirs |
+//! | `steps[].files` | `read`, `written`, `created` and `deleted`: lists of names, see [`Touched`], and for a pipe [`StepReport::touched`]; not with `--profile fast` |
 //! | `outputs` | one object for each that is there: `name`, `kind`, `bytes`, and how many `files` a directory holds |
 //! | `phases_seconds` | our own time: `stage`, `mount`, `run`, `unmount`, and `collect`, if it came to that |
 //! | `usage` | `bytes` and `inodes` at the end, `peak_bytes` and `peak_inodes`, `limit_bytes` and `limit_inodes`, and `limit_met`: which of them a step ran into |

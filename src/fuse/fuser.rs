@@ -641,18 +641,18 @@ impl Filesystem for Adapter {
         );
     }
 
-    fn unlink(&self, _req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _poll = self.poll_afterwards();
         let removed = self.answer(Request::Unlink, |ops| {
-            ops.unlink(ino(parent), name.as_bytes())
+            ops.unlink(caller(req), ino(parent), name.as_bytes())
         });
         reply_empty(reply, removed);
     }
 
-    fn rmdir(&self, _req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _poll = self.poll_afterwards();
         let removed = self.answer(Request::Rmdir, |ops| {
-            ops.rmdir(ino(parent), name.as_bytes())
+            ops.rmdir(caller(req), ino(parent), name.as_bytes())
         });
         reply_empty(reply, removed);
     }
@@ -679,7 +679,7 @@ impl Filesystem for Adapter {
 
     fn rename(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -702,13 +702,15 @@ impl Filesystem for Adapter {
         let to = (ino(newparent), newname.as_bytes());
         reply_empty(
             reply,
-            self.answer(Request::Rename, |ops| ops.rename(from, to, mode)),
+            self.answer(Request::Rename, |ops| {
+                ops.rename(caller(req), from, to, mode)
+            }),
         );
     }
 
     fn link(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         node: INodeNo,
         newparent: INodeNo,
         newname: &OsStr,
@@ -716,7 +718,7 @@ impl Filesystem for Adapter {
     ) {
         let _poll = self.poll_afterwards();
         let made = self.answer(Request::Link, |ops| {
-            ops.link(ino(node), ino(newparent), newname.as_bytes())
+            ops.link(caller(req), ino(node), ino(newparent), newname.as_bytes())
         });
         reply_entry(reply, made);
     }
@@ -1184,6 +1186,7 @@ fn nodeid(ino: Ino) -> INodeNo {
 
 fn caller(req: &fuser::Request) -> Caller {
     Caller {
+        pid: req.pid(),
         uid: req.uid(),
         gid: req.gid(),
     }

@@ -27,6 +27,8 @@ const ANY_EXECUTE: u32 = 0o0111;
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller {
+    /// Of the thread; 0 when the kernel acts on its own.
+    pub pid: u32,
     pub uid: u32,
     pub gid: u32,
 }
@@ -199,7 +201,7 @@ impl Ops {
         mut change: SetAttr,
         now: Timestamp,
     ) -> Result<Attr> {
-        let mut view = self.view.lock();
+        let mut view = self.view.lock_for(caller.pid);
         // chown(2) with -1 twice is the only call that gets here with nothing to change. It counts as a
         // change all the same, and takes the set-id bits.
         let chown_of_nothing = change == SetAttr::default();
@@ -233,7 +235,7 @@ impl Ops {
             gid: caller.gid,
         };
         let name = Name::new(name)?;
-        let mut view = self.view.lock();
+        let mut view = self.view.lock_for(caller.pid);
         let attr = view.create(parent, name, new, Timestamp::now())?;
         view.take_reference(attr.ino);
         Ok(attr)
@@ -255,32 +257,44 @@ impl Ops {
 
     pub fn open(&self, ino: Ino, opening: Opening) -> Result<Handle> {
         let by = Opener::Process(opening.by);
-        self.view.lock().open(ino, by, opening.writable)
+        self.view
+            .lock_for(opening.by)
+            .open(ino, by, opening.writable)
     }
 
     pub fn close(&self, handle: Handle) {
         self.view.lock().close(handle);
     }
 
-    pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr> {
+    pub fn link(&self, caller: Caller, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr> {
         let name = Name::new(name)?;
-        let mut view = self.view.lock();
+        let mut view = self.view.lock_for(caller.pid);
         let attr = view.link(ino, parent, name, Timestamp::now())?;
         view.take_reference(ino);
         Ok(attr)
     }
 
-    pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
-        self.view.lock().unlink(parent, name, Timestamp::now())
+    pub fn unlink(&self, caller: Caller, parent: Ino, name: &[u8]) -> Result<()> {
+        self.view
+            .lock_for(caller.pid)
+            .unlink(parent, name, Timestamp::now())
     }
 
-    pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
-        self.view.lock().rmdir(parent, name, Timestamp::now())
+    pub fn rmdir(&self, caller: Caller, parent: Ino, name: &[u8]) -> Result<()> {
+        self.view
+            .lock_for(caller.pid)
+            .rmdir(parent, name, Timestamp::now())
     }
 
-    pub fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), mode: RenameMode) -> Result<()> {
+    pub fn rename(
+        &self,
+        caller: Caller,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        mode: RenameMode,
+    ) -> Result<()> {
         let name = Name::new(to.1)?;
-        let mut view = self.view.lock();
+        let mut view = self.view.lock_for(caller.pid);
         view.rename(from, (to.0, name), mode, Timestamp::now())
     }
 
@@ -301,7 +315,7 @@ impl Ops {
         mode: WriteMode,
     ) -> Result<Written> {
         let now = Timestamp::now();
-        let mut view = self.view.lock();
+        let mut view = self.view.lock_for(caller.pid);
         let at = match mode.append && view.was_resized(ino) {
             true => view.attr(ino)?.size,
             false => offset,
@@ -327,7 +341,7 @@ impl Ops {
         mode: AllocateMode,
     ) -> Result<()> {
         let now = Timestamp::now();
-        let mut view = self.view.lock();
+        let mut view = self.view.lock_for(caller.pid);
         view.allocate(ino, range, mode, now)?;
         if !caller.may_keep_set_id() {
             clear_set_id(&mut view, caller, ino, now)?;
@@ -351,7 +365,7 @@ impl Ops {
         len: u64,
     ) -> Result<u64> {
         let now = Timestamp::now();
-        let mut view = self.view.lock();
+        let mut view = self.view.lock_for(caller.pid);
         let copied = view.copy_range(from, to, len, now)?;
         if copied > 0 && !caller.may_keep_set_id() {
             clear_set_id(&mut view, caller, to.0, now)?;

@@ -18,6 +18,7 @@ use super::archived::Archived;
 use super::base::Base;
 use super::commands::{Piped, feed_outputs, make_inputs};
 use super::cpus::{Bound, Cpus, Slot, Slots};
+use super::descent::Descent;
 use super::error::{Error, FailedJob, StepFailure, panic_message};
 use super::follow::{self, Followed, Following};
 use super::inputs::{Input, Inputs, Listener, check_name, owner};
@@ -931,9 +932,6 @@ impl Job {
             }
         })?;
         let requests = ground.requests();
-        // What staging did is not the first step's.
-        let touched = || ground.touched();
-        touched();
         let mut nobody_left = true;
         let mut pipelines = pipelines.into_iter();
         let mut stopped_by = None;
@@ -941,7 +939,9 @@ impl Job {
             && record.failed.is_none()
             && let Some(pipeline) = pipelines.next()
         {
-            let ran = pipeline.run(&processes, &requests, bounds);
+            // What staging did, or who goes on in the background, is no step's.
+            let descent = ground.count_apart(pipeline.len());
+            let ran = pipeline.run(&processes, &requests, bounds, &descent);
             let reports = match ran {
                 Ok(ran) => {
                     record.failed = ran.failed.map(|step| record.steps.len() + step);
@@ -960,11 +960,11 @@ impl Job {
             if let Some(terminal) = &terminal {
                 terminal.take_back();
             }
-            let touched = touched();
+            let mut touched = ground.touched().into_iter();
             record
                 .steps
                 .extend(reports.into_iter().map(|report| StepReport {
-                    touched: touched.clone(),
+                    touched: touched.next(),
                     ..report
                 }));
         }
@@ -1053,10 +1053,21 @@ impl Ground<'_> {
         }
     }
 
-    fn touched(&self) -> Option<Touched> {
+    /// Begins to count what the steps of a pipe touch, each by itself.
+    fn count_apart(&self, steps: usize) -> Descent {
+        let descent = Descent::default();
+        if let Self::Mounted(scratch) = self {
+            let known = descent.clone();
+            scratch.count_apart(steps, move |thread| known.step_of(thread));
+        }
+        descent
+    }
+
+    /// What each of them touched; empty where that is not seen.
+    fn touched(&self) -> Vec<Touched> {
         match self {
-            Self::Mounted(scratch) => scratch.take_touched().ok(),
-            Self::Plain(_) => None,
+            Self::Mounted(scratch) => scratch.take_touched_apart(),
+            Self::Plain(_) => Vec::new(),
         }
     }
 

@@ -7,6 +7,7 @@ mod archived;
 mod base;
 mod commands;
 mod cpus;
+mod descent;
 mod error;
 mod follow;
 pub mod init;

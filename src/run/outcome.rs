@@ -234,6 +234,10 @@ pub struct StepReport {
     /// What the kernel asked while it ran; in a pipe, also for those that ran with it.
     pub requests: RequestCounts,
     /// Which files it touched, where opens were seen ([`Profile::Observed`](crate::fuse::Profile::Observed)).
+    ///
+    /// In a pipe, each step's are those that its process, or one that descends from it, touched. What a process did that
+    /// had lost its parents before (a daemon) is in all steps that ran then; so are pages that the kernel wrote back for
+    /// nobody in particular, in all that had the file open for writing.
     pub touched: Option<Touched>,
     /// What it wrote to its standard output, where that was captured.
     pub stdout: Captured,

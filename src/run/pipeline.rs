@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use super::descent::Descent;
 use super::error::Error;
 use super::limits::ResourceLimits;
 use super::outcome::{EndedBy, StepReport};
@@ -117,24 +118,29 @@ impl Pipeline {
         &self.0
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn commands(&self) -> impl Iterator<Item = Vec<OsString>> {
         self.0.iter().map(|step| step.command().to_vec())
     }
 
     /// Starts the steps and waits for their ends. When they must stop before, they are left running:
-    /// whoever is told must [end](Stopped::end) them.
+    /// whoever is told must [end](Stopped::end) them. `descent` learns which processes they are.
     pub fn run(
         self,
         processes: &Processes,
         requests: &RequestCounts,
         bounds: Bounds<'_>,
+        descent: &Descent,
     ) -> Result<Ran, Box<Stopped>> {
         let earlier = requests.clone();
         let mut members = Vec::new();
         let mut commands: Vec<_> = self.commands().collect();
         let ran = bounds
             .check_session(processes)
-            .and_then(|()| start(self.0, processes, bounds.limits, &mut members))
+            .and_then(|()| start(self.0, processes, bounds.limits, descent, &mut members))
             .and_then(|()| wait(&mut members, processes, bounds, || requests.since(&earlier)));
         match ran {
             Ok(failed) => Ok(Ran {
@@ -281,6 +287,7 @@ fn start(
     mut steps: Vec<Step>,
     processes: &Processes,
     limits: ResourceLimits,
+    descent: &Descent,
     members: &mut Vec<Member>,
 ) -> Result<(), Error> {
     for left in 1..steps.len() {
@@ -295,7 +302,9 @@ fn start(
         reader.set_stdin(Stdin::Fd(read.into()));
     }
     for step in steps {
+        descent.starting();
         let (command, running, streams) = step.start(processes, limits)?;
+        descent.started(running.pid());
         members.push(Member {
             command,
             running,

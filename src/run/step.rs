@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use super::descent::Descent;
 use super::error::Error;
 use super::inputs::check_name;
 use super::limits::ResourceLimits;
@@ -264,7 +265,8 @@ impl Scratch {
         };
         let step: Step = step.into();
         step.check()?;
-        let ran = Pipeline::from(step).run(&processes, &self.requests(), bounds);
+        let ran =
+            Pipeline::from(step).run(&processes, &self.requests(), bounds, &Descent::default());
         processes.end()?;
         let mut reports = ran.map_err(|stopped| stopped.error)?.reports;
         // One step, one report.

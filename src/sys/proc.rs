@@ -107,6 +107,13 @@ pub(crate) fn parent(pid: i32) -> Option<(i32, bool)> {
     Some((fields.get(1)?.parse().ok()?, state == "Z" || state == "X"))
 }
 
+/// The process of a thread (proc_pid_status(5)). Like [`parent`], it waits for nothing that the thread holds.
+pub(crate) fn process_of(thread: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    process.trim().parse().ok()
+}
+
 /// What processes have used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
@@ -187,5 +194,11 @@ pub(crate) fn descendants(ancestor: i32) -> io::Result<Vec<i32>> {
 
 /// Whether a process descends from `ancestor`.
 pub(crate) fn descends(pid: i32, ancestor: i32) -> bool {
-    std::iter::successors(parent(pid), |&(up, _)| parent(up)).any(|(up, _)| up == ancestor)
+    ancestors(pid).any(|up| up == ancestor)
+}
+
+/// The processes that a process comes from, the nearest first.
+pub(crate) fn ancestors(pid: i32) -> impl Iterator<Item = i32> {
+    let of = |pid: i32| parent(pid).map(|(up, _)| up);
+    std::iter::successors(of(pid), move |&up| of(up))
 }

@@ -9,7 +9,7 @@ use super::event::Event;
 use super::follow::Followers;
 use super::names::Names;
 use super::queue::Queue;
-use super::touched::{Tally, Touched};
+use super::touched::{Tallies, Tally, Touched};
 use super::{Locked, State};
 use crate::store::{Ino, Kind, RenameMode, StoreError, Tree, TreePath};
 
@@ -43,7 +43,9 @@ pub(super) struct Observed {
     /// The mount is being taken down, and no process uses it any more.
     unused: bool,
     /// Kept from when it was first asked for.
-    tally: Option<Tally>,
+    tallies: Option<Tallies>,
+    /// Whose change is being made, where that is known.
+    pub party: Option<usize>,
     pub ended: bool,
 }
 
@@ -84,9 +86,19 @@ impl Observed {
     }
 
     /// Counts something, where that is wanted.
-    fn count(&mut self, count: impl FnOnce(&mut Tally, &mut Names)) {
-        if let Some(tally) = &mut self.tally {
-            count(tally, &mut self.names);
+    fn count(&mut self, mut count: impl FnMut(&mut Tally, &mut Names)) {
+        if let Some(tallies) = &mut self.tallies {
+            let concerned = tallies.of(self.party);
+            concerned.for_each(|tally| count(tally, &mut self.names));
+        }
+    }
+
+    /// Counts that a file's content was changed.
+    fn count_written(&mut self, tree: &Tree, ino: Ino) {
+        if let Some(tallies) = &mut self.tallies {
+            for tally in tallies.of_writer(self.party, ino) {
+                tally.written(ino, || self.names.path(tree, ino));
+            }
         }
     }
 
@@ -100,13 +112,13 @@ impl Observed {
 
     pub fn written(&mut self, tree: &Tree, ino: Ino, range: Range<u64>, calls: &mut Calls) {
         self.followers.rewritten(ino, range.clone(), calls);
-        self.count(|tally, names| tally.written(ino, || names.path(tree, ino)));
+        self.count_written(tree, ino);
         self.tell(tree, ino, calls, |path| Event::Written { path, range });
     }
 
     pub fn resized(&mut self, tree: &Tree, ino: Ino, size: u64, calls: &mut Calls) {
         self.followers.rewritten(ino, size..u64::MAX, calls);
-        self.count(|tally, names| tally.written(ino, || names.path(tree, ino)));
+        self.count_written(tree, ino);
         self.tell(tree, ino, calls, |path| Event::Truncated { path, size });
     }
 
@@ -176,8 +188,10 @@ impl Observed {
         if writable {
             *self.writers.entry(ino).or_default() += 1;
             self.followers.names_changed(calls);
-        }
-        if !writable {
+            if let Some(tallies) = &mut self.tallies {
+                tallies.note_writer(self.party, ino);
+            }
+        } else {
             self.count(|tally, names| tally.read(ino, || names.path(tree, ino)));
         }
         self.last_handle += 1;
@@ -218,14 +232,15 @@ impl Observed {
         to: (Ino, &[u8]),
         (was_there, mode): (bool, RenameMode),
     ) {
-        self.count(|tally, names| {
-            let from = names.below(tree, from.0, from.1);
-            let to = names.below(tree, to.0, to.1);
-            match mode {
-                RenameMode::Exchange => tally.exchanged(from, to),
-                _ => tally.renamed(from, &to, was_there),
-            }
-        });
+        let Some(tallies) = &mut self.tallies else {
+            return;
+        };
+        let from = self.names.below(tree, from.0, from.1);
+        let to = self.names.below(tree, to.0, to.1);
+        match mode {
+            RenameMode::Exchange => tallies.exchanged(self.party, &from, &to),
+            _ => tallies.renamed(self.party, &from, &to, was_there),
+        }
     }
 
     /// How many openings can write, if one ever could.
@@ -339,9 +354,15 @@ impl Locked<'_> {
     ///
     /// [`NotObserved`].
     pub fn take_touched(&mut self) -> Result<Touched, NotObserved> {
+        let mut all = self.take_touched_apart(1)?;
+        Ok(all.pop().unwrap_or_default())
+    }
+
+    /// The same of each of several parties; begins to count for that many others.
+    pub(super) fn take_touched_apart(&mut self, next: usize) -> Result<Vec<Touched>, NotObserved> {
         let observed = self.state.observed.as_mut().ok_or(NotObserved)?;
-        let tally = observed.tally.replace(Tally::default());
-        Ok(tally.unwrap_or_default().finish())
+        let tallies = observed.tallies.replace(Tallies::new(next));
+        Ok(tallies.map_or(Vec::new(), Tallies::finish))
     }
 
     /// From now on, tells what happens at or below a path. `waker` is called when there is something to

@@ -69,23 +69,36 @@ impl Tally {
     }
 
     /// A name is another now, which may have been there.
-    pub fn renamed(&mut self, from: Arc<TreePath>, to: &Arc<TreePath>, was_there: bool) {
+    fn renamed(&mut self, from: &Arc<TreePath>, to: &Arc<TreePath>, was_there: bool) {
         if was_there {
             self.vanish(Arc::clone(to));
         }
-        self.move_below(&from, to);
-        self.vanish(from);
+        self.move_below(from, to);
+        self.vanish(Arc::clone(from));
         self.appear(Arc::clone(to));
     }
 
-    /// Two names have changed places.
-    pub fn exchanged(&mut self, one: Arc<TreePath>, other: Arc<TreePath>) {
-        for path in [one, other] {
-            self.fates.entry(path).or_insert(Fate::Replaced);
+    /// The same by somebody else: what this one made or wrote there is now found elsewhere.
+    fn renamed_by_others(&mut self, from: &Arc<TreePath>, to: &Arc<TreePath>) {
+        self.move_below(from, to);
+        let its = self.fates.get(from).copied();
+        if let Some(fate) = its.filter(|fate| *fate != Fate::Deleted) {
+            self.fates.remove(from);
+            let there = self.fates.insert(Arc::clone(to), fate);
+            if there == Some(Fate::Deleted) {
+                self.fates.insert(Arc::clone(to), Fate::Replaced);
+            }
         }
     }
 
-    pub fn finish(self) -> Touched {
+    /// Two names have changed places.
+    fn exchanged(&mut self, one: &Arc<TreePath>, other: &Arc<TreePath>) {
+        for path in [one, other] {
+            self.fates.entry(Arc::clone(path)).or_insert(Fate::Replaced);
+        }
+    }
+
+    fn finish(self) -> Touched {
         let with = |fate: Fate| {
             let names = self.fates.iter().filter(move |(_, its)| **its == fate);
             names.map(|(path, _)| Arc::clone(path))
@@ -141,6 +154,77 @@ impl Tally {
     }
 }
 
+/// A book for each of several parties.
+#[derive(Debug)]
+pub(super) struct Tallies {
+    each: Vec<Tally>,
+    /// Who opened a file for writing, in case that its pages are written back by nobody in particular. Kept for several
+    /// parties only.
+    writers: HashMap<Ino, BTreeSet<usize>>,
+}
+
+impl Tallies {
+    pub fn new(parties: usize) -> Self {
+        Self {
+            each: std::iter::repeat_with(Tally::default)
+                .take(parties)
+                .collect(),
+            writers: HashMap::new(),
+        }
+    }
+
+    /// That of a party, or of all when it is not known.
+    pub fn of(&mut self, party: Option<usize>) -> impl Iterator<Item = &mut Tally> {
+        let its = move |index: &usize| party.is_none_or(|party| party == *index);
+        let each = self.each.iter_mut().enumerate();
+        each.filter_map(move |(index, tally)| its(&index).then_some(tally))
+    }
+
+    /// The same for a change of a file's content: when the party is not known, it is one that opened the file.
+    pub fn of_writer(
+        &mut self,
+        party: Option<usize>,
+        ino: Ino,
+    ) -> impl Iterator<Item = &mut Tally> {
+        let Self { each, writers } = self;
+        let known = party.map(|party| BTreeSet::from([party]));
+        let known = known.or_else(|| writers.get(&ino).cloned());
+        let its = move |index: &usize| known.as_ref().is_none_or(|known| known.contains(index));
+        let each = each.iter_mut().enumerate();
+        each.filter_map(move |(index, tally)| its(&index).then_some(tally))
+    }
+
+    pub fn note_writer(&mut self, party: Option<usize>, ino: Ino) {
+        if let Some(party) = party {
+            self.writers.entry(ino).or_default().insert(party);
+        }
+    }
+
+    pub fn renamed(
+        &mut self,
+        party: Option<usize>,
+        from: &Arc<TreePath>,
+        to: &Arc<TreePath>,
+        was_there: bool,
+    ) {
+        for (index, tally) in self.each.iter_mut().enumerate() {
+            match party {
+                Some(party) if party != index => tally.renamed_by_others(from, to),
+                _ => tally.renamed(from, to, was_there),
+            }
+        }
+    }
+
+    pub fn exchanged(&mut self, party: Option<usize>, one: &Arc<TreePath>, other: &Arc<TreePath>) {
+        self.of(party).for_each(|tally| tally.exchanged(one, other));
+    }
+
+    /// What each of them touched.
+    pub fn finish(self) -> Vec<Touched> {
+        self.each.into_iter().map(Tally::finish).collect()
+    }
+}
+
 fn sorted(paths: impl Iterator<Item = Arc<TreePath>>) -> Vec<Arc<TreePath>> {
     paths.collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -190,13 +274,13 @@ mod tests {
         let mut tally = Tally::default();
         tally.named(A, path("t"));
         tally.written(A, || path("t"));
-        tally.renamed(path("t"), &path("old"), true);
+        tally.renamed(&path("t"), &path("old"), true);
         expect(tally, [&[], &["old"], &[], &[]]);
 
         let mut tally = Tally::default();
         tally.named(A, path("t"));
         tally.written(A, || path("t"));
-        tally.renamed(path("t"), &path("new"), false);
+        tally.renamed(&path("t"), &path("new"), false);
         expect(tally, [&[], &[], &["new"], &[]]);
     }
 
@@ -213,14 +297,48 @@ mod tests {
         let mut tally = Tally::default();
         tally.named(A, path("d/new"));
         tally.read(B, || path("d/e/old"));
-        tally.renamed(path("d"), &path("f"), false);
+        tally.renamed(&path("d"), &path("f"), false);
         expect(tally, [&["f/e/old"], &[], &["f", "f/new"], &["d"]]);
     }
 
     #[test]
     fn exchanged_names_are_written() {
         let mut tally = Tally::default();
-        tally.exchanged(path("a"), path("b"));
+        tally.exchanged(&path("a"), &path("b"));
         expect(tally, [&[], &["a", "b"], &[], &[]]);
+    }
+
+    #[test]
+    fn what_one_made_and_another_renamed_is_both_theirs() {
+        let mut tallies = Tallies::new(3);
+        for tally in tallies.of(Some(0)) {
+            tally.named(A, path("t"));
+            tally.written(A, || path("t"));
+        }
+        tallies.renamed(Some(1), &path("t"), &path("new"), false);
+        let [one, other, third] = tallies.finish().try_into().unwrap();
+        assert_eq!(words(&one.created), ["new"]);
+        assert_eq!(words(&one.written), [""; 0]);
+        assert_eq!(words(&other.created), ["new"]);
+        assert_eq!(words(&other.deleted), ["t"]);
+        assert_eq!(third, Touched::default());
+    }
+
+    #[test]
+    fn pages_that_nobody_writes_back_are_those_of_who_opened_the_file() {
+        let mut tallies = Tallies::new(3);
+        tallies.note_writer(Some(1), A);
+        for ino in [A, B] {
+            let name = if ino == A { "a" } else { "b" };
+            for tally in tallies.of_writer(None, ino) {
+                tally.written(ino, || path(name));
+            }
+        }
+        let written: Vec<_> = tallies
+            .finish()
+            .iter()
+            .map(|it| words(&it.written))
+            .collect();
+        assert_eq!(written, [vec!["b"], vec!["a", "b"], vec!["b"]]);
     }
 }

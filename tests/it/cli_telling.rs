@@ -70,6 +70,60 @@ fn a_report_names_the_files_of_each_step() {
 }
 
 #[test]
+fn steps_of_a_pipe_have_their_own_files_in_the_report() {
+    both(|site| {
+        site.write("in", "b\na\n");
+        site.write("old", "old");
+        // By itself, by a child, by a thread, and by the step's own streams.
+        let left = "cat in; (echo more >> old; mkdir d); python3 -c 'import threading; \
+                    t = threading.Thread(target=lambda: open(\"d/thread\", \"w\").write(\"x\")); t.start(); t.join()'";
+        let right = "sort > unsorted; mv unsorted sorted; cat sorted; rm -f old";
+        let words = [
+            "-i", "in", "-i", "old", "--", "sh", "-c", left, "--pipe", "sh", "-c", right, "--pipe",
+            "--stdout", "out", "uniq",
+        ];
+        let report = told(site, 0, &words);
+        let files = |step: usize| report["steps"][step]["files"].clone();
+        assert_eq!(
+            files(0),
+            json!({ "read": ["in"], "written": ["old"], "created": ["d", "d/thread"], "deleted": [] })
+        );
+        assert_eq!(
+            files(1),
+            json!({ "read": ["sorted"], "written": [], "created": ["sorted"], "deleted": ["old"] })
+        );
+        assert_eq!(
+            files(2),
+            json!({ "read": [], "written": [], "created": ["out"], "deleted": [] })
+        );
+        // They share what the kernel asked.
+        let requests = |step: usize| report["steps"][step]["requests"].clone();
+        assert!(
+            requests(2)["create"].as_u64().unwrap() >= 3,
+            "{}",
+            requests(2)
+        );
+    });
+}
+
+#[test]
+fn what_a_daemon_touches_is_told_of_all_steps_of_its_pipe() {
+    both(|site| {
+        let late = "while kill -0 $parent 2>/dev/null; do sleep 0.02; done; echo > late";
+        let left = format!("parent=$$; export parent; setsid sh -c '{late}' & echo x > mine");
+        let right = "cat; while [ ! -e late ]; do sleep 0.02; done";
+        let report = told(
+            site,
+            0,
+            &["--", "sh", "-c", &left, "--pipe", "sh", "-c", right],
+        );
+        let created = |step: usize| report["steps"][step]["files"]["created"].clone();
+        assert_eq!(created(0), json!(["late", "mine"]));
+        assert_eq!(created(1), json!(["late"]));
+    });
+}
+
+#[test]
 fn a_report_tells_the_outputs_and_the_peak() {
     both(|site| {
         let make = "head -c 500000 /dev/zero > x; rm x; mkdir d; echo abc > d/a; echo de > d/b; ln -s a d/c; echo f > f";
