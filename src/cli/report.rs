@@ -12,6 +12,7 @@ use notapipe::archive::ArchiveError;
 use notapipe::collect::CollectError;
 use notapipe::control::ControlError;
 use notapipe::mount::MountError;
+use notapipe::run::MountOnly;
 use notapipe::run::process::SpawnError;
 use notapipe::stage::{Source, StageError};
 use notapipe::store::{Limits, Resource};
@@ -166,6 +167,15 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
                     Resource::Bytes => "raise the limit with --size".to_owned(),
                     Resource::Inodes => "raise the limit with --inodes".to_owned(),
                 });
+            }
+            Some(notapipe::Error::NeedsFuse { what, .. }) => {
+                let option = match what {
+                    MountOnly::At => "--at",
+                    _ => "--mount",
+                };
+                return Some(format!(
+                    "leave out {option}, and it runs in a directory on tmpfs; `notapipe doctor` tells what FUSE lacks"
+                ));
             }
             Some(notapipe::Error::Timeout { .. }) => {
                 return Some("give it longer with --timeout".to_owned());

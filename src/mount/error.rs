@@ -274,7 +274,11 @@ impl MountError {
     #[must_use]
     pub fn lacks_fuse(&self) -> bool {
         match self {
-            MountError::Neither { private, public } => private.lacks_fuse() && public.lacks_fuse(),
+            // Without the device it does not matter what else is wrong.
+            MountError::Neither { private, public } => {
+                private.remedy() == Some(Remedy::ProvideDevice)
+                    || private.lacks_fuse() && public.lacks_fuse()
+            }
             _ => matches!(
                 self.remedy(),
                 Some(

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags, statx};
 
@@ -160,24 +160,39 @@ fn has_open(pid: i32, connection: Connection) -> bool {
     })
 }
 
-/// A file of this file system that a process may still write to, as `/proc` names it: open for
-/// writing, or mapped shared and writable. One without a name is left out.
-pub(crate) fn written_by(pid: i32, connection: Connection) -> Option<PathBuf> {
-    opened_to_write(pid, connection).or_else(|| mapped_to_write(pid, connection))
+/// Where files lie that somebody may write to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Within<'w> {
+    Mount(Connection),
+    /// Below a directory of another file system, by the names that the kernel has for open files.
+    Directory(&'w Path),
 }
 
-/// By the numbers of mounts, since an ordinary user in another user namespace than the mount may not
-/// even look at a file's attributes.
-fn opened_to_write(pid: i32, connection: Connection) -> Option<PathBuf> {
-    let mounts = mountinfo::ids_of(pid, &connection.device());
+/// A file in there that a process may still write to, as `/proc` names it: open for writing, or
+/// mapped shared and writable. One without a name is left out.
+pub(crate) fn written_by(pid: i32, within: Within<'_>) -> Option<PathBuf> {
+    opened_to_write(pid, within).or_else(|| mapped_to_write(pid, within))
+}
+
+/// In a mount by the numbers of mounts, since an ordinary user in another user namespace may not even
+/// look at a file's attributes.
+fn opened_to_write(pid: i32, within: Within<'_>) -> Option<PathBuf> {
+    let mounts = match within {
+        Within::Mount(connection) => mountinfo::ids_of(pid, &connection.device()),
+        Within::Directory(_) => Default::default(),
+    };
     let open = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?;
     open.flatten().find_map(|entry| {
         let info = std::fs::read_to_string(entry.path()).ok()?;
-        if !opens_to_write(&info)? || !mounts.contains(&number(&info, "mnt_id:", 10)?) {
+        if !opens_to_write(&info)? {
             return None;
         }
         let link = format!("/proc/{pid}/fd/{}", entry.file_name().to_str()?);
-        named(std::fs::read_link(link).ok()?)
+        let file = || named(std::fs::read_link(link).ok()?);
+        match within {
+            Within::Mount(_) => mounts.contains(&number(&info, "mnt_id:", 10)?).then(file)?,
+            Within::Directory(directory) => file().filter(|file| file.starts_with(directory)),
+        }
     })
 }
 
@@ -194,16 +209,21 @@ fn number(info: &str, field: &str, radix: u32) -> Option<u64> {
 }
 
 /// `ADDRESS rw-s OFFSET MAJOR:MINOR INODE   NAME` (proc_pid_maps(5)).
-fn mapped_to_write(pid: i32, connection: Connection) -> Option<PathBuf> {
-    let device = format!("{:02x}:{:02x}", connection.major, connection.minor);
+fn mapped_to_write(pid: i32, within: Within<'_>) -> Option<PathBuf> {
+    let is_ours = |device: &[u8], name: &Path| match within {
+        Within::Mount(Connection { major, minor }) => {
+            device == format!("{major:02x}:{minor:02x}").as_bytes()
+        }
+        Within::Directory(directory) => name.starts_with(directory),
+    };
     let maps = std::fs::read(format!("/proc/{pid}/maps")).ok()?;
     maps.split(|&byte| byte == b'\n').find_map(|line| {
         let mut words = line.splitn(6, |&byte| byte == b' ');
         let permissions = words.nth(1)?;
-        let is_ours = words.nth(1)? == device.as_bytes();
-        let name = words.nth(1)?.trim_ascii_start();
+        let device = words.nth(1)?;
+        let name = Path::new(OsStr::from_bytes(words.nth(1)?.trim_ascii_start()));
         let writes = permissions.get(1) == Some(&b'w') && permissions.get(3) == Some(&b's');
-        (is_ours && writes).then(|| named(OsStr::from_bytes(name).into()))?
+        (writes && is_ours(device, name)).then(|| named(name.into()))?
     })
 }
 

@@ -31,7 +31,7 @@ use std::{fmt, io};
 use parking_lot::{Mutex, RwLock};
 
 pub use self::error::{MountError, Operation, Remedy};
-pub(crate) use self::holders::{Membership, written_by};
+pub(crate) use self::holders::{Membership, Within, written_by};
 pub use self::options::{MountOptions, Visibility};
 use self::plain::PlainDirectory;
 pub(crate) use self::privately::needs_user_namespace;
@@ -296,8 +296,14 @@ impl Place {
     }
 
     /// A directory on a tmpfs, in the first of `parents` that is one.
-    pub(crate) fn plain(parents: &[PathBuf]) -> Result<Arc<Self>, MountError> {
+    pub(crate) fn plain(parents: &[PathBuf], allow_other: bool) -> Result<Arc<Self>, MountError> {
         let directory = PlainDirectory::make(parents)?;
+        // Nobody but root has steps that become another user.
+        if allow_other && rustix::process::geteuid().is_root() {
+            let failed =
+                |error| MountError::system(Operation::MakeDirectory, directory.path(), error);
+            directory.open_up().map_err(failed)?;
+        }
         Ok(Arc::new(Place {
             path: directory.path().to_owned(),
             connection: Connection { major: 0, minor: 0 },
@@ -347,6 +353,14 @@ impl Place {
 
     pub(crate) fn connection(&self) -> Connection {
         self.connection
+    }
+
+    /// Where its files are, for whoever looks who writes them.
+    pub(crate) fn within(&self) -> Within<'_> {
+        match *self.standing.read() {
+            Standing::Plain(_) => Within::Directory(&self.path),
+            _ => Within::Mount(self.connection),
+        }
     }
 
     /// Says that processes may be started inside from now on.

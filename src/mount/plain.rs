@@ -1,11 +1,11 @@
 //! A directory on a tmpfs in place of a mount, where there is no FUSE.
 //!
-//! Only its owner may enter it. It is removed with all that is in it when it is dropped, and by a watchdog when we are
+//! Only its owner may enter it, unless root lets others in. It is removed with all that is in it when it is dropped, and by a watchdog when we are
 //! killed.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statfs;
@@ -62,6 +62,11 @@ impl PlainDirectory {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Lets other users in, as they come into the root of a mount.
+    pub(crate) fn open_up(&self) -> io::Result<()> {
+        std::fs::set_permissions(&self.path, Permissions::from_mode(0o755))
     }
 }
 

@@ -51,6 +51,14 @@ pub enum Error {
     /// No mount could be made, or it could not be taken down.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// The job may do [without FUSE](crate::Job::without_fuse), and asks for what only a mount gives.
+    #[error("{what} needs FUSE")]
+    NeedsFuse {
+        /// What it asks for.
+        what: MountOnly,
+        /// Why there is no mount.
+        source: MountError,
+    },
     /// The processes' surroundings could not be made or ended.
     #[error("cannot {operation} the job's processes")]
     Processes {
@@ -208,6 +216,28 @@ pub enum Error {
         /// The limits in force.
         limits: Limits,
     },
+}
+
+/// What only a mount gives a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MountOnly {
+    /// [`Job::at`](crate::Job::at).
+    At,
+    /// [`Job::visibility`](crate::Job::visibility).
+    Visibility,
+    /// [`Job::input_source`](crate::Job::input_source).
+    Source,
+}
+
+impl std::fmt::Display for MountOnly {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::At => "a job at a path that was asked for",
+            Self::Visibility => "a mount that must be private, or public,",
+            Self::Source => "an input that is made when a step reaches for it",
+        })
+    }
 }
 
 fn limit_words(resource: Resource, limits: Limits) -> String {

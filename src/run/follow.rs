@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -11,12 +11,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::error::Error;
 use super::process::Interrupt;
-use crate::scratch::{Follow, Scratch};
+use crate::scratch::Follow;
 use crate::store::TreePath;
 
 /// How much is handed on at once.
 const BLOCK_BYTES: usize = 64 << 10;
-/// How often it is looked whether somebody has opened the file again, after everybody had closed it.
+/// How often it is looked for more where nobody rings: when somebody may open the file again, after everybody had closed
+/// it, and in an ordinary directory.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a job that was cancelled waits for whoever takes the bytes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -47,6 +48,32 @@ pub struct Followed {
     pub error: Option<io::Error>,
 }
 
+/// Where the bytes come from.
+pub(super) trait Source: Send {
+    /// What there is now: `None` before anybody has written, 0 when that is nothing more.
+    fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>>;
+
+    /// The bytes that were given and changed afterwards.
+    fn rewritten(&self) -> Vec<Range<u64>>;
+
+    /// What becomes readable when there may be something, where anything does.
+    fn bell(&self) -> Option<BorrowedFd<'_>>;
+}
+
+impl Source for Follow {
+    fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        Self::try_read(self, buffer)
+    }
+
+    fn rewritten(&self) -> Vec<Range<u64>> {
+        Self::rewritten(self)
+    }
+
+    fn bell(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
+    }
+}
+
 /// A thread that hands on what a file gets.
 pub(super) struct Following {
     name: TreePath,
@@ -58,12 +85,14 @@ pub(super) struct Following {
 }
 
 impl Following {
-    pub fn start(scratch: &Scratch, Wanted { name, sink }: Wanted) -> Result<Self, Error> {
+    pub fn start(
+        source: impl Source + 'static,
+        Wanted { name, sink }: Wanted,
+    ) -> Result<Self, Error> {
         let failed = |source| Error::Processes {
             operation: "follow a file of",
             source,
         };
-        let follow = scratch.follow(name.to_path_buf())?;
         let (over, done) = (
             Interrupt::new().map_err(failed)?,
             Interrupt::new().map_err(failed)?,
@@ -72,7 +101,7 @@ impl Following {
             let (name, over, done) = (name.clone(), over.clone(), Done(done.clone()));
             move || {
                 let _told_at_the_end = done;
-                hand_on(name, follow, sink, &over)
+                hand_on(name, source, sink, &over)
             }
         };
         let thread = thread::Builder::new().name("notapipe-follow".to_owned());
@@ -124,22 +153,22 @@ impl Drop for Done {
 
 fn hand_on(
     name: TreePath,
-    mut follow: Follow,
+    mut source: impl Source,
     mut sink: Box<dyn Write + Send>,
     over: &Interrupt,
 ) -> Followed {
     let mut bytes = None;
-    let handed = copy(&mut follow, &mut *sink, over, &mut bytes);
+    let handed = copy(&mut source, &mut *sink, over, &mut bytes);
     Followed {
         name,
         bytes,
-        rewritten: follow.rewritten(),
+        rewritten: source.rewritten(),
         error: handed.err(),
     }
 }
 
 fn copy(
-    follow: &mut Follow,
+    source: &mut impl Source,
     sink: &mut dyn Write,
     over: &Interrupt,
     bytes: &mut Option<u64>,
@@ -148,7 +177,7 @@ fn copy(
     loop {
         // Asked first: what came before is then still seen.
         let is_over = over.is_raised();
-        let read = match follow.try_read(&mut block) {
+        let read = match source.try_read(&mut block) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(()),
             read => read?,
         };
@@ -165,13 +194,14 @@ fn copy(
         }
         // At the end nobody rings when it goes on.
         let at_the_end = read.is_some();
-        let waits = [Some(over.as_fd()), (!at_the_end).then(|| follow.as_fd())];
+        let bell = source.bell().filter(|_| !at_the_end);
+        let timeout = Timespec::try_from(LOOK).ok().filter(|_| bell.is_none());
+        let waits = [Some(over.as_fd()), bell];
         let mut events: Vec<_> = waits
             .into_iter()
             .flatten()
             .map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN))
             .collect();
-        let timeout = Timespec::try_from(LOOK).ok().filter(|_| at_the_end);
         rustix::io::retry_on_intr(|| poll(&mut events, timeout.as_ref()))?;
     }
 }

@@ -19,7 +19,7 @@ use super::base::Base;
 use super::commands::{Piped, feed_outputs, make_inputs};
 use super::cpus::{Bound, Cpus, Slot, Slots};
 use super::descent::Descent;
-use super::error::{Error, FailedJob, StepFailure, panic_message};
+use super::error::{Error, FailedJob, MountOnly, StepFailure, panic_message};
 use super::follow::{self, Followed, Following};
 use super::inputs::{Input, Inputs, Listener, check_name, owner};
 use super::limits::ResourceLimits;
@@ -546,10 +546,12 @@ impl Job {
     /// tmpfs, such as `/dev/shm`. Unless said, [`run`](Self::run) fails with [`Error::Mount`].
     ///
     /// It is not the default, because less is promised there: limits are watched, and a job that exceeds one fails with
-    /// [`Error::OverLimit`], perhaps after it took more; other processes of the same user can reach the files; the path
-    /// is another in each run. [`Outcome::without_fuse`] tells of it. A job that asks for what only a mount can give
-    /// ([`at`](Self::at), [`allow_other`](Self::allow_other), [`input_source`](Self::input_source), `follow`, a
-    /// [visibility](Self::visibility) of its own) never does without.
+    /// [`Error::OverLimit`], perhaps after it took more; other processes of the same user can reach the files, and with
+    /// [`allow_other`](Self::allow_other) those of all users; the path is another in each run. A file to
+    /// [`follow`](Self::follow) is looked at every 20 ms: it begins when its content changes, and what is told as rewritten
+    /// are blocks of 4 KiB whose bytes are others in the end. [`Outcome::without_fuse`] tells of it. A job that asks for
+    /// what only a mount can give ([`at`](Self::at), [`input_source`](Self::input_source), a
+    /// [visibility](Self::visibility) of its own) fails with [`Error::NeedsFuse`].
     ///
     /// # Examples
     ///
@@ -667,8 +669,14 @@ impl Job {
         });
         let scratch = match scratch {
             Ok(scratch) => scratch,
-            Err(Error::Mount(refused)) if self.may_do_without(&refused) => {
-                return self.run_plainly(staged, (skipped, phases, refused), kept);
+            Err(Error::Mount(refused)) if !self.without_fuse.is_empty() && refused.lacks_fuse() => {
+                return match self.mount_only() {
+                    None => self.run_plainly(staged, (skipped, phases, refused), kept),
+                    Some(what) => Err(Error::NeedsFuse {
+                        what,
+                        source: refused,
+                    }),
+                };
             }
             Err(error) => return Err(error),
         };
@@ -736,15 +744,17 @@ impl Job {
         }
     }
 
-    /// Whether a directory on tmpfs gives all that was asked for.
-    fn may_do_without(&self, refused: &MountError) -> bool {
-        !self.without_fuse.is_empty()
-            && refused.lacks_fuse()
-            && self.visibility == Visibility::Auto
-            && self.at.is_none()
-            && !self.allow_other
-            && self.sources.is_empty()
-            && self.follow.is_empty()
+    /// What was asked for that a directory on tmpfs does not give.
+    fn mount_only(&self) -> Option<MountOnly> {
+        if self.at.is_some() {
+            Some(MountOnly::At)
+        } else if self.visibility != Visibility::Auto {
+            Some(MountOnly::Visibility)
+        } else if !self.sources.is_empty() {
+            Some(MountOnly::Source)
+        } else {
+            None
+        }
     }
 
     /// Runs the steps in a directory on tmpfs.
@@ -755,7 +765,7 @@ impl Job {
         kept: &mut Option<Outcome>,
     ) -> Result<Outcome, Error> {
         let plain = timed(&mut phases.mount, || {
-            PlainGround::new(&self.without_fuse, &staged)
+            PlainGround::new(&self.without_fuse, self.allow_other, &staged)
         })?;
         let end = Interrupt::new().map_err(|source| Error::Processes {
             operation: "prepare",
@@ -905,7 +915,13 @@ impl Job {
     fn run_steps(&mut self, ground: &Ground<'_>, record: &mut Record) -> Result<(), Error> {
         let wanted = std::mem::take(&mut self.follow).into_iter();
         let followings: Vec<_> = wanted
-            .filter_map(|wanted| Some(Following::start(ground.scratch()?, wanted)))
+            .map(|wanted| match ground {
+                Ground::Mounted(scratch) => {
+                    let follow = scratch.follow(wanted.name.to_path_buf())?;
+                    Following::start(follow, wanted)
+                }
+                Ground::Plain(plain) => Following::start(plain.follow(&wanted.name), wanted),
+            })
             .collect::<Result<_, _>>()?;
         let ran = self.run_pipelines(ground, record);
         let finish = |following: Following| following.finish(self.interrupt.as_ref());
@@ -1025,13 +1041,6 @@ enum Ground<'g> {
 }
 
 impl Ground<'_> {
-    fn scratch(&self) -> Option<&Scratch> {
-        match self {
-            Self::Mounted(scratch) => Some(scratch),
-            Self::Plain(_) => None,
-        }
-    }
-
     fn place(&self) -> &Arc<Place> {
         match self {
             Self::Mounted(scratch) => scratch.place(),

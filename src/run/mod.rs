@@ -10,6 +10,7 @@ mod cpus;
 mod descent;
 mod error;
 mod follow;
+mod followed_file;
 pub mod init;
 mod inputs;
 mod job;
@@ -26,7 +27,7 @@ mod terminal;
 
 pub use base::{Base, BaseBuilder};
 pub use cpus::{Cpus, Slots};
-pub use error::{Error, FailedJob, StepFailure};
+pub use error::{Error, FailedJob, MountOnly, StepFailure};
 pub use follow::Followed;
 pub use job::Job;
 pub use limits::ResourceLimits;

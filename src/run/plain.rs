@@ -14,6 +14,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::error::Error;
+use super::followed_file::{ContentStamp, FollowedFile};
 use super::inputs::owner;
 use super::process::Interrupt;
 use crate::collect::{self, Delivery, Destination};
@@ -47,6 +48,16 @@ struct Stamp {
     changed: (i64, i64),
 }
 
+impl Stamp {
+    fn content(&self) -> ContentStamp {
+        ContentStamp {
+            inode: self.inode,
+            size: self.size,
+            modified: self.modified,
+        }
+    }
+}
+
 impl From<&Metadata> for Stamp {
     fn from(of: &Metadata) -> Self {
         Self {
@@ -61,8 +72,8 @@ impl From<&Metadata> for Stamp {
 
 impl PlainGround {
     /// A directory with everything in it that is in `tree`.
-    pub fn new(parents: &[PathBuf], tree: &Tree) -> Result<Self, Error> {
-        let place = Place::plain(parents)?;
+    pub fn new(parents: &[PathBuf], allow_other: bool, tree: &Tree) -> Result<Self, Error> {
+        let place = Place::plain(parents, allow_other)?;
         let root = Destination::Host(place.path().to_owned());
         let delivery = Delivery::preflight([(TreePath::root(), root)])?;
         delivery.prepare(tree, tree)?.commit()?;
@@ -75,6 +86,13 @@ impl PlainGround {
             requests: Arc::default(),
             delivered,
         })
+    }
+
+    /// Follows a file in it, which begins when somebody has changed it.
+    pub fn follow(&self, name: &TreePath) -> FollowedFile {
+        let file = self.place.path().join(name.to_path_buf());
+        let staged = self.delivered.get(&file).map(Stamp::content);
+        FollowedFile::new(file, staged)
     }
 
     /// What is in the directory now; files that nobody has changed are still those of `before`.

@@ -1,5 +1,6 @@
 //! Systems that allow less: what is done instead, and what people are told.
 
+use std::io::BufRead;
 use std::process::Command;
 
 use notapipe::mount::{MountOptions, Remedy, Visibility};
@@ -321,8 +322,30 @@ fn fuse_can_be_required() {
             "{said}"
         );
         // What only a mount can give is not given up silently.
-        let (code, said) = call(&["--at", "/mnt", "--", "true"]);
-        assert_eq!(code, 125, "{said}");
+        for option in [
+            ["--at", "/mnt"],
+            ["--mount", "private"],
+            ["--mount", "public"],
+        ] {
+            let (code, said) = call(&[&option[..], &["--", "true"]].concat());
+            assert_eq!(code, 125, "{said}");
+            assert!(
+                said.contains("needs FUSE: ") && said.contains("/dev/fuse"),
+                "{said}"
+            );
+            assert!(
+                said.contains(&format!("help: leave out {}", option[0])),
+                "{said}"
+            );
+        }
+        let refused = notapipe::Job::new()
+            .without_fuse(["/dev/shm"])
+            .input_source("in", notapipe::Source::new(|| Ok("made")))
+            .step(["cat", "in"])
+            .run()
+            .unwrap_err();
+        let what = notapipe::run::MountOnly::Source;
+        assert!(matches!(refused, notapipe::Error::NeedsFuse { what: it, .. } if it == what));
         // The library promises a mount unless told otherwise.
         let refused = notapipe::Job::new().step(["true"]).run().unwrap_err();
         assert!(matches!(refused, notapipe::Error::Mount(it) if it.lacks_fuse()));
@@ -360,6 +383,119 @@ fn without_fuse_fifos_stay_behind_with_a_warning() {
             said.contains("cannot collect \"f\": it is a FIFO"),
             "{said}"
         );
+    });
+}
+
+#[test]
+fn without_fuse_writers_that_are_left_behind_are_waited_for() {
+    let name = "degraded::without_fuse_writers_that_are_left_behind_are_waited_for";
+    behind(NO_FUSE, name, Who::User, || {
+        let late = "setsid sh -c 'exec > x; echo one; sleep 0.5; echo two' < /dev/null 2>&1 & \
+                    while ! [ -e x ]; do :; done";
+        let room = tempfile::tempdir().unwrap();
+        let place = format!("x={}", room.path().join("x").display());
+        let words = ["-o", &place, "--", "sh", "-c", late];
+        let (code, said) = call(&words);
+        assert_eq!(code, 0, "{said}");
+        let got = std::fs::read_to_string(room.path().join("x")).unwrap();
+        assert_eq!(got, "one\ntwo\n");
+        let mapped = "import mmap, os, sys, time\n\
+            f = open('d/x', 'w+b'); f.truncate(4096); m = mmap.mmap(f.fileno(), 4096); f.close()\n\
+            if os.fork(): sys.exit()\n\
+            os.setsid(); os.close(1); os.close(2); time.sleep(600)";
+        let open = "setsid sleep 600 > d/x < /dev/null 2>&1 &";
+        for (command, tool) in [
+            ("sleep 600", ["sh", "-c", open]),
+            ("python3", ["python3", "-c", mapped]),
+        ] {
+            let words = [&["--settle", "100ms", "-o", "d/x", "--"][..], &tool].concat();
+            let (code, said) = call(&words);
+            assert_eq!(code, 125, "{said}");
+            assert!(
+                said.contains("\"d/x\" is still being written by") && said.contains(command),
+                "{said}"
+            );
+            nothing_is_left();
+        }
+    });
+}
+
+#[test]
+fn without_fuse_a_file_is_followed() {
+    let name = "degraded::without_fuse_a_file_is_followed";
+    behind(NO_FUSE, name, Who::User, || {
+        // The tool goes on when it has been seen.
+        let room = tempfile::tempdir().unwrap();
+        let go = room.path().join("go");
+        let write = format!(
+            "echo one > d/log; while ! [ -e {} ]; do sleep 0.02; done; echo two >> d/log",
+            go.display()
+        );
+        let mut call = Command::new(init().path)
+            .args([
+                "run", "-q", "--follow", "d/log", "-o", "d", "--", "sh", "-c",
+            ])
+            .arg(format!("mkdir -p d; {write}"))
+            .current_dir(room.path())
+            .env_remove("XDG_RUNTIME_DIR")
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = std::io::BufReader::new(call.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "one");
+        std::fs::write(go, "").unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "two");
+        assert!(lines.next().is_none());
+        assert!(call.wait().unwrap().success());
+    });
+}
+
+#[test]
+fn without_fuse_it_is_told_what_changed_after_it_was_sent() {
+    let name = "degraded::without_fuse_it_is_told_what_changed_after_it_was_sent";
+    behind(NO_FUSE, name, Who::User, || {
+        let room = tempfile::tempdir().unwrap();
+        std::fs::write(room.path().join("log"), "staged\n").unwrap();
+        let input = format!("log={}", room.path().join("log").display());
+        // A staged file is not sent before somebody has written to it.
+        let (code, said) = call(&["-i", &input, "--follow", "log", "--", "cat", "log"]);
+        assert_eq!(code, 0);
+        assert_eq!(said.matches("staged\n").count(), 1, "{said}");
+        assert!(said.contains("no step wrote to \"log\""), "{said}");
+        // Long enough to be sent: it is looked at every 20 ms.
+        let change = "head -c 10000 /dev/zero | tr '\\0' x > log; sleep 1; \
+                      printf y | dd of=log bs=1 seek=5000 conv=notrunc status=none; truncate -s 9000 log";
+        let (code, said) = call(&["--follow", "log", "--", "sh", "-c", change]);
+        assert_eq!(code, 0, "{said}");
+        assert!(said.contains(&"x".repeat(10_000)), "{said}");
+        assert!(
+            said.contains("\"log\" changed after it was sent: bytes 4096-9999"),
+            "{said}"
+        );
+    });
+}
+
+#[test]
+fn without_fuse_other_users_come_in_where_root_allows_it() {
+    let name = "degraded::without_fuse_other_users_come_in_where_root_allows_it";
+    behind(NO_FUSE, name, Who::Root, || {
+        let step = [
+            "--",
+            "setpriv",
+            "--reuid=65534",
+            "--clear-groups",
+            "sh",
+            "-c",
+            "ls; cat in",
+        ];
+        let room = tempfile::tempdir().unwrap();
+        std::fs::write(room.path().join("in"), "staged\n").unwrap();
+        let input = format!("in={}", room.path().join("in").display());
+        let words = [&["-i", &input][..], &step].concat();
+        assert_ne!(call(&words).0, 0);
+        let (code, said) = call(&[&["--allow-other"], &words[..]].concat());
+        assert_eq!(code, 0, "{said}");
+        assert!(said.ends_with("in\nstaged\n"), "{said}");
     });
 }
 

@@ -326,7 +326,7 @@ impl Processes {
         Ok(members.into_iter().map(ProcessInfo::of).collect())
     }
 
-    /// Somebody who has a file of the mount open for writing, or mapped so that writes reach it, as
+    /// Somebody who has a file of the mount (or of the directory that takes its place) open for writing, or mapped so that writes reach it, as
     /// far as we may look. A file without a name any more does not count: nobody can collect it.
     ///
     /// # Errors
@@ -334,8 +334,8 @@ impl Processes {
     pub fn writer(&self) -> io::Result<Option<Writer>> {
         let mut members = self.with_census(|mut census| census.members())??;
         members.retain(|&pid| Some(pid) != self.init_pid());
-        let connection = self.place.connection();
-        let writer = |pid| Some((pid, written_by(pid, connection)?));
+        let within = self.place.within();
+        let writer = |pid| Some((pid, written_by(pid, within)?));
         Ok(members.into_iter().find_map(writer).map(|(pid, file)| {
             let inside = file.strip_prefix(self.place.path()).map(Path::to_path_buf);
             Writer {
