@@ -304,7 +304,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME")]
     pub follow: Option<OsString>,
 
-    /// Write what the job did to FILE, as JSON: steps, files, times, sizes, requests; see below
+    /// Write what the job did to FILE, as JSON: steps, files, times, sizes, requests; see below; `-` is standard output
     ///
     /// Also of a job that failed. It sees which files each step touched, for two requests more for each
     /// open of a file; not with `--profile fast`.

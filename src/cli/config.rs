@@ -1,7 +1,7 @@
 //! What the user asks for, as plain values that are known to make sense.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use notapipe::archive::Format;
@@ -60,7 +60,7 @@ pub struct RunConfig {
     pub profile: Option<Profile>,
     /// The CPUs to use.
     pub cpus: CpusWanted,
-    /// Where to write what the job did.
+    /// Where to write what the job did; `-` is standard output.
     pub report: Option<PathBuf>,
     /// Fail where there is no FUSE, and do not do without.
     pub require_fuse: bool,
@@ -71,8 +71,18 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
-    /// Whether an output or a followed file goes to standard output, so that the steps' own must go elsewhere.
+    /// Whether something of the job goes to standard output, so that the steps' own must go elsewhere.
     pub fn uses_stdout(&self) -> bool {
+        self.reports_to_stdout() || self.outputs_use_stdout()
+    }
+
+    /// Whether the report goes to standard output.
+    pub fn reports_to_stdout(&self) -> bool {
+        self.report.as_deref() == Some(Path::new("-"))
+    }
+
+    /// Whether an output or a followed file goes to standard output.
+    pub fn outputs_use_stdout(&self) -> bool {
         let mut outputs = self.outputs.iter().chain(&self.optional);
         self.follow.is_some()
             || self.pack == Some(Packing::Stdout)

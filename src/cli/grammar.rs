@@ -67,6 +67,8 @@ pub enum UsageError {
     FollowAndOutput { follow: TreePath, output: TreePath },
     #[error("{follow:?} is followed on standard output, where the archive of --pack would go too")]
     FollowAndPack { follow: TreePath },
+    #[error("the report would go to standard output, where something else of the job goes")]
+    ReportAndOutput,
     #[error(transparent)]
     Step(#[from] StepError),
     #[error(transparent)]
@@ -193,6 +195,7 @@ impl UsageError {
             Self::FollowAndOutput { .. } | Self::FollowAndPack { .. } => {
                 "deliver it to a file, or to /dev/fd/N".to_owned()
             }
+            Self::ReportAndOutput => "write --report FILE".to_owned(),
             Self::Step(error) => error.remedy(),
             Self::MountOption(error) => error.remedy(),
             Self::JobFile(error) => error.remedy(),
@@ -325,6 +328,7 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
     };
     in_out::check(&config)?;
     check_follow(&config)?;
+    check_report(&config)?;
     Ok(config)
 }
 
@@ -533,6 +537,14 @@ fn check_follow(config: &RunConfig) -> Result<(), UsageError> {
             output: name.clone(),
         }),
         None => Ok(()),
+    }
+}
+
+/// So has a report.
+fn check_report(config: &RunConfig) -> Result<(), UsageError> {
+    match config.reports_to_stdout() && config.outputs_use_stdout() {
+        true => Err(UsageError::ReportAndOutput),
+        false => Ok(()),
     }
 }
 

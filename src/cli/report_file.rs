@@ -35,7 +35,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -144,8 +144,8 @@ struct Usage {
     limit_met: Option<&'static str>,
 }
 
-/// Writes the report of a job, with what there is of one that failed; `collect` is how long delivering took, if it came
-/// to that.
+/// Writes the report of a job, with what there is of one that failed, to a file, or to standard output for `-`; `collect`
+/// is how long delivering took, if it came to that.
 ///
 /// # Errors
 ///
@@ -158,7 +158,14 @@ pub fn write(
 ) -> io::Result<()> {
     let mut text = serde_json::to_string_pretty(&report(ending, outcome, collect))?;
     text.push('\n');
-    fs::write(file, text)
+    match file.to_str() {
+        Some("-") => {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(text.as_bytes())?;
+            stdout.flush()
+        }
+        _ => fs::write(file, text),
+    }
 }
 
 #[derive(Debug, Serialize)]

@@ -343,6 +343,30 @@ fn a_step_that_a_signal_to_us_ends_is_told_too() {
 }
 
 #[test]
+fn a_report_goes_to_standard_output_and_what_tools_say_elsewhere() {
+    both(|site| {
+        let words = ["--report", "-", "--", "echo", "told"];
+        let told = site.run(&words).ended(0);
+        assert_eq!(told.stderr, "told\n");
+        let report: Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert_eq!(report["result"], "ok");
+        for other in [
+            &["-o", "x=-"][..],
+            &["--pack", "-", "-o", "x"],
+            &["--follow", "x"],
+        ] {
+            site.run(&[&["--report", "-"], other, &["--", "touch", "x"]].concat())
+                .ended(2)
+                .saying(&["the report would go to standard output", "--report FILE"]);
+        }
+        site.run(&["--report", "./-", "--", "true"])
+            .ended(0)
+            .silently();
+        assert_eq!(site.listing().len(), 1);
+    });
+}
+
+#[test]
 fn a_person_is_told_of_steps_that_were_ended_or_not_run() {
     both(|site| {
         site.run(&[
