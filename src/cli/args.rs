@@ -129,7 +129,8 @@ Report (--report FILE):
   steps           of each that was started: command, exit (code or signal), wall_seconds, user_seconds,
                   system_seconds, max_rss_bytes, requests, and files: the names that were read, written,
                   created, deleted; and ended_by, when it did not end by itself: timeout, interrupt, pipe
-                  (another step of its pipe had failed), cpu, processes, size, mount (lost), or failure
+                  (another step of its pipe had failed), cpu, processes, size, mount (lost), or failure;
+                  steps of one pipe share their requests, and what their daemons did to files
   steps_not_run   of each that was not started, since the job had failed: command
   outputs         of each that is there: name, kind, bytes, and files, how many a directory holds
   phases_seconds  our own time: stage, mount, run, unmount, collect

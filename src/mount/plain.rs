@@ -1,7 +1,7 @@
 //! A directory on a tmpfs in place of a mount, where there is no FUSE.
 //!
-//! Only its owner may enter it, unless root lets others in. It is removed with all that is in it when it is dropped, and by a watchdog when we are
-//! killed.
+//! Only its owner may enter it, unless root lets others in. It is removed with all that is in it when it is dropped, and
+//! by a watchdog when we are killed.
 
 use std::fs::{DirBuilder, Permissions};
 use std::io;

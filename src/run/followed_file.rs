@@ -1,7 +1,7 @@
 //! A file of an ordinary directory, read while it is written.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -33,7 +33,8 @@ impl From<&Metadata> for ContentStamp {
 
 /// Gives its bytes once, as far as they are there. Nothing tells of writes: whoever reads it looks again and again.
 ///
-/// Which bytes were written again is found in the end, by what was given of each block: a sum of 8 bytes is kept of it.
+/// Which bytes were written again is found in the end, by a sum that is kept of
+/// each block that was given.
 pub(super) struct FollowedFile {
     path: PathBuf,
     /// As it was before anybody could write to it.
@@ -135,8 +136,8 @@ fn add(sums: &mut Vec<DefaultHasher>, mut offset: u64, mut bytes: &[u8]) {
         let (here, rest) = bytes.split_at(left.min(bytes.len()));
         let index = (offset / BLOCK_BYTES) as usize;
         sums.resize_with(sums.len().max(index + 1), DefaultHasher::new);
-        // By bytes, so that the sum does not depend on the pieces in which they came.
-        here.iter().for_each(|byte| byte.hash(&mut sums[index]));
+        // Without a length, which a slice's own `hash` would add: the pieces in which bytes come do not count.
+        sums[index].write(here);
         offset += here.len() as u64;
         bytes = rest;
     }

@@ -1,7 +1,7 @@
 //! Systems that allow less: what is done instead, and what people are told.
 
-use std::io::BufRead;
-use std::process::Command;
+use std::io::Read;
+use std::process::{Command, Stdio};
 
 use notapipe::mount::{MountOptions, Remedy, Visibility};
 use notapipe::run::process::{Containment, Exit, Processes};
@@ -420,33 +420,44 @@ fn without_fuse_writers_that_are_left_behind_are_waited_for() {
     });
 }
 
+/// Follows `log` of a step that first writes `first`, and goes on with `then` when that was seen. Gives what came after
+/// it, and what was said.
+fn followed(first: (&str, &str), then: &str) -> (String, String) {
+    let room = tempfile::tempdir().unwrap();
+    let go = room.path().join("go");
+    let (write, seen) = first;
+    let script = format!(
+        "{write}; while ! [ -e {} ]; do sleep 0.02; done; {then}",
+        go.display()
+    );
+    let mut call = Command::new(init().path)
+        .args(["run", "--follow", "log", "--", "sh", "-c", &script])
+        .current_dir(room.path())
+        .env_remove("XDG_RUNTIME_DIR")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = call.stdout.take().unwrap();
+    let mut came = vec![0; seen.len()];
+    stdout.read_exact(&mut came).unwrap();
+    assert_eq!(String::from_utf8(came).unwrap(), seen);
+    std::fs::write(go, "").unwrap();
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    let ended = call.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success(), "{said}");
+    (rest, said)
+}
+
 #[test]
 fn without_fuse_a_file_is_followed() {
     let name = "degraded::without_fuse_a_file_is_followed";
     behind(NO_FUSE, name, Who::User, || {
-        // The tool goes on when it has been seen.
-        let room = tempfile::tempdir().unwrap();
-        let go = room.path().join("go");
-        let write = format!(
-            "echo one > d/log; while ! [ -e {} ]; do sleep 0.02; done; echo two >> d/log",
-            go.display()
-        );
-        let mut call = Command::new(init().path)
-            .args([
-                "run", "-q", "--follow", "d/log", "-o", "d", "--", "sh", "-c",
-            ])
-            .arg(format!("mkdir -p d; {write}"))
-            .current_dir(room.path())
-            .env_remove("XDG_RUNTIME_DIR")
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = std::io::BufReader::new(call.stdout.take().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "one");
-        std::fs::write(go, "").unwrap();
-        assert_eq!(lines.next().unwrap().unwrap(), "two");
-        assert!(lines.next().is_none());
-        assert!(call.wait().unwrap().success());
+        let (rest, said) = followed(("echo one > log", "one\n"), "echo two >> log");
+        assert_eq!(rest, "two\n");
+        assert_eq!(said.lines().count(), 1, "{said}");
     });
 }
 
@@ -462,12 +473,11 @@ fn without_fuse_it_is_told_what_changed_after_it_was_sent() {
         assert_eq!(code, 0);
         assert_eq!(said.matches("staged\n").count(), 1, "{said}");
         assert!(said.contains("no step wrote to \"log\""), "{said}");
-        // Long enough to be sent: it is looked at every 20 ms.
-        let change = "head -c 10000 /dev/zero | tr '\\0' x > log; sleep 1; \
-                      printf y | dd of=log bs=1 seek=5000 conv=notrunc status=none; truncate -s 9000 log";
-        let (code, said) = call(&["--follow", "log", "--", "sh", "-c", change]);
-        assert_eq!(code, 0, "{said}");
-        assert!(said.contains(&"x".repeat(10_000)), "{said}");
+        let write = "head -c 10000 /dev/zero | tr '\\0' x > log";
+        let change =
+            "printf y | dd of=log bs=1 seek=5000 conv=notrunc status=none; truncate -s 9000 log";
+        let (rest, said) = followed((write, &"x".repeat(10_000)), change);
+        assert_eq!(rest, "");
         assert!(
             said.contains("\"log\" changed after it was sent: bytes 4096-9999"),
             "{said}"
