@@ -318,7 +318,7 @@ pub struct RunArgs {
     /// that only you may enter, in /dev/shm, $XDG_RUNTIME_DIR or /tmp, the first that is a tmpfs; its limits
     /// are watched, and a job that exceeds one is ended, but it may take more for a moment. A line says so.
     /// What --follow tells as changed are blocks of 4 KiB there; root's --allow-other opens the directory to
-    /// all users; --at and --mount need FUSE.
+    /// all users; --mount needs FUSE, and so does --at where namespaces are refused.
     /// `notapipe doctor` tells what to change.
     #[arg(long)]
     pub require_fuse: bool,

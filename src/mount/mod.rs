@@ -125,7 +125,12 @@ pub(crate) enum Standing {
     Private(Arc<Namespaces>),
     Public(PublicMount),
     /// No mount at all: everything is another file system's.
-    Plain(#[expect(dead_code, reason = "held, to be removed when it is dropped")] PlainDirectory),
+    Plain {
+        #[expect(dead_code, reason = "held, to be removed when it is dropped")]
+        directory: PlainDirectory,
+        /// Where it stands at a path that was asked for.
+        inside: Option<Arc<Namespaces>>,
+    },
     Gone,
 }
 
@@ -295,23 +300,33 @@ impl Place {
         ))
     }
 
-    /// A directory on a tmpfs, in the first of `parents` that is one.
-    pub(crate) fn plain(parents: &[PathBuf], allow_other: bool) -> Result<Arc<Self>, MountError> {
+    /// A directory on a tmpfs, in the first of `parents` that is one; and its path there, which is another than that of
+    /// the place where `at` says how its processes are to see it.
+    pub(crate) fn plain(
+        parents: &[PathBuf],
+        at: Option<&Path>,
+        allow_other: bool,
+    ) -> Result<(Arc<Self>, PathBuf), MountError> {
         let directory = PlainDirectory::make(parents)?;
+        let host = directory.path().to_owned();
         // Nobody but root has steps that become another user.
         if allow_other && rustix::process::geteuid().is_root() {
-            let failed =
-                |error| MountError::system(Operation::MakeDirectory, directory.path(), error);
+            let failed = |error| MountError::system(Operation::MakeDirectory, &host, error);
             directory.open_up().map_err(failed)?;
         }
-        Ok(Arc::new(Place {
-            path: directory.path().to_owned(),
+        let (path, inside) = match at.map(|at| privately::bind(&host, at)).transpose()? {
+            Some((path, namespaces)) => (path, Some(Arc::new(namespaces))),
+            None => (host.clone(), None),
+        };
+        let place = Place {
+            path,
             connection: Connection { major: 0, minor: 0 },
-            standing: RwLock::new(Standing::Plain(directory)),
+            standing: RwLock::new(Standing::Plain { directory, inside }),
             tenants: Mutex::new(0),
             left_behind: AtomicBool::new(false),
             witness: Mutex::new(None),
-        }))
+        };
+        Ok((Arc::new(place), host))
     }
 
     /// Where the mount stands: seen from inside when it is private.
@@ -336,7 +351,7 @@ impl Place {
         let standing = self.standing.read_recursive();
         match *standing {
             Standing::Gone => return Err(io::ErrorKind::NotFound.into()),
-            Standing::Plain(_) => return Ok(()),
+            Standing::Plain { .. } => return Ok(()),
             _ => {}
         }
         // Where fusectl is mounted, it belongs to whoever mounted (fs/fuse/control.c).
@@ -347,7 +362,7 @@ impl Place {
         match &*standing {
             Standing::Private(namespaces) => PrivateMount::abort(&self.path, namespaces),
             Standing::Public(mount) => mount.abort(),
-            Standing::Plain(_) | Standing::Gone => Ok(()),
+            Standing::Plain { .. } | Standing::Gone => Ok(()),
         }
     }
 
@@ -358,7 +373,7 @@ impl Place {
     /// Where its files are, for whoever looks who writes them.
     pub(crate) fn within(&self) -> Within<'_> {
         match *self.standing.read() {
-            Standing::Plain(_) => Within::Directory(&self.path),
+            Standing::Plain { .. } => Within::Directory(&self.path),
             _ => Within::Mount(self.connection),
         }
     }
@@ -390,7 +405,7 @@ impl Place {
         match &mut *standing {
             Standing::Private(inside) => self.leave_privately(inside)?,
             Standing::Public(mount) => mount.unmount()?,
-            Standing::Plain(_) | Standing::Gone => {}
+            Standing::Plain { .. } | Standing::Gone => {}
         }
         *standing = Standing::Gone;
         Ok(())

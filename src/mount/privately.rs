@@ -84,33 +84,63 @@ pub(crate) fn mount(options: &MountOptions) -> Result<PrivateMount, MountError> 
     let path = mount_point(options.at.as_deref())?;
     let plan = Plan::new(&path, options);
     let mut found = Found::default();
-    let mut failure = None;
     // SAFETY: `build` makes system calls on what `plan` holds, and stores descriptors in `found`.
-    // The descriptor table is shared; the child changes nothing in it but by opening.
+    unsafe { in_child(&path, || build(&plan, &mut found)) }?;
+    let lost = || MountError::system(Operation::Mount, &path, Errno::BADF.into());
+    found.into_mount(path.clone()).ok_or_else(lost)
+}
+
+/// Has an ordinary directory stand at another path, in namespaces that only whoever is started in them sees. Gives the
+/// path without symlinks.
+///
+/// # Errors
+/// The step that the kernel refused, with the remedy where one is known.
+pub(crate) fn bind(directory: &Path, at: &Path) -> Result<(PathBuf, Namespaces), MountError> {
+    let path = given_directory(at)?;
+    let (source, target) = (c_path(directory), c_path(&path));
+    let user = needs_user_namespace().then(Maps::identity);
+    let mut found = Found::default();
+    let build = || {
+        make_namespaces(user.as_ref())?;
+        let bound = rustix::mount::mount_bind(source.as_c_str(), target.as_c_str());
+        bound.map_err(self::at(Operation::Mount))?;
+        keep_namespaces(user.is_some(), &mut found).map_err(self::at(Operation::OpenNamespaces))
+    };
+    // SAFETY: system calls on what was made before, and descriptors stored in `found`.
+    unsafe { in_child(&path, build) }?;
+    let lost = || MountError::system(Operation::Mount, &path, Errno::BADF.into());
+    let namespaces = found.into_namespaces().ok_or_else(lost)?;
+    Ok((path, namespaces))
+}
+
+/// Does what makes a mount at `path` in a child that shares our descriptor table, and waits for it.
+///
+/// # Safety
+///
+/// As [`vfork`]: `work` makes system calls only. In the table it changes nothing but by opening.
+unsafe fn in_child(
+    path: &Path,
+    mut work: impl FnMut() -> Result<(), (Operation, Errno)>,
+) -> Result<(), MountError> {
+    let forked = |error| MountError::system(Operation::Fork, path, error);
+    let mut failure = None;
+    // SAFETY: the caller's word.
     let child = unsafe {
         vfork(libc::CLONE_FILES, || {
-            failure = build(&plan, &mut found).err();
+            failure = work().err();
             0
         })
     };
-    let child = child.map_err(|error| MountError::system(Operation::Fork, &path, error))?;
-    let end = child
-        .wait()
-        .map_err(|error| MountError::system(Operation::Fork, &path, error))?;
+    let end = child.map_err(forked)?.wait().map_err(forked)?;
     if let Some((operation, errno)) = failure {
-        return Err(MountError::system(operation, &path, errno.into()));
+        return Err(MountError::system(operation, path, errno.into()));
     }
-    let killed = || {
-        MountError::system(
-            Operation::Fork,
-            &path,
-            io::Error::other(format!("the child ended: {end:?}")),
-        )
-    };
-    if end.exit != Exit::Code(0) {
-        return Err(killed());
+    match end.exit {
+        Exit::Code(0) => Ok(()),
+        _ => Err(forked(io::Error::other(format!(
+            "the child ended: {end:?}"
+        )))),
     }
-    found.into_mount(path.clone()).ok_or_else(killed)
 }
 
 impl PrivateMount {
@@ -211,32 +241,42 @@ struct Found {
 }
 
 impl Found {
-    fn into_mount(self, path: PathBuf) -> Option<PrivateMount> {
+    fn into_mount(mut self, path: PathBuf) -> Option<PrivateMount> {
         Some(PrivateMount {
-            device: self.device?,
+            device: self.device.take()?,
             path,
-            namespaces: Namespaces {
-                user: self.user,
-                mount: self.mount?,
-                root: self.root?,
-            },
             connection: self.connection?,
+            namespaces: self.into_namespaces()?,
+        })
+    }
+
+    fn into_namespaces(self) -> Option<Namespaces> {
+        Some(Namespaces {
+            user: self.user,
+            mount: self.mount?,
+            root: self.root?,
         })
     }
 }
 
 /// The child's work: system calls only, no allocation.
 fn build(plan: &Plan, found: &mut Found) -> Result<(), (Operation, Errno)> {
-    if let Some(maps) = &plan.user {
+    make_namespaces(plan.user.as_ref())?;
+    found.device = Some(open(c"/dev/fuse", OFlags::RDWR).map_err(at(Operation::OpenDevice))?);
+    mount_device(plan, found).map_err(at(Operation::Mount))?;
+    found.connection = Some(connection_at(&plan.path).map_err(at(Operation::OpenNamespaces))?);
+    keep_namespaces(plan.user.is_some(), found).map_err(at(Operation::OpenNamespaces))
+}
+
+/// A mount namespace, in a user namespace where one is needed.
+fn make_namespaces(user: Option<&Maps>) -> Result<(), (Operation, Errno)> {
+    if let Some(maps) = user {
         unshare(UnshareFlags::NEWUSER).map_err(at(Operation::MakeUserNamespace))?;
         write_maps(maps).map_err(at(Operation::MapUser))?;
     }
     unshare(UnshareFlags::NEWNS).map_err(at(Operation::MakeMountNamespace))?;
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    mount_change(c"/", slave).map_err(at(Operation::MakePropagationSlave))?;
-    found.device = Some(open(c"/dev/fuse", OFlags::RDWR).map_err(at(Operation::OpenDevice))?);
-    mount_device(plan, found).map_err(at(Operation::Mount))?;
-    keep_namespaces(plan, found).map_err(at(Operation::OpenNamespaces))
+    mount_change(c"/", slave).map_err(at(Operation::MakePropagationSlave))
 }
 
 fn at(operation: Operation) -> impl Fn(Errno) -> (Operation, Errno) {
@@ -282,9 +322,8 @@ fn mount_device(plan: &Plan, found: &Found) -> Result<(), Errno> {
     )
 }
 
-fn keep_namespaces(plan: &Plan, found: &mut Found) -> Result<(), Errno> {
-    found.connection = Some(connection_at(&plan.path)?);
-    if plan.user.is_some() {
+fn keep_namespaces(has_user: bool, found: &mut Found) -> Result<(), Errno> {
+    if has_user {
         found.user = Some(open(c"/proc/self/ns/user", OFlags::RDONLY)?);
     }
     found.mount = Some(open(c"/proc/self/ns/mnt", OFlags::RDONLY)?);

@@ -222,7 +222,7 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MountOnly {
-    /// [`Job::at`](crate::Job::at).
+    /// [`Job::at`](crate::Job::at), where the system refuses namespaces, in which a directory could stand there.
     At,
     /// [`Job::visibility`](crate::Job::visibility).
     Visibility,
@@ -233,7 +233,7 @@ pub enum MountOnly {
 impl std::fmt::Display for MountOnly {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::At => "a job at a path that was asked for",
+            Self::At => "where namespaces are refused, a job at a path that was asked for",
             Self::Visibility => "a mount that must be private, or public,",
             Self::Source => "an input that is made when a step reaches for it",
         })

@@ -550,8 +550,8 @@ impl Job {
     /// [`allow_other`](Self::allow_other) those of all users; the path is another in each run. A file to
     /// [`follow`](Self::follow) is looked at every 20 ms: it begins when its content changes, and what is told as rewritten
     /// are blocks of 4 KiB whose bytes are others in the end. [`Outcome::without_fuse`] tells of it. A job that asks for
-    /// what only a mount can give ([`at`](Self::at), [`input_source`](Self::input_source), a
-    /// [visibility](Self::visibility) of its own) fails with [`Error::NeedsFuse`].
+    /// what only a mount can give ([`input_source`](Self::input_source), a [visibility](Self::visibility) of its own, and
+    /// [`at`](Self::at) where namespaces are refused) fails with [`Error::NeedsFuse`].
     ///
     /// # Examples
     ///
@@ -746,9 +746,7 @@ impl Job {
 
     /// What was asked for that a directory on tmpfs does not give.
     fn mount_only(&self) -> Option<MountOnly> {
-        if self.at.is_some() {
-            Some(MountOnly::At)
-        } else if self.visibility != Visibility::Auto {
+        if self.visibility != Visibility::Auto {
             Some(MountOnly::Visibility)
         } else if !self.sources.is_empty() {
             Some(MountOnly::Source)
@@ -765,7 +763,20 @@ impl Job {
         kept: &mut Option<Outcome>,
     ) -> Result<Outcome, Error> {
         let plain = timed(&mut phases.mount, || {
-            PlainGround::new(&self.without_fuse, self.allow_other, &staged)
+            PlainGround::new(
+                &self.without_fuse,
+                self.at.as_deref(),
+                self.allow_other,
+                &staged,
+            )
+        });
+        let plain = plain.map_err(|error| match error {
+            // Namespaces are refused for the same reasons as in a mount.
+            Error::Mount(source) if self.at.is_some() && source.lacks_fuse() => Error::NeedsFuse {
+                what: MountOnly::At,
+                source,
+            },
+            error => error,
         })?;
         let end = Interrupt::new().map_err(|source| Error::Processes {
             operation: "prepare",
@@ -775,7 +786,7 @@ impl Job {
         let limits = staged.usage().limits;
         let mut record = Record::default();
         let (ran, watched) = timed(&mut phases.run, || {
-            let (directory, interrupts) = (plain.place.path(), (callers.as_ref(), &end));
+            let (directory, interrupts) = (&plain.directory, (callers.as_ref(), &end));
             plain::watched(directory, limits, interrupts, || {
                 self.run_steps(&Ground::Plain(&plain), &mut record)
             })

@@ -33,6 +33,8 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct PlainGround {
     pub place: Arc<Place>,
+    /// Where it is for us; its processes may see it elsewhere.
+    pub directory: PathBuf,
     /// None ever comes.
     pub requests: Arc<RequestCounts>,
     delivered: HashMap<PathBuf, Stamp>,
@@ -71,18 +73,24 @@ impl From<&Metadata> for Stamp {
 }
 
 impl PlainGround {
-    /// A directory with everything in it that is in `tree`.
-    pub fn new(parents: &[PathBuf], allow_other: bool, tree: &Tree) -> Result<Self, Error> {
-        let place = Place::plain(parents, allow_other)?;
-        let root = Destination::Host(place.path().to_owned());
+    /// A directory with everything in it that is in `tree`; its processes see it at `at`.
+    pub fn new(
+        parents: &[PathBuf],
+        at: Option<&Path>,
+        allow_other: bool,
+        tree: &Tree,
+    ) -> Result<Self, Error> {
+        let (place, directory) = Place::plain(parents, at, allow_other)?;
+        let root = Destination::Host(directory.clone());
         let delivery = Delivery::preflight([(TreePath::root(), root)])?;
         delivery.prepare(tree, tree)?.commit()?;
         let mut delivered = HashMap::new();
-        walk(place.path(), &mut |path, metadata| {
+        walk(&directory, &mut |path, metadata| {
             delivered.insert(path.to_owned(), Stamp::from(metadata));
         });
         Ok(Self {
             place,
+            directory,
             requests: Arc::default(),
             delivered,
         })
@@ -90,7 +98,7 @@ impl PlainGround {
 
     /// Follows a file in it, which begins when somebody has changed it.
     pub fn follow(&self, name: &TreePath) -> FollowedFile {
-        let file = self.place.path().join(name.to_path_buf());
+        let file = self.directory.join(name.to_path_buf());
         let staged = self.delivered.get(&file).map(Stamp::content);
         FollowedFile::new(file, staged)
     }
@@ -111,7 +119,7 @@ impl PlainGround {
             }
         }
         let mut modes = Vec::new();
-        open_up(self.place.path(), &mut modes);
+        open_up(&self.directory, &mut modes);
         self.add_new(&mut tree, &TreePath::root())?;
         for (host, mode) in modes {
             self.set_mode(&mut tree, &host, mode);
@@ -134,7 +142,7 @@ impl PlainGround {
     }
 
     fn is_unchanged(&self, found: &collect::Found) -> bool {
-        let host = self.place.path().join(found.path.to_path_buf());
+        let host = self.directory.join(found.path.to_path_buf());
         let Ok(metadata) = fs::symlink_metadata(&host) else {
             return false;
         };
@@ -146,7 +154,7 @@ impl PlainGround {
 
     /// Adds what is in a directory and not in the tree.
     fn add_new(&self, tree: &mut Tree, directory: &TreePath) -> Result<(), Error> {
-        let host = self.place.path().join(directory.to_path_buf());
+        let host = self.directory.join(directory.to_path_buf());
         for entry in fs::read_dir(&host).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let name = Name::new(entry.file_name().as_bytes()).map_err(|error| Error::Scratch {
@@ -213,7 +221,7 @@ impl PlainGround {
 
     /// The path in the tree of something in the directory.
     fn inside(&self, host: &Path) -> Option<TreePath> {
-        let below = host.strip_prefix(self.place.path()).ok()?;
+        let below = host.strip_prefix(&self.directory).ok()?;
         TreePath::try_from(below).ok()
     }
 }

@@ -322,11 +322,7 @@ fn fuse_can_be_required() {
             "{said}"
         );
         // What only a mount can give is not given up silently.
-        for option in [
-            ["--at", "/mnt"],
-            ["--mount", "private"],
-            ["--mount", "public"],
-        ] {
+        for option in [["--mount", "private"], ["--mount", "public"]] {
             let (code, said) = call(&[&option[..], &["--", "true"]].concat());
             assert_eq!(code, 125, "{said}");
             assert!(
@@ -506,6 +502,88 @@ fn without_fuse_other_users_come_in_where_root_allows_it() {
         let (code, said) = call(&[&["--allow-other"], &words[..]].concat());
         assert_eq!(code, 0, "{said}");
         assert!(said.ends_with("in\nstaged\n"), "{said}");
+    });
+}
+
+/// As in a mount: all that the directory had is hidden, and nobody else sees it there.
+fn stands_where_it_was_asked_for() {
+    let room = tempfile::tempdir().unwrap();
+    let at = room.path().join("at");
+    std::fs::create_dir(&at).unwrap();
+    std::fs::write(at.join("hidden"), "").unwrap();
+    std::fs::write(room.path().join("in"), "staged\n").unwrap();
+    let word = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let input = format!("in={}", word(&room.path().join("in")));
+    let output = format!("out={}", word(&room.path().join("out")));
+    let late = "pwd; ls; setsid sh -c 'exec > out; sleep 0.3; cat in' < /dev/null 2>&1 & while ! [ -e out ]; do :; done";
+    let words = [
+        "--at",
+        &word(&at),
+        "-i",
+        &input,
+        "-o",
+        &output,
+        "--follow",
+        "log",
+        "--",
+        "sh",
+        "-c",
+        &format!("{late}; echo followed > log"),
+    ];
+    let (code, said) = call(&words);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("followed\n"), "{said}");
+    assert!(said.contains(&format!("{}\nin\n", at.display())), "{said}");
+    let out = std::fs::read_to_string(room.path().join("out")).unwrap();
+    assert_eq!(out, "staged\n");
+    let there: Vec<_> = std::fs::read_dir(&at).unwrap().flatten().collect();
+    assert_eq!(there.len(), 1, "{there:?}");
+    let (code, said) = call(&[
+        "--at",
+        &word(&at),
+        "--settle",
+        "100ms",
+        "-o",
+        "x",
+        "--",
+        "sh",
+        "-c",
+        "setsid sleep 600 > x < /dev/null 2>&1 &",
+    ]);
+    assert_eq!(code, 125, "{said}");
+    assert!(
+        said.contains("\"x\" is still being written by sleep 600"),
+        "{said}"
+    );
+    nothing_is_left();
+}
+
+#[test]
+fn without_fuse_a_job_stands_where_it_was_asked_for() {
+    let name = "degraded::without_fuse_a_job_stands_where_it_was_asked_for";
+    behind(NO_FUSE, name, Who::Root, stands_where_it_was_asked_for);
+}
+
+#[test]
+fn without_fuse_a_users_job_stands_where_it_was_asked_for() {
+    let name = "degraded::without_fuse_a_users_job_stands_where_it_was_asked_for";
+    behind(NO_FUSE, name, Who::User, stands_where_it_was_asked_for);
+}
+
+#[test]
+fn without_fuse_and_namespaces_a_job_cannot_stand_elsewhere() {
+    let name = "degraded::without_fuse_and_namespaces_a_job_cannot_stand_elsewhere";
+    let script = NO_FUSE.replace("exec \"$@\"", IN_A_CHROOT);
+    behind(&script, name, Who::User, || {
+        let empty = tempfile::tempdir().unwrap();
+        let (code, said) = call(&["--at", empty.path().to_str().unwrap(), "--", "true"]);
+        assert_eq!(code, 125, "{said}");
+        assert!(
+            said.contains("where namespaces are refused") && said.contains("needs FUSE: "),
+            "{said}"
+        );
+        assert!(said.contains("help: leave out --at"), "{said}");
+        nothing_is_left();
     });
 }
 

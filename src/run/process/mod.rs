@@ -232,7 +232,7 @@ pub struct Processes {
 /// What the processes of a job have in common.
 #[derive(Debug)]
 enum Kinship {
-    /// The namespaces of their private mount.
+    /// The namespaces of their private mount, or of their directory.
     Inside(Arc<Namespaces>),
     /// A variable in their environment.
     Marked(Mark),
@@ -251,8 +251,12 @@ impl Processes {
     /// The init cannot be executed, or the mount is gone.
     pub fn start(place: &Arc<Place>, init: Option<&InitProgram>) -> io::Result<Self> {
         let kinship = place.with_standing(|standing| match standing {
-            Standing::Private(namespaces) => Ok(Kinship::Inside(Arc::clone(namespaces))),
-            Standing::Public(_) | Standing::Plain(_) => Ok(Kinship::Marked(Mark::new())),
+            Standing::Private(inside)
+            | Standing::Plain {
+                inside: Some(inside),
+                ..
+            } => Ok(Kinship::Inside(Arc::clone(inside))),
+            Standing::Public(_) | Standing::Plain { .. } => Ok(Kinship::Marked(Mark::new())),
             Standing::Gone => Err(io::Error::from(io::ErrorKind::NotFound)),
         })?;
         let starter = match init {
@@ -306,10 +310,15 @@ impl Processes {
                     io::ErrorKind::NotFound.into(),
                 )),
                 (Starter::Init(supervisor), _) => supervisor.spawn(&launch),
-                (Starter::Direct(direct), Standing::Private(inside)) => {
-                    direct.start(&launch, Some(inside))
-                }
-                (Starter::Direct(direct), Standing::Public(_) | Standing::Plain(_)) => {
+                (
+                    Starter::Direct(direct),
+                    Standing::Private(inside)
+                    | Standing::Plain {
+                        inside: Some(inside),
+                        ..
+                    },
+                ) => direct.start(&launch, Some(inside)),
+                (Starter::Direct(direct), Standing::Public(_) | Standing::Plain { .. }) => {
                     direct.start(&launch, None)
                 }
             });

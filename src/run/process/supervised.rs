@@ -194,9 +194,13 @@ type Started = Option<Result<(Child, Containment), LaunchError>>;
 /// Nothing when the mount is gone.
 fn start_init(launch: &Launch<'_>, standing: &Standing) -> Started {
     let (namespaces, may_contain) = match standing {
-        Standing::Private(namespaces) => (Some(&**namespaces), true),
+        Standing::Private(inside)
+        | Standing::Plain {
+            inside: Some(inside),
+            ..
+        } => (Some(&**inside), true),
         // An ordinary user makes no PID namespace without a user namespace.
-        Standing::Public(_) | Standing::Plain(_) => (None, !needs_user_namespace()),
+        Standing::Public(_) | Standing::Plain { .. } => (None, !needs_user_namespace()),
         Standing::Gone => return None,
     };
     if may_contain {
