@@ -2,7 +2,7 @@
 # Installs the commands that the demo, the tests or the benchmark call, where they
 # are missing, and opens /dev/fuse. Says nothing when there is nothing to do.
 #
-#     scripts/install-deps.sh demo|test|bench|conformance
+#     scripts/install-deps.sh demo|test|bench|conformance|kernels
 #
 # As root on a machine with apt it installs Debian's packages. Anywhere else it
 # names what is missing, one line each, and ends with status 1: which package
@@ -50,6 +50,20 @@ test conformance setpriv      util-linux
 test conformance stress-ng    stress-ng
 test conformance useradd      passwd
 '
+# The same, for scripts/kernels.sh; the last ones are for the tests inside.
+readonly KERNELS='
+kernels qemu-system-x86_64  qemu-system-x86
+kernels busybox             busybox-static
+kernels cpio                cpio
+kernels modprobe            kmod
+kernels xz                  xz-utils
+kernels zstd                zstd
+kernels cc                  gcc
+kernels python3             python3
+kernels fusermount3         fuse3
+kernels setpriv             util-linux
+kernels unshare             util-linux
+'
 # The demo does without fusermount3, which only mounts in public need.
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
@@ -65,7 +79,7 @@ missing() {
         if [[ " ${words[*]:0:${#words[@]}-2} " == *" $1 "* ]] && ! type -P "$command" >/dev/null; then
             printf '%s %s\n' "$command" "$package"
         fi
-    done <<<"$TABLE$CONFORMANCE"
+    done <<<"$TABLE$CONFORMANCE$KERNELS"
     [[ $1 != test && $1 != conformance ]] || missing_python_tests
 }
 
@@ -136,9 +150,9 @@ ensure_fuse() {
 }
 
 case ${1-} in
-demo | test | bench | conformance) ;;
+demo | test | bench | conformance | kernels) ;;
 *)
-    say "usage: scripts/install-deps.sh demo|test|bench|conformance"
+    say "usage: scripts/install-deps.sh demo|test|bench|conformance|kernels"
     exit 2
     ;;
 esac

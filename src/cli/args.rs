@@ -129,7 +129,7 @@ Report (--report FILE):
   steps           of each that was started: command, exit (code or signal), wall_seconds, user_seconds,
                   system_seconds, max_rss_bytes, requests, and files: the names that were read, written,
                   created, deleted; and ended_by, when it did not end by itself: timeout, interrupt, pipe
-                  (another step of its pipe had failed), cpu, processes, size, mount (lost), or failure;
+                  (another step of its pipe had failed), cpu, memory, processes, size, mount (lost), or failure;
                   steps of one pipe share their requests, and what their daemons did to files
   steps_not_run   of each that was not started, since the job had failed: command
   outputs         of each that is there: name, kind, bytes, and files, how many a directory holds
@@ -137,6 +137,9 @@ Report (--report FILE):
   usage           bytes and inodes at the end, peak_bytes, peak_inodes, limit_bytes, limit_inodes,
                   limit_met: the one that a step ran into
   requests        from the kernel, by kind, and their total
+  resource_limits with --limit: cpu_seconds, memory_bytes, processes, files, and what held each, in
+                  cpu_by, memory_by, processes_by, files_by: cgroup, rlimit or count; by: cgroup where
+                  one of them is, else rlimit
 
 Examples:
   notapipe run -i A.asm -o A.gb -- rgbasm A.asm -o A.o --then rgblink A.o -o A.gb
@@ -264,9 +267,11 @@ pub struct RunArgs {
 
     /// What processes may use: cpu=10s,memory=2G,processes=64,files=256, any of them
     ///
-    /// cpu, memory (address space) and files (descriptors) are limits of each process, as with ulimit:
-    /// one that uses up its cpu time is killed, one that asks for more memory or files is refused. A
-    /// job with more processes fails.
+    /// Where a control group of version 2 can be made for the job (`notapipe doctor` tells), cpu, memory
+    /// and processes are limits of the whole job: one that uses up its cpu time is ended, one that needs
+    /// more memory or processes (with threads) fails. Elsewhere cpu and memory (address space) are limits
+    /// of each process, as with ulimit, and the job's processes are counted. files (descriptors) is
+    /// always a limit of each process. --report tells which it was.
     #[arg(long, value_name = "LIMITS", value_parser = super::limits::resources)]
     pub limit: Option<super::limits::ResourcesWanted>,
 

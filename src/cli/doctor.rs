@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use notapipe::mount::{MountOptions, Visibility};
-use notapipe::run::{InitProgram, init};
+use notapipe::run::{InitProgram, LimitBy, ResourceLimits, init};
 use notapipe::{Job, Scratch, memory};
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
@@ -111,6 +111,7 @@ pub fn doctor(args: DoctorArgs) -> ExitCode {
             Some(allow_other()),
             Some(fstab()),
             Some(passthrough()),
+            Some(limits()),
             Some(memory_check()),
             Some(unnamed_files()),
             Some(sockets()),
@@ -362,6 +363,52 @@ fn process_namespace() -> Check {
         ),
         Some(_) => Check::ok(NAME, "steps run in one, with a /proc of their own"),
     }
+}
+
+/// Tried for real: a control group is made, and a process joins it.
+fn limits() -> Check {
+    const NAME: &str = "--limit";
+    let all = ResourceLimits {
+        cpu: Some(Duration::from_secs(3600)),
+        memory_bytes: Some(1 << 30),
+        processes: Some(1000),
+        files: None,
+    };
+    let outcome = match job().resource_limits(all).step(["true"]).run() {
+        Ok(outcome) => outcome,
+        Err(_) => return Check::note(NAME, "no job could be run to see", "see `run` above"),
+    };
+    let by = outcome.limits_by();
+    let names = [
+        ("cpu", by.cpu),
+        ("memory", by.memory),
+        ("processes", by.processes),
+    ];
+    let (of_job, of_each): (Vec<_>, Vec<_>) = names
+        .into_iter()
+        .partition(|(_, by)| *by == Some(LimitBy::Cgroup));
+    let list = |names: &[(&str, _)]| {
+        let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        names.join(", ")
+    };
+    if of_each.is_empty() {
+        let found = "cpu, memory and processes by a control group, for the whole job";
+        return Check::ok(NAME, found);
+    }
+    let mut found = format!("without a control group: {}", list(&of_each));
+    if !of_job.is_empty() {
+        found = format!("by a control group: {}; {found}", list(&of_job));
+    }
+    Check::note(
+        NAME,
+        format!("{found}; cpu and memory are then limits of each process"),
+        if is_root() {
+            "it takes control groups of version 2 alone (systemd.unified_cgroup_hierarchy=1), and in a \
+             container a writable /sys/fs/cgroup that has no process in its root"
+        } else {
+            "with systemd and control groups of version 2: systemd-run --user --scope notapipe run …"
+        },
+    )
 }
 
 fn allow_other() -> Check {

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 use notapipe::Error;
 use notapipe::run::Exit;
 use notapipe::store::{Limits, Resource};
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGKILL};
 
 use super::deliver::DeliverError;
 use super::exit;
@@ -49,7 +49,7 @@ impl<'e> Ending<'e> {
                     // A tool that failed has said why; one that a signal ended could not.
                     // Nor need a person be told of a Ctrl-C, which may come to us later than to the tool.
                     is_said: match failure.exit {
-                        Exit::Code(_) => outcome.steps()[failure.step].cpu_limit_met.is_none(),
+                        Exit::Code(_) => failure.cpu_limit_met().is_none(),
                         Exit::Signal(signal) => signal == SIGINT && io::stderr().is_terminal(),
                     },
                     limit_met: outcome.limit_met().map(|it| (it, outcome.usage().limits)),
@@ -58,6 +58,8 @@ impl<'e> Ending<'e> {
             }
             Error::Spawn(spawn) => Self::unsaid(code(spawn.exit_code()), error),
             Error::Timeout { .. } => Self::unsaid(exit::TIMEOUT, error),
+            // What the kernel sent to the one that it chose.
+            Error::OverMemory { .. } => Self::unsaid(code(128 + SIGKILL), error),
             _ => Self::unsaid(exit::FAILED, error),
         }
     }

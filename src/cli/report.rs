@@ -159,6 +159,12 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
             Some(notapipe::Error::TooManyProcesses { .. }) => {
                 return Some("raise the limit with --limit processes=COUNT".to_owned());
             }
+            Some(notapipe::Error::OverMemory { .. }) => {
+                return Some("raise the limit with --limit memory=SIZE".to_owned());
+            }
+            Some(notapipe::Error::StepFailed(failure)) if failure.cpu_limit_met().is_some() => {
+                return Some("raise the limit with --limit cpu=TIME".to_owned());
+            }
             Some(notapipe::Error::StillWritten { .. }) => {
                 return Some("wait for it in the step, or give it longer with --settle".to_owned());
             }

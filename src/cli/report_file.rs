@@ -16,7 +16,7 @@
 //! | `steps` | one object for each step that was started, in order |
 //! | `steps[].command` | its words |
 //! | `steps[].exit` | `code`, or `signal` |
-//! | `steps[].ended_by` | absent when it ended by itself; otherwise what ended it: `"timeout"`, `"interrupt"` (a signal to us), `"pipe"` (another step of its pipe had failed), `"cpu"`, `"processes"` or `"size"` (that limit), `"mount"` (it was served no more), `"failure"` (another one of the job). It was killed then, unless `--kill-after` gave it time: see its `exit` |
+//! | `steps[].ended_by` | absent when it ended by itself; otherwise what ended it: `"timeout"`, `"interrupt"` (a signal to us), `"pipe"` (another step of its pipe had failed), `"cpu"`, `"memory"`, `"processes"` or `"size"` (that limit), `"mount"` (it was served no more), `"failure"` (another one of the job). It was killed then, unless `--kill-after` gave it time: see its `exit` |
 //! | `steps[].wall_seconds`, `user_seconds`, `system_seconds` | its time, with that of the children that it waited for, and, when it was killed, of those that then ran |
 //! | `steps[].max_rss_bytes` | the most memory that one of them had |
 //! | `steps_not_run` | one object for each step that was not started, because the job had failed, in order; its `command` |
@@ -27,7 +27,9 @@
 //! | `usage` | `bytes` and `inodes` at the end, `peak_bytes` and `peak_inodes`, `limit_bytes` and `limit_inodes`, and `limit_met`: which of them a step ran into |
 //! | `requests` | from the kernel, by kind, and `total`, which leaves out forgets: nobody waits for those |
 //!
-//! `resource_limits` is there when `--limit` was given: `by` says how they were set (`rlimit`), then the limits.
+//! `resource_limits` is there when `--limit` was given: the limits, and for each what held it, in `cpu_by`, `memory_by`,
+//! `processes_by` and `files_by`: `cgroup` for a control group of the job's own, `rlimit` for a limit of each process,
+//! `count` for processes that were counted. `by` is `cgroup` where one of them is, and `rlimit` otherwise.
 //!
 //! `fuse`, `phases_seconds`, `usage` and `requests` are null when the job failed before its first step.
 
@@ -43,7 +45,7 @@ use notapipe::Outcome;
 use notapipe::Touched;
 use notapipe::collect::{self, Found};
 use notapipe::fuse::RequestCounts;
-use notapipe::run::{EndedBy, Exit, StepReport};
+use notapipe::run::{self, EndedBy, Exit, LimitBy, StepReport};
 use notapipe::store::{Kind, Resource, Tree, TreePath};
 use serde::Serialize;
 
@@ -170,27 +172,52 @@ pub fn write(
 
 #[derive(Debug, Serialize)]
 struct ResourceLimits {
-    /// How they were set: `rlimit` for each process.
     by: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_by: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     memory_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_by: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     processes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    processes_by: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     files: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files_by: Option<&'static str>,
 }
 
 impl ResourceLimits {
-    fn of(limits: notapipe::run::ResourceLimits) -> Option<Self> {
-        (limits != notapipe::run::ResourceLimits::default()).then(|| Self {
-            by: "rlimit",
+    fn of(outcome: &Outcome) -> Option<Self> {
+        let (limits, by) = (outcome.resource_limits(), outcome.limits_by());
+        let is_held_by_a_group = [by.cpu, by.memory, by.processes].contains(&Some(LimitBy::Cgroup));
+        (limits != run::ResourceLimits::default()).then(|| Self {
+            by: if is_held_by_a_group {
+                "cgroup"
+            } else {
+                "rlimit"
+            },
             cpu_seconds: limits.cpu.map(|time| time.as_secs_f64()),
+            cpu_by: by.cpu.map(limit_by),
             memory_bytes: limits.memory_bytes,
+            memory_by: by.memory.map(limit_by),
             processes: limits.processes,
+            processes_by: by.processes.map(limit_by),
             files: limits.files,
+            files_by: by.files.map(limit_by),
         })
+    }
+}
+
+fn limit_by(by: LimitBy) -> &'static str {
+    match by {
+        LimitBy::Cgroup => "cgroup",
+        LimitBy::Rlimit => "rlimit",
+        _ => "count",
     }
 }
 
@@ -209,7 +236,7 @@ fn report(ending: &Ending<'_>, outcome: Option<&Outcome>, collect: Option<Durati
         outputs: outcome.map_or_else(Vec::new, outputs),
         phases_seconds: outcome.map(|it| phases(it, collect)),
         usage: outcome.map(usage),
-        resource_limits: outcome.and_then(|it| ResourceLimits::of(it.resource_limits())),
+        resource_limits: outcome.and_then(ResourceLimits::of),
         requests: outcome.map(|it| by_kind(it.requests())),
     }
 }
@@ -268,6 +295,7 @@ fn ended_by(reason: EndedBy) -> &'static str {
         EndedBy::Pipe => "pipe",
         EndedBy::CpuLimit => "cpu",
         EndedBy::ProcessLimit => "processes",
+        EndedBy::MemoryLimit => "memory",
         EndedBy::SizeLimit => "size",
         EndedBy::SessionLost => "mount",
         _ => "failure",

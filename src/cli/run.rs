@@ -369,6 +369,7 @@ fn ended_by(reason: EndedBy) -> &'static str {
         EndedBy::Pipe => " as another step of its pipe had failed",
         EndedBy::CpuLimit => " at the limit of processor time",
         EndedBy::ProcessLimit => " at the limit of processes",
+        EndedBy::MemoryLimit => " at the limit of memory",
         EndedBy::SizeLimit => " at the limit of what the job may hold",
         EndedBy::SessionLost => " as its mount was served no more",
         _ => " as the job failed",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cpus::Cpus;
-use super::outcome::Outcome;
+use super::outcome::{Outcome, StepReport};
 use super::process::{Exit, SpawnError, StillRunning};
 #[cfg(feature = "archives")]
 use crate::archive::ArchiveError;
@@ -180,12 +180,23 @@ pub enum Error {
         patience: Duration,
     },
     /// The job had more processes than its [limits](super::ResourceLimits) allow; everything in it was killed.
-    #[error("the job was ended: it had {count} processes, and the limit is {limit}")]
+    #[error("the job was ended: {}", too_many_words(*.count, *.limit))]
     TooManyProcesses {
-        /// How many ran at that moment.
-        count: u64,
+        /// How many ran at that moment, where we count them. A control group tells only that one more was wanted, and
+        /// counts threads as well.
+        count: Option<u64>,
         /// How many may.
         limit: u64,
+    },
+    /// The job's processes needed more memory than its [limits](super::ResourceLimits) allow to all of them together:
+    /// the kernel killed one, and then everything in the job was killed.
+    #[error(
+        "the job was ended: its processes needed more than the memory limit of {}",
+        crate::progress::ByteCount(*.limit_bytes)
+    )]
+    OverMemory {
+        /// The limit in force.
+        limit_bytes: u64,
     },
     /// Somebody raised the [`Interrupt`](super::Interrupt) of the job.
     #[error("the job was cancelled")]
@@ -247,6 +258,15 @@ fn limit_words(resource: Resource, limits: Limits) -> String {
     }
 }
 
+fn too_many_words(count: Option<u64>, limit: u64) -> String {
+    match count {
+        Some(count) => format!("it had {count} processes, and the limit is {limit}"),
+        None => {
+            format!("it wanted more processes and threads together than the limit of {limit}")
+        }
+    }
+}
+
 fn ending(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("ended with status {code}"),
@@ -287,14 +307,25 @@ pub struct StepFailure {
     pub outcome: Outcome,
 }
 
+impl StepFailure {
+    /// The limit of processor time that ended the step, if that is known.
+    pub fn cpu_limit_met(&self) -> Option<Duration> {
+        self.report()?.cpu_limit_met
+    }
+
+    fn report(&self) -> Option<&StepReport> {
+        self.outcome.steps().get(self.step)
+    }
+}
+
 impl std::fmt::Display for StepFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let report = self.outcome.steps().get(self.step);
+        let report = self.report();
         let program = report
             .and_then(|report| report.command.first())
             .cloned()
             .unwrap_or_default();
-        if let Some(limit) = report.and_then(|report| report.cpu_limit_met) {
+        if let Some(limit) = self.cpu_limit_met() {
             return write!(f, "{program:?} was killed: the cpu limit of {limit:?}");
         }
         write!(f, "{program:?} {}", ending(self.exit))?;

@@ -12,10 +12,11 @@
 //! Unlike the rest of the library it exits and, called wrongly, prints.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -23,6 +24,7 @@ use rustix::process::Signal;
 
 use super::process::StepStatus;
 use super::process::wire::{self, Left, REQUEST_DESCRIPTORS, Report};
+use crate::sys::cgroup::Entry;
 use crate::sys::child::{End, Exit};
 use crate::sys::launch::{Launch, LaunchError};
 use crate::sys::proc::{self, Held};
@@ -37,16 +39,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Serves as the init of a job until the job's owner ends, and exits. `arguments` are what follows
 /// the hidden arguments of [`InitProgram`](super::process::InitProgram).
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ! {
-    let descriptors: Vec<RawFd> = arguments
-        .map_while(|argument| argument.to_str()?.parse().ok().filter(|&number| number > 2))
-        .collect();
-    let &[control, owner] = descriptors.as_slice() else {
+    let Some((control, owner, group)) = take(arguments) else {
         eprintln!("notapipe: this is how notapipe starts its own helper; it is of no use by hand");
         std::process::exit(2);
     };
-    // SAFETY: we were executed with exactly these descriptors open, and nobody else has taken them.
-    let (control, owner) = unsafe { (OwnedFd::from_raw_fd(control), OwnedFd::from_raw_fd(owner)) };
-    let outcome = Init::new(control, owner).and_then(|mut init| {
+    let outcome = Init::new(control, owner, group).and_then(|mut init| {
         let outcome = init.serve();
         init.end();
         outcome
@@ -54,10 +51,42 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ! {
     std::process::exit(i32::from(outcome.is_err()));
 }
 
+/// The control socket, the owner, and the control group for the steps, if there is one.
+fn take(
+    mut arguments: impl Iterator<Item = OsString>,
+) -> Option<(OwnedFd, OwnedFd, Option<Group>)> {
+    let mut descriptor = || {
+        let argument = arguments.next()?;
+        let number: RawFd = argument.to_str()?.parse().ok().filter(|&it| it > 2)?;
+        // SAFETY: we were executed with exactly these descriptors open, and nobody else has taken them.
+        Some(unsafe { OwnedFd::from_raw_fd(number) })
+    };
+    let (control, owner) = (descriptor()?, descriptor()?);
+    let group = match descriptor() {
+        None => None,
+        Some(procs) => {
+            let parent = descriptor()?;
+            let name = CString::new(arguments.next()?.into_vec()).ok()?;
+            Some(Group {
+                procs,
+                entry: Entry::known(parent, name),
+            })
+        }
+    };
+    Some((control, owner, group))
+}
+
+/// The control group of the steps, which is our owner's to remove while it lives.
+struct Group {
+    procs: OwnedFd,
+    entry: Entry,
+}
+
 struct Init {
     control: OwnedFd,
     /// Readable when our owner is dead.
     owner: OwnedFd,
+    group: Option<Group>,
     /// Readable when a child has ended.
     children: OwnedFd,
     steps: HashMap<i32, Step>,
@@ -71,9 +100,12 @@ struct Step {
 }
 
 impl Init {
-    fn new(control: OwnedFd, owner: OwnedFd) -> io::Result<Self> {
+    fn new(control: OwnedFd, owner: OwnedFd, group: Option<Group>) -> io::Result<Self> {
         signals::set_mask(!0);
-        for descriptor in [&control, &owner] {
+        let of_group = group.iter().map(|group| &group.procs);
+        // The parent's directory as well: no step is to inherit it.
+        let of_group = of_group.chain(group.iter().map(|group| group.entry.parent()));
+        for descriptor in [&control, &owner].into_iter().chain(of_group) {
             rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC)?;
         }
         let contained = rustix::process::getpid().as_raw_nonzero().get() == 1;
@@ -82,6 +114,7 @@ impl Init {
         Ok(Init {
             control,
             owner,
+            group,
             children,
             steps: HashMap::new(),
             contained,
@@ -121,6 +154,7 @@ impl Init {
         // Without a PID namespace, somebody who kills us must not leave the steps behind.
         let launch = Launch {
             dies_with_starter: !self.contained,
+            group: self.group.as_ref().map(|group| group.procs.as_fd()),
             ..launch
         };
         // Who asked may be gone by now; the job then ends in a moment.
@@ -164,11 +198,20 @@ impl Init {
         is_somebody_left
     }
 
-    /// Kills everything that descends from us, and waits for it.
+    /// Kills everything that descends from us, waits for it, and removes the group that it was in.
     fn end(&mut self) {
-        if self.contained {
+        // In a PID namespace the kernel does it with our end; but then nobody is there to remove the group, which
+        // must be empty for that. An owner that lives removes it itself, and kills us in a PID namespace.
+        if self.contained && self.group.is_none() {
             return;
         }
+        self.kill_descendants();
+        if let Some(group) = &self.group {
+            let _ = group.entry.remove();
+        }
+    }
+
+    fn kill_descendants(&mut self) {
         let ourselves = rustix::process::getpid().as_raw_nonzero().get();
         let give_up = Instant::now() + PATIENCE;
         while self.collect() && Instant::now() < give_up {

@@ -22,7 +22,7 @@ use super::descent::Descent;
 use super::error::{Error, FailedJob, MountOnly, StepFailure, panic_message};
 use super::follow::{self, Followed, Following};
 use super::inputs::{Input, Inputs, Listener, check_name, owner};
-use super::limits::ResourceLimits;
+use super::limits::{LimitsBy, ResourceLimits};
 use super::outcome::{EndedBy, Outcome, Phases, StepReport};
 use super::pipeline::{Bounds, Pipeline};
 use super::plain::{self, PlainGround};
@@ -694,6 +694,7 @@ impl Job {
             not_run,
             failed,
             followed,
+            limits_by,
         } = record;
         let outcome = Outcome {
             steps,
@@ -708,6 +709,7 @@ impl Job {
             phases,
             followed,
             resource_limits: self.resource_limits,
+            limits_by,
             without_fuse: None,
         };
         // The step saw EIO and failed, or made something of it; the reason is here.
@@ -825,6 +827,7 @@ impl Job {
             requests: Arc::clone(&plain.requests),
             phases,
             resource_limits: self.resource_limits,
+            limits_by: record.limits_by,
             without_fuse: Some(refused),
         };
         self.conclude(outcome, ran, Vec::new(), kept)
@@ -908,7 +911,6 @@ impl Job {
             deadline: self.deadline,
             interrupt: self.interrupt.as_ref(),
             kill_after: self.kill_after,
-            limits: self.resource_limits,
             session: None,
         }
     }
@@ -952,12 +954,13 @@ impl Job {
             session: ground.session_end(),
             ..self.bounds()
         };
-        let processes = Processes::start(ground.place(), self.init.as_ref()).map_err(|source| {
-            Error::Processes {
-                operation: "prepare",
-                source,
-            }
-        })?;
+        let processes =
+            Processes::start_limited(ground.place(), self.init.as_ref(), self.resource_limits)
+                .map_err(|source| Error::Processes {
+                    operation: "prepare",
+                    source,
+                })?;
+        record.limits_by = processes.limits_by();
         let requests = ground.requests();
         let mut nobody_left = true;
         let mut pipelines = pipelines.into_iter();
@@ -1043,6 +1046,7 @@ struct Record {
     /// Which of them failed.
     failed: Option<usize>,
     followed: Vec<Followed>,
+    limits_by: LimitsBy,
 }
 
 /// Where the steps run.

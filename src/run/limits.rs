@@ -3,12 +3,20 @@
 use std::time::Duration;
 
 use super::process::{Exit, StepStatus};
+use crate::sys::launch::Rlimits;
 
 /// The most that a job's processes may use; nothing is limited unless said.
 ///
-/// Three are limits of each process (setrlimit(2)), which what it starts inherits: a process that goes on
-/// after its processor time is killed, and one that asks for more memory or files is refused. The number of
-/// processes is the whole job's; it is looked at fifty times a second, and a job that has more fails.
+/// Where the system lets us make a control group (cgroups(7), version 2), the job has one of its own, and processor
+/// time, memory and processes are limited for all of it together, as far as the controllers are there; [`LimitsBy`]
+/// tells for each. Files in the mount are our memory and not the job's: [`Job::limits`](super::Job::limits) is for them.
+///
+/// | limit | in a control group | without |
+/// | --- | --- | --- |
+/// | processor time | of all processes together, looked at fifty times a second: SIGXCPU to all of them, SIGKILL a second later | of each process (RLIMIT_CPU): the same signals |
+/// | memory | of all together, without swap: the kernel kills one, and the job fails with [`Error::OverMemory`](super::Error::OverMemory) | the address space of each process (RLIMIT_AS): it is refused more |
+/// | processes | all together, and their threads: no more can be started, and the job fails with [`Error::TooManyProcesses`](super::Error::TooManyProcesses) | all together, counted fifty times a second: a job that has more fails in the same way |
+/// | files | of each process (RLIMIT_NOFILE): it is refused more | the same |
 ///
 /// # Examples
 ///
@@ -28,9 +36,9 @@ use super::process::{Exit, StepStatus};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResourceLimits {
-    /// Processor time of each process, in the program and in the kernel for it; rounded up to seconds.
+    /// Processor time, in programs and in the kernel for them; RLIMIT_CPU has it rounded up to seconds.
     pub cpu: Option<Duration>,
-    /// Address space of each process, in bytes (RLIMIT_AS).
+    /// Memory, in bytes.
     pub memory_bytes: Option<u64>,
     /// Processes of the job at any moment.
     pub processes: Option<u64>,
@@ -38,16 +46,56 @@ pub struct ResourceLimits {
     pub files: Option<u64>,
 }
 
+/// What holds a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LimitBy {
+    /// A control group of the job's own (cgroups(7), version 2).
+    Cgroup,
+    /// A limit of each process (setrlimit(2)), which what it starts inherits.
+    Rlimit,
+    /// We do: the job's processes are counted.
+    Count,
+}
+
+/// What holds each of the limits of a job; `None` where there is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitsBy {
+    /// Processor time.
+    pub cpu: Option<LimitBy>,
+    /// Memory.
+    pub memory: Option<LimitBy>,
+    /// Processes.
+    pub processes: Option<LimitBy>,
+    /// File descriptors.
+    pub files: Option<LimitBy>,
+}
+
 impl ResourceLimits {
+    /// Whether there is one that a control group can hold.
+    pub(super) fn are_for_a_group(&self) -> bool {
+        self.cpu.is_some() || self.memory_bytes.is_some() || self.processes.is_some()
+    }
+
+    /// What each process is given where the limits are held so.
+    pub(super) fn rlimits(&self, by: LimitsBy) -> Rlimits {
+        let by_rlimit = |by: Option<LimitBy>| by == Some(LimitBy::Rlimit);
+        Rlimits {
+            cpu_seconds: self.cpu_seconds().filter(|_| by_rlimit(by.cpu)),
+            address_space_bytes: self.memory_bytes.filter(|_| by_rlimit(by.memory)),
+            descriptors: self.files.filter(|_| by_rlimit(by.files)),
+        }
+    }
+
     /// In the unit of RLIMIT_CPU.
-    pub(super) fn cpu_seconds(&self) -> Option<u64> {
+    fn cpu_seconds(&self) -> Option<u64> {
         let round_up = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
         self.cpu.map(round_up)
     }
 
     /// The processor time that a step had used up when it was killed: SIGXCPU at the limit, SIGKILL a
     /// second later; a shell tells either of what it had started by 128 and the signal.
-    pub(super) fn ended(&self, status: &StepStatus) -> Option<Duration> {
+    pub(super) fn ended_by_rlimit(&self, status: &StepStatus) -> Option<Duration> {
         let seconds = self.cpu_seconds()?;
         let used_up = status.user_time + status.system_time >= Duration::from_secs(seconds);
         let ended = match status.exit {

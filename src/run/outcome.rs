@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::error::Error;
 use super::follow::Followed;
-use super::limits::ResourceLimits;
+use super::limits::{LimitsBy, ResourceLimits};
 use super::process::StepStatus;
 #[cfg(feature = "archives")]
 use crate::archive::{Format, Pack};
@@ -38,6 +38,7 @@ pub struct Outcome {
     pub(super) phases: Phases,
     pub(super) followed: Vec<Followed>,
     pub(super) resource_limits: ResourceLimits,
+    pub(super) limits_by: LimitsBy,
     pub(super) peak: Peak,
     pub(super) without_fuse: Option<MountError>,
 }
@@ -162,6 +163,28 @@ impl Outcome {
         self.resource_limits
     }
 
+    /// What held them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::run::{LimitBy, ResourceLimits};
+    ///
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let limits = ResourceLimits {
+    ///     files: Some(64),
+    ///     ..ResourceLimits::default()
+    /// };
+    /// let outcome = notapipe::Job::new().resource_limits(limits).step(["true"]).run()?;
+    /// assert_eq!(outcome.limits_by().files, Some(LimitBy::Rlimit));
+    /// assert_eq!(outcome.limits_by().memory, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limits_by(&self) -> LimitsBy {
+        self.limits_by
+    }
+
     /// Where the job's time went.
     pub fn phases(&self) -> Phases {
         self.phases
@@ -198,6 +221,8 @@ pub enum EndedBy {
     CpuLimit,
     /// The limit of processes.
     ProcessLimit,
+    /// The limit of memory, in a control group.
+    MemoryLimit,
     /// A limit of what the job may hold, which was watched where there is no FUSE.
     SizeLimit,
     /// Nobody served the mount any more.
@@ -213,6 +238,7 @@ impl EndedBy {
             Error::Timeout { .. } => Self::Timeout,
             Error::Cancelled => Self::Interrupt,
             Error::TooManyProcesses { .. } => Self::ProcessLimit,
+            Error::OverMemory { .. } => Self::MemoryLimit,
             Error::OverLimit { .. } => Self::SizeLimit,
             Error::Mount(MountError::SessionLost { .. }) => Self::SessionLost,
             _ => Self::Failure,

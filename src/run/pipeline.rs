@@ -10,7 +10,6 @@ use rustix::process::Signal;
 
 use super::descent::Descent;
 use super::error::Error;
-use super::limits::ResourceLimits;
 use super::outcome::{EndedBy, StepReport};
 use super::process::{Exit, Interrupt, Processes, Running, StepStatus, Waited};
 use super::stdio::{Stdin, Stdout, Streams};
@@ -26,8 +25,8 @@ const AFTERMATH: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How often it is looked whether everything that was asked to end has ended.
 const LOOK: Duration = Duration::from_millis(10);
-/// How often the processes are counted, where their number is limited.
-const COUNT: Duration = Duration::from_millis(20);
+/// How often it is looked whether a limit is met, where somebody must look.
+const WATCH: Duration = Duration::from_millis(20);
 
 /// When steps must stop, whatever they do.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,8 +37,6 @@ pub(super) struct Bounds<'i> {
     pub kill_after: Option<Duration>,
     /// Somebody else's word.
     pub interrupt: Option<&'i Interrupt>,
-    /// What the job's processes may use.
-    pub limits: ResourceLimits,
     /// The mount's session, without which there is no point in going on.
     pub session: Option<&'i SessionEnd>,
 }
@@ -55,22 +52,6 @@ impl Bounds<'_> {
                 path: processes.root().to_owned(),
                 error: None,
             }));
-        }
-        Ok(())
-    }
-
-    /// Whether there are more processes than there may be.
-    fn check_processes(&self, processes: &Processes) -> Result<(), Error> {
-        let Some(limit) = self.limits.processes else {
-            return Ok(());
-        };
-        let running = processes.remaining().map_err(|source| Error::Processes {
-            operation: "count",
-            source,
-        })?;
-        let count = running.len() as u64;
-        if count > limit {
-            return Err(Error::TooManyProcesses { count, limit });
         }
         Ok(())
     }
@@ -138,14 +119,18 @@ impl Pipeline {
         let earlier = requests.clone();
         let mut members = Vec::new();
         let mut commands: Vec<_> = self.commands().collect();
+        // There may not even have been the memory to execute it: that is why.
+        let limit_or = |error| processes.check_limits().err().unwrap_or(error);
         let ran = bounds
             .check_session(processes)
-            .and_then(|()| start(self.0, processes, bounds.limits, descent, &mut members))
-            .and_then(|()| wait(&mut members, processes, bounds, || requests.since(&earlier)));
+            .and_then(|()| start(self.0, processes, descent, &mut members).map_err(limit_or))
+            .and_then(|()| wait(&mut members, processes, bounds, || requests.since(&earlier)))
+            // Whatever the steps made of it, and if they ended before anybody looked.
+            .and_then(|failed| processes.check_limits().map(|()| failed));
         match ran {
             Ok(failed) => Ok(Ran {
                 nobody_left: members.iter().any(|it| it.running.was_the_last()),
-                reports: members.into_iter().filter_map(Member::report).collect(),
+                reports: reports(members, processes),
                 failed,
             }),
             Err(error) => Err(Box::new(Stopped {
@@ -188,11 +173,13 @@ impl Stopped {
         for (member, used) in members.iter_mut().zip(used_below) {
             member.end(by, used, give_up, &requests);
         }
-        (
-            error,
-            members.into_iter().filter_map(Member::report).collect(),
-        )
+        (error, reports(members, processes))
     }
+}
+
+fn reports(members: Vec<Member>, processes: &Processes) -> Vec<StepReport> {
+    let reports = members.into_iter().filter_map(|it| it.report(processes));
+    reports.collect()
 }
 
 /// A step that was started.
@@ -200,7 +187,6 @@ struct Member {
     command: Vec<OsString>,
     running: Running,
     streams: Streams,
-    limits: ResourceLimits,
     ended: Option<(StepStatus, RequestCounts)>,
     /// Why it was told to end.
     ended_by: Option<EndedBy>,
@@ -246,7 +232,10 @@ impl Member {
 
     /// Waits for the end of one that was killed. What of its processes nobody waited for is added to what it used.
     fn end(&mut self, by: EndedBy, used_below: Usage, give_up: Instant, requests: &RequestCounts) {
-        if self.ended.is_some() {
+        if let Some((status, _)) = &self.ended {
+            // The kernel has chosen it.
+            let was_killed = status.exit == Exit::Signal(Signal::KILL.as_raw());
+            self.ended_by = Some(by).filter(|by| was_killed && *by == EndedBy::MemoryLimit);
             return;
         }
         self.ended_by = Some(by);
@@ -259,7 +248,7 @@ impl Member {
         self.ended = Some((status.with(used_below), requests.clone()));
     }
 
-    fn report(self) -> Option<StepReport> {
+    fn report(self, processes: &Processes) -> Option<StepReport> {
         let (status, requests) = self.ended?;
         let (stdout, stderr) = self.streams.captured();
         // Killed in its last moment, it may have been faster. Asked to end, it did what it did.
@@ -268,7 +257,7 @@ impl Member {
         let ended_by = self.ended_by.filter(told);
         let cpu_limit_met = match ended_by {
             Some(_) => None,
-            None => self.limits.ended(&status),
+            None => processes.cpu_limit_met(&status),
         };
         Some(StepReport {
             command: self.command,
@@ -286,7 +275,6 @@ impl Member {
 fn start(
     mut steps: Vec<Step>,
     processes: &Processes,
-    limits: ResourceLimits,
     descent: &Descent,
     members: &mut Vec<Member>,
 ) -> Result<(), Error> {
@@ -303,13 +291,12 @@ fn start(
     }
     for step in steps {
         descent.starting();
-        let (command, running, streams) = step.start(processes, limits)?;
+        let (command, running, streams) = step.start(processes)?;
         descent.started(running.pid());
         members.push(Member {
             command,
             running,
             streams,
-            limits,
             ended: None,
             ended_by: None,
         });
@@ -350,8 +337,8 @@ fn wait(
             return Err(bounds.timeout(program));
         }
         bounds.check_session(processes)?;
-        bounds.check_processes(processes)?;
-        let look_at = bounds.limits.processes.map(|_| Instant::now() + COUNT);
+        processes.check_limits()?;
+        let look_at = processes.must_be_watched().then(|| Instant::now() + WATCH);
         let end_rest_at = failure.as_ref().map(|it| it.since + AFTERMATH);
         if end_rest_at.is_some_and(|end| Instant::now() >= end) {
             for member in members.iter_mut().filter(|it| it.ended.is_none()) {

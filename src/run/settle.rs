@@ -36,6 +36,7 @@ pub(super) fn settle(
             return Err(Error::Cancelled);
         }
         bounds.check_session(processes)?;
+        processes.check_limits()?;
         if bounds.is_late() {
             return Err(bounds.timeout(program));
         }

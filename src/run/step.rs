@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use super::descent::Descent;
 use super::error::Error;
 use super::inputs::check_name;
-use super::limits::ResourceLimits;
 use super::outcome::StepReport;
 use super::pipeline::{Bounds, Pipeline};
 use super::process::{Processes, Running, StepCommand};
@@ -172,7 +171,6 @@ impl Step {
     pub(super) fn start(
         self,
         processes: &Processes,
-        limits: ResourceLimits,
     ) -> Result<(Vec<OsString>, Running, Streams), Error> {
         let program = self.program();
         let directory = match self.directory.as_os_str().is_empty() {
@@ -200,7 +198,6 @@ impl Step {
             stdout: stdout.as_fd(),
             stderr: stderr.as_fd(),
             stream_files: files,
-            limits,
         })?;
         Ok((self.command, running, streams))
     }

@@ -26,6 +26,7 @@ pub(crate) enum Stage {
     NewMount,
     NewPid,
     MountProc,
+    JoinGroup,
     Descriptors,
     StdinFile,
     StdoutFile,
@@ -36,7 +37,7 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    const ALL: [Stage; 15] = [
+    const ALL: [Stage; 16] = [
         Stage::Unmounted,
         Stage::Start,
         Stage::AskInit,
@@ -45,6 +46,7 @@ impl Stage {
         Stage::NewMount,
         Stage::NewPid,
         Stage::MountProc,
+        Stage::JoinGroup,
         Stage::Descriptors,
         Stage::StdinFile,
         Stage::StdoutFile,
@@ -75,6 +77,7 @@ impl fmt::Display for Stage {
             Stage::NewMount => "make a mount namespace",
             Stage::NewPid => "make a PID namespace",
             Stage::MountProc => "mount /proc",
+            Stage::JoinGroup => "join the job's control group",
             Stage::Descriptors => "set up the standard streams",
             Stage::StdinFile => "open the standard input",
             Stage::StdoutFile => "open the standard output",
@@ -125,6 +128,8 @@ pub(crate) struct Launch<'a> {
     /// Files that take the place of `stdio`, where there is one, opened by the child itself.
     pub(crate) stream_files: StreamFiles,
     pub(crate) rlimits: Rlimits,
+    /// The `cgroup.procs` of the control group to be in from the start.
+    pub(crate) group: Option<BorrowedFd<'a>>,
     /// Given to the program under the numbers they have here.
     pub(crate) keep: Vec<BorrowedFd<'a>>,
     pub(crate) mask: Mask,
@@ -147,6 +152,7 @@ impl<'a> Launch<'a> {
             stdio,
             stream_files: StreamFiles::default(),
             rlimits: Rlimits::default(),
+            group: None,
             keep: Vec::new(),
             mask: Mask::None,
             close_others: false,
@@ -237,6 +243,11 @@ impl<'a> Launch<'a> {
         }
         if self.dies_with_starter {
             let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        }
+        if let Some(procs) = self.group
+            && let Err(errno) = rustix::io::write(procs, b"0")
+        {
+            return Failure::new(Stage::JoinGroup, errno);
         }
         if let Err(errno) = self.place_descriptors(prepared) {
             return Failure::new(Stage::Descriptors, errno);

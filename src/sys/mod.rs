@@ -3,6 +3,7 @@
 //! Nothing here knows what a mount or a job is. [`vfork`] is the one place where a process is made,
 //! [`launch`] the one place where one becomes another program.
 
+pub(crate) mod cgroup;
 pub(crate) mod child;
 pub(crate) mod launch;
 pub(crate) mod mountinfo;

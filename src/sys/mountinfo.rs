@@ -11,6 +11,8 @@ pub(crate) struct MountLine {
     pub(crate) id: u64,
     /// The file system's device number, `MAJOR:MINOR`.
     pub(crate) device: String,
+    /// The directory of the file system that stands there.
+    pub(crate) root: PathBuf,
     pub(crate) path: PathBuf,
     pub(crate) kind: String,
 }
@@ -51,11 +53,13 @@ fn parse_line(line: &[u8]) -> Option<MountLine> {
     let mut fields = line.split(|&byte| byte == b' ');
     let id = text(fields.next()?).parse().ok()?;
     let device = text(fields.nth(1)?);
-    let path = PathBuf::from(unescape(fields.nth(1)?));
+    let root = PathBuf::from(unescape(fields.next()?));
+    let path = PathBuf::from(unescape(fields.next()?));
     let kind = text(fields.skip_while(|&field| field != b"-").nth(1)?);
     Some(MountLine {
         id,
         device,
+        root,
         path,
         kind,
     })
@@ -99,6 +103,7 @@ mod tests {
         let parsed = parse_line(line).unwrap();
         assert_eq!(parsed.id, 36);
         assert_eq!(parsed.device, "98:0");
+        assert_eq!(parsed.root, Path::new("/mnt1"));
         assert_eq!(parsed.path, Path::new(r"/mnt 2\"));
         assert_eq!(parsed.kind, "fuse.notapipe");
         assert_eq!(escape(&parsed.path), r"/mnt\0402\134");

@@ -38,7 +38,6 @@ fn step(processes: &Processes, null: &File) -> (Duration, Duration) {
         stdout: null.as_fd(),
         stderr: null.as_fd(),
         stream_files: [None, None, None],
-        limits: Default::default(),
     };
     let start = Instant::now();
     let mut running = processes.spawn(&command).unwrap();

@@ -324,7 +324,6 @@ fn spawn_into(
         stdout: output.as_fd(),
         stderr: output.as_fd(),
         stream_files: [None, None, None],
-        limits: Default::default(),
     })
 }
 

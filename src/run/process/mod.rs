@@ -32,10 +32,12 @@ use self::direct::Direct;
 pub use self::running::{Interrupt, Running, StepStatus, Waited};
 pub use self::supervised::InitProgram;
 use self::supervised::Supervisor;
-use super::limits::ResourceLimits;
+use super::error::Error;
+use super::group::Group;
+use super::limits::{LimitsBy, ResourceLimits};
 use crate::mount::{Membership, Place, ProcessInfo, Standing, written_by};
 pub use crate::sys::child::Exit;
-use crate::sys::launch::{Candidate, Launch, LaunchError, Rlimits, Stage, StreamFiles};
+use crate::sys::launch::{Candidate, Launch, LaunchError, Stage, StreamFiles};
 use crate::sys::namespaces::Namespaces;
 
 /// How long killed processes may take to go before the mount's connection is aborted, which frees
@@ -67,8 +69,6 @@ pub struct StepCommand<'a> {
     /// Regular files below the mount's root that are standard input, output and error instead,
     /// opened by the step itself; outputs are made, or cut to nothing.
     pub stream_files: [Option<PathBuf>; 3],
-    /// What it may use. The number of processes is for whoever waits to watch.
-    pub limits: ResourceLimits,
 }
 
 /// Why a step did not start.
@@ -227,6 +227,8 @@ pub struct Processes {
     kinship: Kinship,
     starter: Starter,
     ended: bool,
+    /// Dropped when they have ended.
+    group: Group,
 }
 
 /// What the processes of a job have in common.
@@ -250,6 +252,19 @@ impl Processes {
     /// # Errors
     /// The init cannot be executed, or the mount is gone.
     pub fn start(place: &Arc<Place>, init: Option<&InitProgram>) -> io::Result<Self> {
+        Self::start_limited(place, init, ResourceLimits::default())
+    }
+
+    /// The same for processes that may use only so much. What no control group can hold is held otherwise, see
+    /// [`limits_by`](Self::limits_by).
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_limited(
+        place: &Arc<Place>,
+        init: Option<&InitProgram>,
+        limits: ResourceLimits,
+    ) -> io::Result<Self> {
         let kinship = place.with_standing(|standing| match standing {
             Standing::Private(inside)
             | Standing::Plain {
@@ -259,8 +274,9 @@ impl Processes {
             Standing::Public(_) | Standing::Plain { .. } => Ok(Kinship::Marked(Mark::new())),
             Standing::Gone => Err(io::Error::from(io::ErrorKind::NotFound)),
         })?;
+        let group = Group::new(limits);
         let starter = match init {
-            Some(program) => Starter::Init(Supervisor::start(place, program)?),
+            Some(program) => Starter::Init(Supervisor::start(place, program, group.entrance())?),
             None => Starter::Direct(Direct::default()),
         };
         place.move_in();
@@ -269,6 +285,7 @@ impl Processes {
             kinship,
             starter,
             ended: false,
+            group,
         })
     }
 
@@ -280,6 +297,31 @@ impl Processes {
             (Starter::Direct(_), Kinship::Inside(_)) => Containment::MountNamespace,
             (Starter::Direct(_), Kinship::Marked(_)) => Containment::Environment,
         }
+    }
+
+    /// What holds their limits.
+    #[must_use]
+    pub fn limits_by(&self) -> LimitsBy {
+        self.group.by()
+    }
+
+    /// Whether [`check_limits`](Self::check_limits) must be called again and again.
+    pub(super) fn must_be_watched(&self) -> bool {
+        self.group.must_be_watched()
+    }
+
+    /// Looks whether a limit is met.
+    pub(super) fn check_limits(&self) -> Result<(), Error> {
+        self.group.check(self)
+    }
+
+    /// The limit of processor time, if that is why a step ended so.
+    pub(super) fn cpu_limit_met(&self, status: &StepStatus) -> Option<Duration> {
+        let of_job = self.group.cpu_limit_met();
+        let of_process = || self.group.limits().ended_by_rlimit(status);
+        of_job
+            .filter(|_| !status.exit.success())
+            .or_else(of_process)
     }
 
     /// The root of the mount: the working directory of a step that names no other.
@@ -297,6 +339,9 @@ impl Processes {
     /// [`SpawnError`]; nothing runs then.
     pub fn spawn(&self, command: &StepCommand<'_>) -> Result<Running, SpawnError> {
         let mut launch = command.launch(self.place.path())?;
+        launch.rlimits = self.group.limits().rlimits(self.group.by());
+        // An init has it from its own start.
+        launch.group = self.group.entrance().map(|entrance| entrance.procs);
         if let Kinship::Marked(mark) = &self.kinship
             && self.containment() != Containment::PidNamespace
         {
@@ -459,11 +504,6 @@ impl StepCommand<'_> {
                 .collect::<Result<_, _>>()?,
             directory: Some(c_string(root.join(&self.directory).as_os_str())?),
             stream_files: self.stream_files(root)?,
-            rlimits: Rlimits {
-                cpu_seconds: self.limits.cpu_seconds(),
-                address_space_bytes: self.limits.memory_bytes,
-                descriptors: self.limits.files,
-            },
             ..Launch::new([self.stdin, self.stdout, self.stderr])
         })
     }

@@ -18,6 +18,7 @@ use super::running::{Running, Woken, wait_readable};
 use super::wire::{self, Report};
 use super::{Containment, LAST_PATIENCE, PATIENCE};
 use crate::mount::{Membership, Place, Standing, needs_user_namespace};
+use crate::sys::cgroup::Entrance;
 use crate::sys::child::Child;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Mask, Stage};
 use crate::sys::namespaces::NamespaceId;
@@ -54,8 +55,13 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the init: in a PID namespace with its own /proc, or without where that is refused.
-    pub(super) fn start(place: &Place, program: &InitProgram) -> io::Result<Self> {
+    /// Starts the init: in a PID namespace with its own /proc, or without where that is refused. It puts the steps
+    /// into the control group, if there is one, and is not in it itself.
+    pub(super) fn start(
+        place: &Place,
+        program: &InitProgram,
+        group: Option<Entrance<'_>>,
+    ) -> io::Result<Self> {
         let (control, theirs) = socket::pair(SocketType::SEQPACKET)?;
         let ourselves =
             rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
@@ -63,7 +69,7 @@ impl Supervisor {
             .read(true)
             .write(true)
             .open("/dev/null")?;
-        let launch = init_launch(program, &null, &theirs, &ourselves)?;
+        let launch = init_launch(program, &null, [&theirs, &ourselves], group)?;
         let started = place.with_standing(|standing| start_init(&launch, standing));
         let (init, containment) = started
             .ok_or(io::ErrorKind::NotFound)?
@@ -164,17 +170,20 @@ impl Supervisor {
 fn init_launch<'a>(
     program: &InitProgram,
     null: &'a File,
-    control: &'a OwnedFd,
-    ourselves: &'a OwnedFd,
+    [control, ourselves]: [&'a OwnedFd; 2],
+    group: Option<Entrance<'a>>,
 ) -> io::Result<Launch<'a>> {
     let path = CString::new(program.path.as_os_str().as_bytes())?;
     let mut arguments = vec![CString::new("notapipe")?];
     for argument in &program.arguments {
         arguments.push(CString::new(argument.as_bytes())?);
     }
-    for descriptor in [control, ourselves] {
+    let mut keep = vec![control.as_fd(), ourselves.as_fd()];
+    keep.extend(group.iter().flat_map(|group| [group.procs, group.parent]));
+    for descriptor in &keep {
         arguments.push(CString::new(descriptor.as_raw_fd().to_string())?);
     }
+    arguments.extend(group.map(|group| group.name.to_owned()));
     Ok(Launch {
         programs: vec![Candidate {
             path,
@@ -182,7 +191,7 @@ fn init_launch<'a>(
         }],
         arguments,
         directory: Some(c"/".to_owned()),
-        keep: vec![control.as_fd(), ourselves.as_fd()],
+        keep,
         // From its first moment on, Ctrl-C and a closed terminal are not for it.
         mask: Mask::All,
         ..Launch::new([null.as_fd(), null.as_fd(), rustix::stdio::stderr()])
