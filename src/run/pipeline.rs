@@ -235,7 +235,9 @@ impl Member {
         if let Some((status, _)) = &self.ended {
             // The kernel has chosen it.
             let was_killed = status.exit == Exit::Signal(Signal::KILL.as_raw());
-            self.ended_by = Some(by).filter(|by| was_killed && *by == EndedBy::MemoryLimit);
+            if was_killed && by == EndedBy::MemoryLimit {
+                self.ended_by = Some(by);
+            }
             return;
         }
         self.ended_by = Some(by);

@@ -399,7 +399,8 @@ fn without_fuse_writers_that_are_left_behind_are_waited_for() {
             f = open('d/x', 'w+b'); f.truncate(4096); m = mmap.mmap(f.fileno(), 4096); f.close()\n\
             if os.fork(): sys.exit()\n\
             os.setsid(); os.close(1); os.close(2); time.sleep(600)";
-        let open = "setsid sleep 600 > d/x < /dev/null 2>&1 &";
+        // Until it has opened the file there is nobody to wait for.
+        let open = "setsid sleep 600 > d/x < /dev/null 2>&1 & while ! [ -e d/x ]; do :; done";
         for (command, tool) in [
             ("sleep 600", ["sh", "-c", open]),
             ("python3", ["python3", "-c", mapped]),
