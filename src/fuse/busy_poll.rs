@@ -5,13 +5,14 @@
 //! with two virtual CPUs, 20 to 80 µs. Polling takes one of the two wake-ups of each request away. Measured
 //! there on Linux 6.18, unpinned, without and with it: unpacking 3,000 files 1,070 and 310 ms, a git clone of as
 //! many 2,150 and 1,000 ms, 3,000 writes of 512 bytes 172 and 54 ms; a build by make, and a job on one CPU, were the
-//! same with and without.
+//! same with and without. Where one thread asks alone, `locality` takes both away.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::locality::Asker;
 
 /// How long the next request is polled for. Twice as long was no better.
 const WINDOW: Duration = Duration::from_micros(50);
@@ -20,87 +21,88 @@ const SOON: Duration = Duration::from_micros(100);
 /// How many requests must have followed each other before the next one is polled for. Compilers ask a little and
 /// then compute: with a poll after every request, backing off where it found nothing, a build by make took a tenth
 /// longer in one of two measurements; so it takes no longer.
-const STREAK: u32 = 8;
+pub(super) const STREAK: u32 = 8;
 const AT_ONCE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
 };
+const SOON_ENOUGH: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 
-/// Polls while requests follow each other.
-#[derive(Debug, Default)]
-pub(super) struct BusyPoll(Mutex<Pace>);
-
-impl BusyPoll {
-    /// Polls when the guard is dropped, so that a handler that made it first has replied by then.
-    #[must_use]
-    pub fn afterwards<'p>(&'p self, device: BorrowedFd<'p>) -> Afterwards<'p> {
-        self.0.lock().asked(Instant::now());
-        Afterwards {
-            pace: &self.0,
-            device,
-        }
-    }
+/// Whether there is a request to read now. The mount's end counts as one: the next read then says it.
+pub(super) fn is_request_there(device: BorrowedFd<'_>) -> bool {
+    is_there_within(device, &AT_ONCE)
 }
 
-/// See [`BusyPoll::afterwards`].
-pub(super) struct Afterwards<'p> {
-    pace: &'p Mutex<Pace>,
-    device: BorrowedFd<'p>,
+/// Sleeps until there is a request, but not long: the device may have been replaced.
+pub(super) fn is_request_there_soon(device: BorrowedFd<'_>) -> bool {
+    is_there_within(device, &SOON_ENOUGH)
 }
 
-impl Afterwards<'_> {
-    fn is_request_there(&self) -> bool {
-        let mut device = [PollFd::from_borrowed_fd(self.device, PollFlags::IN)];
-        // The mount's end counts as one: the next read then says it.
-        poll(&mut device, Some(&AT_ONCE)).map_or(true, |ready| ready > 0)
-    }
+fn is_there_within(device: BorrowedFd<'_>, patience: &Timespec) -> bool {
+    let mut device = [PollFd::from_borrowed_fd(device, PollFlags::IN)];
+    poll(&mut device, Some(patience)).map_or(true, |ready| ready > 0)
 }
 
-impl Drop for Afterwards<'_> {
-    fn drop(&mut self) {
-        let replied = Instant::now();
-        // Held by the one serving thread at a time, and shared only because handlers share what they are called on.
-        let mut pace = self.pace.lock();
-        if !pace.replied(replied) {
-            return;
+/// Polls for a request, for a moment after a reply. False when none came.
+pub(super) fn poll_from(replied: Instant, device: BorrowedFd<'_>) -> bool {
+    while !is_request_there(device) {
+        if replied.elapsed() >= WINDOW {
+            return false;
         }
-        while !self.is_request_there() {
-            if replied.elapsed() >= WINDOW {
-                return pace.missed();
-            }
-            // Whoever was answered may be waiting for this very CPU.
-            std::thread::yield_now();
-        }
+        // Whoever was answered may be waiting for this very CPU.
+        std::thread::yield_now();
     }
+    true
 }
 
 /// Whether requests follow each other.
 #[derive(Debug, Default)]
-struct Pace {
+pub(super) struct Pace {
     replied: Option<Instant>,
     /// How many have come soon after the reply before them, without one that did not.
     streak: u32,
+    /// How many of the last of them came of the same thread, and moved little.
+    of_one: u32,
+    asker: u32,
 }
 
 impl Pace {
-    fn asked(&mut self, now: Instant) {
+    pub fn asked(&mut self, asker: Asker, now: Instant) {
         let followed = self
             .replied
             .is_some_and(|replied| now.saturating_duration_since(replied) <= SOON);
-        self.streak = if followed {
-            self.streak.saturating_add(1)
-        } else {
-            0
+        let is_the_same = self.asker == asker.tid && !asker.moves_much;
+        self.asker = asker.tid;
+        let counted = |so_far: u32, goes_on: bool| match goes_on {
+            true => so_far.saturating_add(1),
+            false => 0,
         };
+        self.streak = counted(self.streak, followed);
+        self.of_one = counted(self.of_one, followed && is_the_same);
     }
 
-    /// Whether to poll now.
-    fn replied(&mut self, now: Instant) -> bool {
+    pub fn replied(&mut self, now: Instant) {
         self.replied = Some(now);
-        self.streak >= STREAK
     }
 
-    fn missed(&mut self) {
+    pub fn streak(&self) -> u32 {
+        self.streak
+    }
+
+    pub fn of_one(&self) -> u32 {
+        self.of_one
+    }
+
+    /// The thread that asked last.
+    pub fn asker(&self) -> u32 {
+        self.asker
+    }
+
+    /// Polled in vain: the next streak begins anew.
+    pub fn missed(&mut self) {
         self.streak = 0;
     }
 }
@@ -113,44 +115,59 @@ mod tests {
 
     use super::*;
 
-    /// How many of the next requests, each so long after the reply before it, are followed by a poll.
-    fn polls(pace: &mut Pace, now: &mut Instant, requests: usize, gap: Duration) -> usize {
-        let due = (0..requests).filter(|_| {
+    const ONE: Asker = Asker {
+        tid: 1,
+        moves_much: false,
+    };
+
+    /// The pace after so many requests, each so long after the reply before it.
+    fn asked(pace: &mut Pace, now: &mut Instant, asker: Asker, requests: u32, gap: Duration) {
+        for _ in 0..requests {
             *now += gap;
-            pace.asked(*now);
-            pace.replied(*now)
-        });
-        due.count()
+            pace.asked(asker, *now);
+            pace.replied(*now);
+        }
     }
 
     #[test]
-    fn requests_that_follow_each_other_are_polled_for_and_others_are_not() {
+    fn requests_that_follow_each_other_are_a_streak_and_others_are_not() {
         let (mut pace, mut now) = (Pace::default(), Instant::now());
-        let (soon, late) = (SOON, SOON * 2);
-        let streak = STREAK as usize;
-        assert_eq!(polls(&mut pace, &mut now, 100, late), 0);
-        assert_eq!(polls(&mut pace, &mut now, streak + 100, soon), 101);
+        asked(&mut pace, &mut now, ONE, 100, SOON * 2);
+        assert_eq!(pace.streak(), 0);
+        asked(&mut pace, &mut now, ONE, 100, SOON);
+        assert_eq!((pace.streak(), pace.of_one()), (100, 100));
         // One that comes late begins anew, and so does one that was polled for in vain.
-        assert_eq!(polls(&mut pace, &mut now, 1, late), 0);
-        assert_eq!(polls(&mut pace, &mut now, streak, soon), 1);
+        asked(&mut pace, &mut now, ONE, 1, SOON * 2);
+        assert_eq!((pace.streak(), pace.of_one()), (0, 0));
+        asked(&mut pace, &mut now, ONE, 1, SOON);
         pace.missed();
-        assert_eq!(polls(&mut pace, &mut now, streak, soon), 1);
+        assert_eq!(pace.streak(), 0);
+    }
+
+    #[test]
+    fn a_streak_is_of_one_only_while_one_asks_for_little() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        let other = Asker { tid: 2, ..ONE };
+        let much = Asker {
+            moves_much: true,
+            ..ONE
+        };
+        asked(&mut pace, &mut now, ONE, 10, SOON);
+        asked(&mut pace, &mut now, other, 1, SOON);
+        assert_eq!((pace.of_one(), pace.asker()), (0, 2));
+        asked(&mut pace, &mut now, other, 3, SOON);
+        assert_eq!(pace.of_one(), 3);
+        asked(&mut pace, &mut now, ONE, 3, SOON);
+        asked(&mut pace, &mut now, much, 1, SOON);
+        assert_eq!((pace.streak(), pace.of_one()), (17, 0));
     }
 
     #[test]
     fn a_request_ends_the_poll_and_none_does_not_prolong_it() -> std::io::Result<()> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-        let poll = BusyPoll::default();
-        let after_a_streak = || {
-            poll.0.lock().streak = STREAK;
-            let guard = poll.afterwards(reader.as_fd());
-            poll.0.lock().streak = STREAK;
-            drop(guard);
-            poll.0.lock().streak
-        };
-        assert_eq!(after_a_streak(), 0, "nothing was there");
+        assert!(!poll_from(Instant::now(), reader.as_fd()));
         rustix::io::write(&writer, b"request")?;
-        assert_eq!(after_a_streak(), STREAK, "a request was there");
+        assert!(poll_from(Instant::now(), reader.as_fd()));
         Ok(())
     }
 }

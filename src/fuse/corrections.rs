@@ -9,6 +9,7 @@ use std::thread;
 use parking_lot::Mutex;
 
 use super::fuser::Notifier;
+use super::locality::at_normal_priority;
 use crate::store::Ino;
 
 /// Has the kernel forget what it keeps of files, soon. Seldom needed: its thread lives only while there is work.
@@ -36,15 +37,23 @@ impl Corrections {
     pub fn note(self: &Arc<Self>, ino: Ino) {
         let mut work = self.work.lock();
         work.wrong.insert(ino);
-        if work.has_thread {
+        if std::mem::replace(&mut work.has_thread, true) {
             return;
         }
+        drop(work);
         let corrections = Arc::clone(self);
+        at_normal_priority(move || corrections.start_thread());
+    }
+
+    fn start_thread(self: Arc<Self>) {
+        let corrections = Arc::clone(&self);
         let started = thread::Builder::new()
             .name("notapipe-tell".to_owned())
             .spawn(move || corrections.work());
-        // Without one, the next note tries again.
-        work.has_thread = started.is_ok();
+        if started.is_err() {
+            // The next note tries again.
+            self.work.lock().has_thread = false;
+        }
     }
 
     fn work(&self) {

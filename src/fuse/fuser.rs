@@ -1,5 +1,5 @@
-//! The transport by the crate fuser: decode, call [`Ops`], reply. Every handler has that one shape; those that
-//! others wait for then look a moment for the next request (`busy_poll`).
+//! The transport by the crate fuser: decode, call [`Ops`], reply. Every handler has that one shape, in a turn of the
+//! thread that serves (`locality`).
 
 use std::ffi::OsStr;
 use std::io;
@@ -21,12 +21,15 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Session, SessionACL, TimeOrNow, WriteFlags,
 };
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use parking_lot::Mutex;
+use rustix::event::epoll::{self, CreateFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::DupFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::busy_poll::{Afterwards, BusyPoll};
 use super::corrections::Corrections;
 use super::errno::errno;
+use super::locality::{Asker, Locality, Starter, Turn, at_normal_priority};
 use super::makers::Makers;
 use super::ops::{Caller, Known, Opening, Ops, WriteMode, Written};
 use super::profile::{Feature, Profile, ServeOptions};
@@ -49,6 +52,9 @@ const GENERATION: Generation = Generation(0);
 /// room. It stands in the queue already when the unlink returns.
 const FORGET_PATIENCE: Duration = Duration::from_millis(50);
 
+/// So many bytes are copied in less time than a CPU takes to wake up.
+const LITTLE: usize = 32 << 10;
+
 /// Serves the file system on an already mounted `/dev/fuse` descriptor, on a thread of its own.
 ///
 /// Returns when the kernel's INIT has been answered: from then on the first open works.
@@ -68,25 +74,75 @@ pub fn serve(device: OwnedFd, view: Arc<View>, options: ServeOptions) -> io::Res
     // fuser's own owner check would refuse descriptors that a job passed on; the kernel has decided
     // who may enter when the file was opened.
     let corrections = Arc::<Corrections>::default();
+    let served = Arc::new(Served {
+        ops,
+        makers: Arc::clone(&makers),
+        corrections: Arc::clone(&corrections),
+        locality: Locality::on_several_cpus(),
+        first_device: device.as_raw_fd(),
+        second: Mutex::default(),
+    });
     let adapter = Adapter {
-        served: Arc::new(Served {
-            ops,
-            makers: Arc::clone(&makers),
-            corrections: Arc::clone(&corrections),
-        }),
-        end: Arc::clone(&end),
+        served: Arc::clone(&served),
+        end: Some(Arc::clone(&end)),
         device: device.as_raw_fd(),
-        busy_poll: BusyPoll::default(),
     };
     let session = Session::from_fd(adapter, device, SessionACL::All, Config::default())?;
     // Before anything is served: whoever answers holds the device by it.
     corrections.tell(Notifier(session.notifier()));
     Ok(Server {
         session: session.spawn()?,
+        served,
         counts,
         end,
         makers,
     })
+}
+
+/// Serves a device that is served already, by a session of its own.
+///
+/// fuser 0.18 begins every session with INIT, which the kernel sends once. So the session begins on a socket, where we
+/// send it, and the device takes the place of the socket afterwards. (`Config::n_threads` would not do: fuser starts
+/// all threads at once, each with a buffer of 16 MiB, and does not notice when one of them ends.)
+fn serve_as_well(adapter: Adapter, device: BorrowedFd<'_>) -> io::Result<Second> {
+    let (theirs, ours) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    rustix::io::write(&ours, &init_request())?;
+    let number = theirs.as_raw_fd();
+    let adapter = Adapter {
+        device: number,
+        ..adapter
+    };
+    let session = Session::from_fd(adapter, theirs, SessionACL::All, Config::default())?;
+    // SAFETY: the session owns it, and has it open as long as it lives.
+    let mut socket = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
+    rustix::io::dup3(device, &mut socket, DupFlags::CLOEXEC)?;
+    Ok(Second {
+        session: session.spawn()?,
+        device: number,
+    })
+}
+
+/// A `struct fuse_in_header` and a `struct fuse_init_in` that offers nothing (include/uapi/linux/fuse.h).
+fn init_request() -> Vec<u8> {
+    const FUSE_INIT: u32 = 26;
+    const VERSION: [u32; 2] = [7, 31];
+    const HEADER_BYTES: usize = 40;
+    const BYTES: usize = HEADER_BYTES + 64;
+    let mut request = Vec::with_capacity(BYTES);
+    for word in [BYTES as u32, FUSE_INIT] {
+        request.extend(word.to_ne_bytes());
+    }
+    request.resize(HEADER_BYTES, 0);
+    for word in VERSION {
+        request.extend(word.to_ne_bytes());
+    }
+    request.resize(BYTES, 0);
+    request
 }
 
 /// Has the C library map fuser's buffers instead of taking them from the heap.
@@ -119,6 +175,7 @@ fn keep_buffers_out_of_the_heap() {
 #[derive(Debug)]
 pub struct Server {
     session: BackgroundSession,
+    served: Arc<Served>,
     counts: Arc<RequestCounts>,
     end: Arc<SessionEnd>,
     makers: Arc<Makers>,
@@ -166,7 +223,13 @@ impl Server {
     ///
     /// Whatever ended the session other than the mount's end.
     pub fn join(self) -> io::Result<()> {
-        self.session.join()
+        let joined = self.session.join();
+        // It ends with the first, for the same reason.
+        let second = self.served.second.lock().take();
+        if let Some(second) = second {
+            let _ = second.session.join();
+        }
+        joined
     }
 }
 
@@ -202,11 +265,11 @@ impl Notifier {
 #[derive(Debug)]
 struct Adapter {
     served: Arc<Served>,
-    /// See [`Server::end`].
-    end: Arc<SessionEnd>,
-    /// The number of fuser's descriptor, which stays open as long as `served`, whose corrections hold it.
+    /// See [`Server::end`]; none for the second session.
+    end: Option<Arc<SessionEnd>>,
+    /// The number of fuser's descriptor, which stays open as long as `served`, whose corrections hold it, or whose second
+    /// session does.
     device: RawFd,
-    busy_poll: BusyPoll,
 }
 
 /// What answers: shared with the requests that are answered later, on another thread.
@@ -215,6 +278,33 @@ struct Served {
     ops: Ops,
     makers: Arc<Makers>,
     corrections: Arc<Corrections>,
+    /// Where there are several CPUs.
+    locality: Option<Locality>,
+    /// The number of the first session's descriptor.
+    first_device: RawFd,
+    /// Lock order: held alone.
+    second: Mutex<Option<Second>>,
+}
+
+/// The session that serves beside the tool that asks; see [`Locality`].
+#[derive(Debug)]
+struct Second {
+    session: BackgroundSession,
+    device: RawFd,
+}
+
+impl Starter for Adapter {
+    fn start_second(&self) -> io::Result<()> {
+        // Held until it is there: its thread may end at once, and looks for it then.
+        let mut second = self.served.second.lock();
+        let adapter = Adapter {
+            served: Arc::clone(&self.served),
+            end: None,
+            device: self.device,
+        };
+        *second = Some(serve_as_well(adapter, self.device())?);
+        Ok(())
+    }
 }
 
 impl Deref for Adapter {
@@ -254,9 +344,19 @@ impl Adapter {
         unsafe { BorrowedFd::borrow_raw(self.device) }
     }
 
-    /// To be called first in a handler whose reply somebody waits for.
-    fn poll_afterwards(&self) -> Afterwards<'_> {
-        self.busy_poll.afterwards(self.device())
+    /// To be called first in a handler, and kept until it has replied.
+    fn turn(&self, req: &fuser::Request) -> Option<Turn<'_>> {
+        self.turn_to_move(req, 0)
+    }
+
+    /// The same for so many bytes.
+    fn turn_to_move(&self, req: &fuser::Request, bytes: usize) -> Option<Turn<'_>> {
+        let asker = Asker {
+            tid: req.pid(),
+            moves_much: bytes > LITTLE,
+        };
+        let locality = self.locality.as_ref()?;
+        Some(locality.turn(asker, self.device(), self))
     }
 
     /// Whether the kernel still sends requests: it does until the mount is gone or aborted (fuse_dev_poll,
@@ -270,17 +370,24 @@ impl Adapter {
         poll(&mut events, Some(&now)).is_ok() && !events[0].revents().contains(PollFlags::ERR)
     }
 
-    /// Closes the device under those who hold its descriptor. The kernel then ends the connection, and with it every
+    /// Closes the device under those who hold its descriptors. The kernel then ends the connection, and with it every
     /// request that waits or is to come; nobody would ever answer them.
     fn hang_up(&self) {
-        let hung_up =
-            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).and_then(|nothing| {
-                // SAFETY: see the field. Whoever owns the descriptor closes what it is from now on.
-                let mut device = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(self.device) });
-                rustix::io::dup3(nothing, &mut device, DupFlags::CLOEXEC)
-            });
-        if let Err(error) = hung_up {
-            log::error!("cannot end the connection: {error}");
+        // Reading from this is an error, which ends the other session.
+        let nothing = epoll::create(CreateFlags::CLOEXEC);
+        let second = self.served.second.lock().as_ref().map(|it| it.device);
+        for number in [self.served.first_device].into_iter().chain(second) {
+            let hung_up = nothing
+                .as_ref()
+                .map_err(|&errno| errno)
+                .and_then(|nothing| {
+                    // SAFETY: see the field. Whoever owns the descriptor closes what it is from now on.
+                    let mut device = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
+                    rustix::io::dup3(nothing, &mut device, DupFlags::CLOEXEC)
+                });
+            if let Err(error) = hung_up {
+                log::error!("cannot end the connection: {error}");
+            }
         }
     }
 }
@@ -355,16 +462,18 @@ impl Served {
             let second = served.attempt(request, &operation);
             reply(&served, second.map_err(|failure| served.refuse(failure)));
         };
-        // Without a thread there is no second chance; the reply that is dropped says EIO.
-        if let Err(error) = thread::Builder::new()
-            .name("notapipe-room".to_owned())
-            .spawn(again)
-        {
-            log::error!(
-                "no thread for a {} that waits for room: {error}",
-                request.name()
-            );
-        }
+        at_normal_priority(move || {
+            // Without a thread there is no second chance; the reply that is dropped says EIO.
+            if let Err(error) = thread::Builder::new()
+                .name("notapipe-room".to_owned())
+                .spawn(again)
+            {
+                log::error!(
+                    "no thread for a {} that waits for room: {error}",
+                    request.name()
+                );
+            }
+        });
     }
 
     /// ENOSYS, which for some requests means "never ask again on this connection".
@@ -500,12 +609,18 @@ impl Filesystem for Adapter {
             log::error!("the session has ended while its mount stands");
             self.hang_up();
         }
-        self.ops.view.end();
-        self.end.tell(lost);
+        if let Some(locality) = &self.locality {
+            locality.end();
+        }
+        // The first session ends as well when the second has.
+        if let Some(end) = &self.end {
+            self.ops.view.end();
+            end.tell(lost);
+        }
     }
 
-    fn lookup(&self, _req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _poll = self.poll_afterwards();
+    fn lookup(&self, req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _turn = self.turn(req);
         match self.ops.awaited_entry(ino(parent), name.as_bytes()) {
             None => self.served.lookup(parent, name, reply),
             Some(ino) => {
@@ -516,6 +631,8 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _req: &fuser::Request, node: INodeNo, nlookup: u64) {
+        let locality = self.locality.as_ref();
+        let _turn = locality.map(|it| it.turn_for_nobody(self.device()));
         let _ = self.answer(Request::Forget, |ops| {
             ops.forget(ino(node), nlookup);
             Ok(())
@@ -524,12 +641,12 @@ impl Filesystem for Adapter {
 
     fn getattr(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         node: INodeNo,
         _fh: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         self.when_size_known(node, move |served| {
             let attr = served.answer(Request::Getattr, |ops| ops.getattr(ino(node)));
             reply_attr(reply, attr);
@@ -554,7 +671,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         // One moment for all that is set to "now": utimensat(2) promises no less.
         let now = Timestamp::now();
         let or_now = |time| match time {
@@ -583,8 +700,8 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn readlink(&self, _req: &fuser::Request, node: INodeNo, reply: ReplyData) {
-        let _poll = self.poll_afterwards();
+    fn readlink(&self, req: &fuser::Request, node: INodeNo, reply: ReplyData) {
+        let _turn = self.turn(req);
         match self.answer(Request::Readlink, |ops| ops.readlink(ino(node))) {
             Ok(target) => reply.data(&target),
             Err(errno) => reply.error(errno),
@@ -601,7 +718,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         let kind = match mode & libc::S_IFMT {
             libc::S_IFREG | 0 => NewKind::File,
             libc::S_IFIFO => NewKind::Fifo,
@@ -629,7 +746,7 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         let kind = NewKind::Directory;
         self.served.create_entry(
             Request::Mkdir,
@@ -642,7 +759,7 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         let removed = self.answer(Request::Unlink, |ops| {
             ops.unlink(caller(req), ino(parent), name.as_bytes())
         });
@@ -650,7 +767,7 @@ impl Filesystem for Adapter {
     }
 
     fn rmdir(&self, req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         let removed = self.answer(Request::Rmdir, |ops| {
             ops.rmdir(caller(req), ino(parent), name.as_bytes())
         });
@@ -665,7 +782,7 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         let kind = NewKind::Symlink(target.as_os_str().as_bytes().to_vec());
         self.served.create_entry(
             Request::Symlink,
@@ -687,7 +804,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         let mode = if flags.is_empty() {
             RenameMode::Replace
         } else if flags == RenameFlags::RENAME_NOREPLACE {
@@ -716,7 +833,7 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         let made = self.answer(Request::Link, |ops| {
             ops.link(caller(req), ino(node), ino(newparent), newname.as_bytes())
         });
@@ -724,7 +841,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &fuser::Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         if self.ops.options.profile == Profile::Fast {
             return reply.error(self.decline(Request::Open));
         }
@@ -737,7 +854,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         node: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -746,7 +863,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn_to_move(req, size as usize);
         self.when_made(node, move |served| {
             match served.answer(Request::Read, |ops| {
                 ops.read(ino(node), offset, size as usize)
@@ -769,7 +886,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn_to_move(req, data.len());
         let from_page_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let mode = WriteMode {
             kill_set_id: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
@@ -792,18 +909,19 @@ impl Filesystem for Adapter {
 
     fn flush(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         _node: INodeNo,
         _fh: FileHandle,
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn(req);
         reply.error(self.decline(Request::Flush));
     }
 
     fn release(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         _node: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
@@ -811,7 +929,7 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         let closed = self.answer(Request::Release, |ops| {
             ops.close(Handle(fh.0));
             Ok(())
@@ -821,28 +939,30 @@ impl Filesystem for Adapter {
 
     fn fsync(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         _node: INodeNo,
         _fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn(req);
         reply.error(self.decline(Request::Fsync));
     }
 
-    fn opendir(&self, _req: &fuser::Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, req: &fuser::Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let _turn = self.turn(req);
         reply.error(self.decline(Request::Opendir));
     }
 
     fn readdir(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         node: INodeNo,
         _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         let listed = self.answer(Request::Readdir, |ops| {
             ops.readdir(ino(node), offset, |entry| {
                 let name = OsStr::from_bytes(entry.name);
@@ -857,13 +977,13 @@ impl Filesystem for Adapter {
 
     fn readdirplus(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         node: INodeNo,
         _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         let listed = self.answer(Request::Readdirplus, |ops| {
             ops.readdirplus(ino(node), offset, |entry, attr, known| {
                 let name = OsStr::from_bytes(entry.name);
@@ -890,28 +1010,31 @@ impl Filesystem for Adapter {
 
     fn releasedir(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         _node: INodeNo,
         _fh: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn(req);
         self.ops.counts.count(Request::Releasedir);
         reply.ok();
     }
 
     fn fsyncdir(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         _node: INodeNo,
         _fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn(req);
         reply.error(self.decline(Request::Fsyncdir));
     }
 
-    fn statfs(&self, _req: &fuser::Request, _node: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, req: &fuser::Request, _node: INodeNo, reply: ReplyStatfs) {
+        let _turn = self.turn(req);
         let usage = match self.answer(Request::Statfs, |ops| Ok(ops.usage())) {
             Ok(usage) => usage,
             Err(errno) => return reply.error(errno),
@@ -933,7 +1056,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         node: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -941,7 +1064,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         if !self.ops.options.extended_attributes {
             return reply.error(self.decline(Request::Setxattr));
         }
@@ -955,13 +1078,13 @@ impl Filesystem for Adapter {
 
     fn getxattr(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         node: INodeNo,
         name: &OsStr,
         size: u32,
         reply: ReplyXattr,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         if !self.ops.options.extended_attributes {
             return reply.error(self.decline(Request::Getxattr));
         }
@@ -973,7 +1096,8 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn listxattr(&self, _req: &fuser::Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, req: &fuser::Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+        let _turn = self.turn(req);
         if !self.ops.options.extended_attributes {
             return reply.error(self.decline(Request::Listxattr));
         }
@@ -983,7 +1107,8 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn removexattr(&self, _req: &fuser::Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, req: &fuser::Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.turn(req);
         if !self.ops.options.extended_attributes {
             return reply.error(self.decline(Request::Removexattr));
         }
@@ -993,8 +1118,8 @@ impl Filesystem for Adapter {
         reply_empty(reply, removed);
     }
 
-    fn access(&self, _req: &fuser::Request, node: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        let _poll = self.poll_afterwards();
+    fn access(&self, req: &fuser::Request, node: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let _turn = self.turn(req);
         let allowed = self.answer(Request::Access, |ops| {
             Ok(!mask.contains(AccessFlags::X_OK) || ops.may_execute(ino(node))?)
         });
@@ -1015,7 +1140,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         if self.ops.options.profile == Profile::Fast {
             // The kernel then makes files by mknod, and opens and closes them without a word.
             return reply.error(self.decline(Request::Create));
@@ -1040,7 +1165,7 @@ impl Filesystem for Adapter {
 
     fn ioctl(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         _node: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
@@ -1049,6 +1174,7 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
+        let _turn = self.turn(req);
         self.ops.counts.count(Request::Other);
         reply.error(Errno::ENOTTY);
     }
@@ -1063,7 +1189,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
         let mode = match mode {
@@ -1088,14 +1214,14 @@ impl Filesystem for Adapter {
 
     fn lseek(
         &self,
-        _req: &fuser::Request,
+        req: &fuser::Request,
         node: INodeNo,
         _fh: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         self.when_made(node, move |served| {
             let found = served.answer(Request::Lseek, |ops| {
                 let offset = u64::try_from(offset).map_err(|_| StoreError::NoData)?;
@@ -1126,7 +1252,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let _poll = self.poll_afterwards();
+        let _turn = self.turn(req);
         // The reply counts in 32 bits; a caller repeats a short copy, so cut at a page.
         const MOST: u64 = u32::MAX as u64 / PAGE_SIZE * PAGE_SIZE;
         let caller = caller(req);

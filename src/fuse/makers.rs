@@ -12,6 +12,7 @@ use std::thread;
 
 use parking_lot::Mutex;
 
+use super::locality::at_normal_priority;
 use crate::store::{Ino, Source};
 use crate::view::{Reach, View, Waiter};
 
@@ -60,6 +61,11 @@ impl Makers {
         work.threads += 1;
         drop(work);
         let makers = Arc::clone(self);
+        at_normal_priority(move || makers.start_thread());
+    }
+
+    fn start_thread(self: Arc<Self>) {
+        let makers = Arc::clone(&self);
         let started = thread::Builder::new()
             .name("notapipe-source".to_owned())
             .spawn(move || makers.work());

@@ -7,6 +7,7 @@ mod busy_poll;
 mod corrections;
 mod errno;
 mod fuser;
+mod locality;
 mod makers;
 mod ops;
 mod profile;

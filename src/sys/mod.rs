@@ -5,6 +5,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod child;
+pub(crate) mod cpu;
 pub(crate) mod launch;
 pub(crate) mod mountinfo;
 pub(crate) mod namespaces;

@@ -1,0 +1,807 @@
+//! Locality: serving on the CPU of the tool that asks, without binding the tool to it.
+//!
+//! A request whose serving thread runs on another CPU costs two wake-ups of a CPU that has gone to sleep meanwhile: 20 to
+//! 80 µs where 5 would do. The scheduler brings this about by itself (`select_idle_sibling`, kernel/sched/fair.c):
+//! whoever is woken goes to an idle CPU, and the CPU of whoever wakes is not idle. To bind both to one CPU
+//! (`--cpus one`) helps, and takes all parallelism from the tool.
+//!
+//! But a CPU on which only threads of the policy `SCHED_IDLE` run counts as idle. A serving thread of that policy, held
+//! on the CPU of the thread that asks, is next there when the asker goes to sleep, and the asker is woken where it is,
+//! before the server sleeps: no other CPU has part in it, and nothing is asked of the tool. So there are two threads:
+//!
+//! - one *roams*, as the scheduler likes. It serves when many ask, or little is asked: most of the time.
+//! - one serves *beside* the asker, when requests of one thread follow each other and nobody else wants its CPU.
+//!
+//! Only one of them reads requests; the other is parked when it has replied. Should the one beside not get to run, since
+//! that CPU has work after all, then the one that roams takes over: it looks every [`TICK`]. Nothing but speed depends
+//! on who serves: both may read at once, and sometimes do for a request.
+//!
+//! An ordinary user's thread cannot leave `SCHED_IDLE` again, hence the second thread, which is started when it is first
+//! of use; and what it starts inherits the policy, hence [`at_normal_priority`].
+//!
+//! Measured on 2 virtual CPUs, Linux 6.18, unpinned, as ratios to tmpfs without and with it: see `README.md`, "Speed".
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix::thread::{CpuSet, Pid, gettid};
+
+use super::busy_poll::{self, Pace, STREAK};
+use crate::sys::cpu::{self, CpuOf, Running};
+
+/// How often the thread that roams looks after the one beside an asker.
+const TICK: Duration = Duration::from_millis(1);
+/// After so many ticks in which a request was there and none was answered, the one beside does not get to run.
+const STARVED_TICKS: u32 = 2;
+/// After so many ticks without a request the asker is done.
+const QUIET_TICKS: u32 = 5;
+/// How long somebody who is about to read a request may take for it.
+const GRACE: Duration = Duration::from_micros(200);
+/// When it is tried again after the machine had too much to do.
+const CROWDED_PAUSE: Duration = Duration::from_millis(5);
+/// How long it is not tried again after the one beside did not get to run; twice as long each time.
+const PENALTY: Duration = Duration::from_millis(20);
+const MOST_PENALTY: Duration = Duration::from_secs(2);
+/// So many requests were worth it, whatever went wrong before.
+const WORTH_IT: u64 = 1000;
+/// After so many requests of others in a row there is not one asker any more.
+const MOST_STRANGERS: u32 = 2;
+/// How many requests may pass until the asker's CPU is looked up again; fewer when it takes long to ask again, which it
+/// does when it has moved.
+const LOOK_AFTER: u32 = 16;
+const LOOK_AFTER_LATE: u32 = 4;
+const LATE: Duration = Duration::from_micros(30);
+
+/// Who asks, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker {
+    /// The thread, as we see it; 0 where we do not.
+    pub tid: u32,
+    /// Whether copying the bytes takes longer than waking somebody: that is then better done on two CPUs.
+    pub moves_much: bool,
+}
+
+/// Who of a mount's two threads serves.
+#[derive(Debug)]
+pub(super) struct Locality {
+    shared: Arc<Shared>,
+}
+
+/// Who can start the second thread.
+pub(super) trait Starter {
+    /// Starts a thread that serves the same device, and takes its [turns](Locality::turn) as well.
+    fn start_second(&self) -> io::Result<()>;
+}
+
+impl Locality {
+    /// None where there is but one CPU to serve on: everything is there then.
+    pub fn on_several_cpus() -> Option<Self> {
+        let (_, cpus) = cpu::allowed().ok()?;
+        (cpus > 1).then(|| Self::on(cpu::online()))
+    }
+
+    fn on(cpus: usize) -> Self {
+        let shared = Arc::new(Shared {
+            cpus,
+            ..Shared::default()
+        });
+        Self { shared }
+    }
+
+    /// To be called first in a handler. When the result is dropped, the request counts as answered, and this thread may
+    /// be parked.
+    #[must_use]
+    pub fn turn<'d>(
+        &self,
+        asker: Asker,
+        device: BorrowedFd<'d>,
+        starter: &'d dyn Starter,
+    ) -> Turn<'d> {
+        let mut serving = SERVING
+            .take()
+            .unwrap_or_else(|| Serving::join(&self.shared));
+        serving.asked(asker, Instant::now());
+        SERVING.set(Some(serving));
+        Turn {
+            device,
+            starter: Some(starter),
+        }
+    }
+
+    /// The same for a request that nobody waits for, of which the kernel does not say who asked.
+    #[must_use]
+    pub fn turn_for_nobody<'d>(&self, device: BorrowedFd<'d>) -> Turn<'d> {
+        Turn {
+            device,
+            starter: None,
+        }
+    }
+
+    /// Nobody is parked any more: the session ends.
+    pub fn end(&self) {
+        self.shared.end();
+    }
+}
+
+/// See [`Locality::turn`].
+pub(super) struct Turn<'d> {
+    device: BorrowedFd<'d>,
+    /// Where somebody waits for the reply.
+    starter: Option<&'d dyn Starter>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // Taken out meanwhile: an errand may come back here.
+        if let Some(mut serving) = SERVING.take() {
+            match self.starter {
+                Some(starter) => serving.replied(self.device, starter),
+                None => serving.done(self.device),
+            }
+            SERVING.set(Some(serving));
+        }
+    }
+}
+
+/// Runs `errand`, which must be short and may start threads, where these are threads like any other.
+pub(super) fn at_normal_priority(errand: impl FnOnce() + Send + 'static) {
+    let serving = SERVING.take();
+    let beside = match &serving {
+        Some(Serving {
+            role: Role::Beside(_),
+            shared,
+        }) => Some(Arc::clone(shared)),
+        _ => None,
+    };
+    SERVING.set(serving);
+    match beside {
+        Some(shared) => shared.send(Box::new(errand)),
+        None => errand(),
+    }
+}
+
+thread_local! {
+    /// What a thread is in the one mount that it serves.
+    static SERVING: Cell<Option<Serving>> = const { Cell::new(None) };
+}
+
+struct Serving {
+    shared: Arc<Shared>,
+    role: Role,
+}
+
+enum Role {
+    Roaming(Box<Roaming>),
+    Beside(Beside),
+    /// Neither: it could not be made what it should be.
+    Any,
+}
+
+impl Serving {
+    /// The first thread that serves a request roams.
+    fn join(shared: &Arc<Shared>) -> Self {
+        let mut state = shared.state.lock();
+        let role = if !state.roams {
+            state.roams = true;
+            Role::Roaming(Box::default())
+        } else if state.beside.is_none() && cpu::yield_to_all_others().is_ok() {
+            state.beside = Some(gettid());
+            let order = state.order.take();
+            if let Some(order) = &order {
+                // Refused, it is served a little slower.
+                let _ = cpu::hold(gettid(), order.cpu);
+            }
+            Role::Beside(Beside {
+                order,
+                ..Beside::default()
+            })
+        } else {
+            Role::Any
+        };
+        drop(state);
+        let shared = Arc::clone(shared);
+        Self { shared, role }
+    }
+
+    fn asked(&mut self, asker: Asker, now: Instant) {
+        match &mut self.role {
+            Role::Roaming(roaming) => roaming.pace.asked(asker, now),
+            Role::Beside(beside) => {
+                self.shared.in_hand.store(true, Ordering::Relaxed);
+                beside.asked(asker, now);
+            }
+            Role::Any => {}
+        }
+    }
+
+    fn replied(&mut self, device: BorrowedFd<'_>, starter: &dyn Starter) {
+        match &mut self.role {
+            Role::Roaming(roaming) => roaming.replied(&self.shared, device, starter),
+            Role::Beside(beside) => beside.replied(&self.shared),
+            Role::Any => {}
+        }
+    }
+
+    /// Something was done that was not a reply: only the turn may have to go to the other one.
+    fn done(&mut self, device: BorrowedFd<'_>) {
+        match &mut self.role {
+            Role::Roaming(_) => self.shared.recall(device),
+            Role::Beside(beside) => beside.park_unless_wanted(&self.shared, false),
+            Role::Any => {}
+        }
+    }
+}
+
+/// What both threads know.
+#[derive(Default)]
+struct Shared {
+    /// Of the machine.
+    cpus: usize,
+    /// Lock order: held alone.
+    state: Mutex<State>,
+    /// For the thread that roams, while it stands by.
+    to_roaming: Condvar,
+    /// For the one that serves beside, while it is parked.
+    to_beside: Condvar,
+    /// Whether the one beside may be reading a request; it is not parked.
+    is_out: AtomicBool,
+    /// Whether it should go on.
+    is_wanted: AtomicBool,
+    /// Whether it has a request that it has not answered.
+    in_hand: AtomicBool,
+    /// How many it has answered.
+    served: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    roams: bool,
+    /// Whether the second thread was started, or could not be.
+    is_second_started: bool,
+    /// The thread that serves beside askers, from its first request on.
+    beside: Option<Pid>,
+    is_parked: bool,
+    /// What it is to do next.
+    order: Option<Order>,
+    /// Whether the one that roams waits here, and runs errands.
+    stands_by: bool,
+    errands: Vec<Box<dyn FnOnce() + Send>>,
+    ended: bool,
+}
+
+struct Order {
+    tid: u32,
+    cpu: usize,
+    cpu_of: CpuOf,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("is_out", &self.is_out)
+            .field("served", &self.served)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn end(&self) {
+        self.state.lock().ended = true;
+        self.is_wanted.store(false, Ordering::Relaxed);
+        self.is_out.store(false, Ordering::Relaxed);
+        self.to_roaming.notify_all();
+        self.to_beside.notify_all();
+    }
+
+    fn send(&self, errand: Box<dyn FnOnce() + Send>) {
+        let mut state = self.state.lock();
+        if state.stands_by {
+            state.errands.push(errand);
+            drop(state);
+            self.to_roaming.notify_one();
+        } else {
+            // Better at low priority than not at all.
+            drop(state);
+            errand();
+        }
+    }
+
+    /// Has the one beside serve, and starts it the first time. False when that cannot be, or not on that CPU.
+    fn hand_over(&self, order: Order, starter: &dyn Starter) -> bool {
+        let mut state = self.state.lock();
+        let is_new = !std::mem::replace(&mut state.is_second_started, true);
+        if state.ended || !(is_new || state.is_parked) {
+            return false;
+        }
+        if let Some(beside) = state.beside
+            && cpu::hold(beside, order.cpu).is_err()
+        {
+            return false;
+        }
+        state.is_parked = false;
+        state.stands_by = true;
+        state.order = Some(order);
+        self.is_out.store(true, Ordering::Relaxed);
+        self.is_wanted.store(true, Ordering::Relaxed);
+        drop(state);
+        if !is_new {
+            self.to_beside.notify_one();
+            return true;
+        }
+        let started = starter.start_second();
+        if let Err(error) = &started {
+            log::debug!("one thread serves alone: {error}");
+            self.is_out.store(false, Ordering::Relaxed);
+            self.is_wanted.store(false, Ordering::Relaxed);
+            let mut state = self.state.lock();
+            state.order = None;
+            state.stands_by = false;
+        }
+        started.is_ok()
+    }
+
+    /// Parks the thread that serves beside until it is wanted again; nothing when the session ends.
+    fn park(&self) -> Option<Order> {
+        let mut state = self.state.lock();
+        self.is_wanted.store(false, Ordering::Relaxed);
+        self.is_out.store(false, Ordering::Relaxed);
+        state.is_parked = true;
+        self.to_roaming.notify_one();
+        loop {
+            if state.ended {
+                return None;
+            }
+            if let Some(order) = state.order.take() {
+                return Some(order);
+            }
+            self.to_beside.wait(&mut state);
+        }
+    }
+
+    /// Before the thread that roams reads again: the other one may still be reading, and would get the next request,
+    /// but perhaps not to run. Waits until it is parked, or a request is there that it does not take.
+    fn recall(&self, device: BorrowedFd<'_>) {
+        while self.is_out.load(Ordering::Relaxed) {
+            if !busy_poll::is_request_there_soon(device) {
+                continue;
+            }
+            let mut state = self.state.lock();
+            if state.ended {
+                return;
+            }
+            if self.is_out.load(Ordering::Relaxed) {
+                self.to_roaming.wait_for(&mut state, GRACE);
+            }
+            drop(state);
+            if busy_poll::is_request_there(device) {
+                return;
+            }
+        }
+    }
+}
+
+/// The thread that roams.
+#[derive(Default)]
+struct Roaming {
+    pace: Pace,
+    machine: Option<Machine>,
+    /// It is not tried before.
+    not_before: Option<Instant>,
+    penalty: Duration,
+}
+
+/// What is asked of the machine before somebody is served beside.
+struct Machine {
+    running: Running,
+    allowed: CpuSet,
+}
+
+impl Machine {
+    fn new() -> io::Result<Self> {
+        let (allowed, _) = cpu::allowed()?;
+        Ok(Self {
+            running: Running::of_the_machine()?,
+            allowed,
+        })
+    }
+
+    /// Whether others than this many may want the asker's CPU.
+    fn is_crowded(&self, most: usize) -> bool {
+        self.running.now().is_none_or(|running| running >= most)
+    }
+}
+
+/// Why the one beside serves no more.
+enum Relief {
+    /// It has parked itself.
+    Left,
+    Quiet,
+    Crowded,
+    Starved,
+}
+
+impl Roaming {
+    fn replied(&mut self, shared: &Shared, device: BorrowedFd<'_>, starter: &dyn Starter) {
+        let now = Instant::now();
+        self.pace.replied(now);
+        if shared.is_out.load(Ordering::Relaxed) {
+            shared.recall(device);
+        } else if self.pace.of_one() >= STREAK
+            && let Some(order) = self.order(now, shared.cpus)
+            && shared.hand_over(order, starter)
+        {
+            self.stand_by(shared, device);
+        } else if self.pace.streak() >= STREAK && !busy_poll::poll_from(now, device) {
+            self.pace.missed();
+        }
+    }
+
+    /// Where to serve beside the one who asks, if that is a good moment.
+    fn order(&mut self, now: Instant, cpus: usize) -> Option<Order> {
+        if self.not_before.is_some_and(|moment| now < moment) {
+            return None;
+        }
+        self.not_before = Some(now + CROWDED_PAUSE);
+        if self.machine.is_none() {
+            self.machine = Machine::new().ok();
+        }
+        let machine = self.machine.as_ref()?;
+        // Only this thread runs: the asker is about to.
+        if machine.is_crowded(cpus) {
+            return None;
+        }
+        let tid = self.pace.asker();
+        let cpu_of = CpuOf::thread(i32::try_from(tid).ok().filter(|&tid| tid > 0)?).ok()?;
+        let cpu = cpu_of.now()?;
+        let is_ours = cpu < CpuSet::MAX_CPU && machine.allowed.is_set(cpu);
+        is_ours.then_some(Order { tid, cpu, cpu_of })
+    }
+
+    /// Until the one beside is done.
+    fn stand_by(&mut self, shared: &Shared, device: BorrowedFd<'_>) {
+        let before = shared.served.load(Ordering::Relaxed);
+        let relief = self.look_after(shared, device);
+        if shared.served.load(Ordering::Relaxed) - before >= WORTH_IT {
+            self.penalty = Duration::ZERO;
+        }
+        let pause = match relief {
+            Relief::Left | Relief::Quiet => Duration::ZERO,
+            Relief::Crowded => CROWDED_PAUSE,
+            Relief::Starved => {
+                self.penalty = (self.penalty * 2).clamp(PENALTY, MOST_PENALTY);
+                self.penalty
+            }
+        };
+        self.not_before = Some(Instant::now() + pause);
+        self.pace = Pace::default();
+        if !matches!(relief, Relief::Left) {
+            shared.recall(device);
+        }
+    }
+
+    fn look_after(&self, shared: &Shared, device: BorrowedFd<'_>) -> Relief {
+        let mut served = shared.served.load(Ordering::Relaxed);
+        let (mut quiet, mut starved) = (0, 0);
+        let mut state = shared.state.lock();
+        let relief = loop {
+            shared.to_roaming.wait_for(&mut state, TICK);
+            run_errands(&mut state);
+            if state.is_parked || state.ended {
+                break Relief::Left;
+            }
+            let now_served = shared.served.load(Ordering::Relaxed);
+            if now_served != served {
+                (served, quiet, starved) = (now_served, 0, 0);
+                // Of ours, this thread, the asker and the one beside it, which may both be ready to run.
+                if self
+                    .machine
+                    .as_ref()
+                    .is_some_and(|it| it.is_crowded(shared.cpus + 2))
+                {
+                    break Relief::Crowded;
+                }
+            } else if shared.in_hand.load(Ordering::Relaxed) || busy_poll::is_request_there(device)
+            {
+                starved += 1;
+                if starved == STARVED_TICKS {
+                    break Relief::Starved;
+                }
+            } else {
+                quiet += 1;
+                if quiet == QUIET_TICKS {
+                    break Relief::Quiet;
+                }
+            }
+        };
+        state.stands_by = false;
+        shared.is_wanted.store(false, Ordering::Relaxed);
+        if let (Relief::Starved, Some(beside), Some(machine)) =
+            (&relief, state.beside, &self.machine)
+        {
+            // It may have a request in hand, or a lock: another CPU may have time for it.
+            let _ = cpu::let_run_on(beside, &machine.allowed);
+        }
+        relief
+    }
+}
+
+fn run_errands(state: &mut MutexGuard<'_, State>) {
+    for errand in std::mem::take(&mut state.errands) {
+        MutexGuard::unlocked(state, errand);
+    }
+}
+
+/// The thread that serves beside an asker.
+#[derive(Default)]
+struct Beside {
+    order: Option<Order>,
+    replied: Option<Instant>,
+    /// Requests since the asker's CPU was looked up.
+    since_look: u32,
+    /// Requests of others in a row.
+    strangers: u32,
+    is_late: bool,
+    moves_much: bool,
+}
+
+impl Beside {
+    fn asked(&mut self, asker: Asker, now: Instant) {
+        let tid = self.order.as_ref().map(|order| order.tid);
+        self.strangers = match tid == Some(asker.tid) {
+            true => 0,
+            false => self.strangers + 1,
+        };
+        self.moves_much = asker.moves_much;
+        self.is_late = self
+            .replied
+            .is_some_and(|replied| now.saturating_duration_since(replied) > LATE);
+    }
+
+    fn replied(&mut self, shared: &Shared) {
+        shared.in_hand.store(false, Ordering::Relaxed);
+        shared.served.fetch_add(1, Ordering::Relaxed);
+        self.replied = Some(Instant::now());
+        self.follow();
+        self.park_unless_wanted(shared, self.moves_much || self.strangers >= MOST_STRANGERS);
+    }
+
+    fn park_unless_wanted(&mut self, shared: &Shared, is_done: bool) {
+        if is_done || !shared.is_wanted.load(Ordering::Relaxed) {
+            *self = Self {
+                order: shared.park(),
+                ..Self::default()
+            };
+        }
+    }
+
+    /// To where the asker is now.
+    fn follow(&mut self) {
+        self.since_look += 1;
+        let enough = match self.is_late {
+            true => LOOK_AFTER_LATE,
+            false => LOOK_AFTER,
+        };
+        let Some(order) = self.order.as_mut().filter(|_| self.since_look >= enough) else {
+            return;
+        };
+        self.since_look = 0;
+        if let Some(cpu) = order.cpu_of.now().filter(|&cpu| cpu != order.cpu)
+            && cpu::hold(gettid(), cpu).is_ok()
+        {
+            order.cpu = cpu;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::sync::mpsc::{self, Receiver, Sender};
+    use std::thread::{self, JoinHandle};
+
+    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+    use super::*;
+
+    const ASK: u8 = 0;
+    /// The one beside answers it when it is told to.
+    const HOLD_ON: u8 = 1;
+    /// Answered by an errand.
+    const ERRAND: u8 = 2;
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A device that is served as a mount's, in which each request is answered with the number of who serves.
+    struct Session {
+        kernel: OwnedFd,
+        answers: Receiver<Pid>,
+        go_on: Sender<()>,
+        server: Arc<Server>,
+    }
+
+    struct Server {
+        device: OwnedFd,
+        locality: Locality,
+        asker: Asker,
+        answer: Sender<Pid>,
+        held: Mutex<Receiver<()>>,
+        is_held: AtomicBool,
+        threads: Mutex<Vec<JoinHandle<()>>>,
+    }
+
+    impl Starter for Arc<Server> {
+        fn start_second(&self) -> io::Result<()> {
+            let server = Arc::clone(self);
+            let thread = thread::Builder::new().spawn(move || server.serve())?;
+            self.threads.lock().push(thread);
+            Ok(())
+        }
+    }
+
+    impl Server {
+        fn serve(self: Arc<Self>) {
+            let this = gettid();
+            loop {
+                let mut request = [ASK];
+                match rustix::net::recv(&self.device, &mut request, RecvFlags::empty()) {
+                    Ok((1.., _)) => {}
+                    _ => return self.locality.end(),
+                }
+                let _turn = self.locality.turn(self.asker, self.device.as_fd(), &self);
+                match request {
+                    [HOLD_ON] if self.beside() == Some(this) => {
+                        self.is_held.store(true, Ordering::SeqCst);
+                        self.held.lock().recv_timeout(PATIENCE).unwrap();
+                        self.answer.send(this).unwrap();
+                    }
+                    [ERRAND] => {
+                        let answer = self.answer.clone();
+                        at_normal_priority(move || answer.send(gettid()).unwrap());
+                    }
+                    _ => self.answer.send(this).unwrap(),
+                }
+            }
+        }
+
+        fn beside(&self) -> Option<Pid> {
+            self.locality.shared.state.lock().beside
+        }
+
+        fn is_beside_wanted(&self) -> bool {
+            self.locality.shared.is_wanted.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Session {
+        fn start() -> Self {
+            let (domain, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+            let (device, kernel) =
+                rustix::net::socketpair(domain, kind, SocketFlags::CLOEXEC, None).unwrap();
+            let (answer, answers) = mpsc::channel();
+            let (go_on, held) = mpsc::channel();
+            let server = Arc::new(Server {
+                device,
+                // No machine is crowded for so many CPUs.
+                locality: Locality::on(usize::MAX / 2),
+                asker: Asker {
+                    tid: gettid().as_raw_nonzero().get().unsigned_abs(),
+                    moves_much: false,
+                },
+                answer,
+                held: Mutex::new(held),
+                is_held: AtomicBool::new(false),
+                threads: Mutex::default(),
+            });
+            server.start_second().unwrap();
+            Self {
+                kernel,
+                answers,
+                go_on,
+                server,
+            }
+        }
+
+        fn send(&self, request: u8) {
+            rustix::net::send(&self.kernel, &[request], SendFlags::empty()).unwrap();
+        }
+
+        fn answer(&self) -> Pid {
+            self.answers.recv_timeout(PATIENCE).unwrap()
+        }
+
+        fn ask(&self, request: u8) -> Pid {
+            self.send(request);
+            self.answer()
+        }
+
+        /// Asks until the thread beside answers, and tells which that is.
+        fn be_served_beside(&self) -> Pid {
+            let give_up = Instant::now() + PATIENCE;
+            loop {
+                let by = self.ask(ASK);
+                if self.server.beside() == Some(by) && self.server.is_beside_wanted() {
+                    return by;
+                }
+                assert!(Instant::now() < give_up, "nobody serves beside");
+            }
+        }
+
+        fn end(self) {
+            drop(self.kernel);
+            let threads = std::mem::take(&mut *self.server.threads.lock());
+            for thread in threads {
+                thread.join().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn both_threads_serve_every_request_is_answered_and_both_end() {
+        let session = Session::start();
+        let mut who = HashSet::from([session.ask(ASK), session.be_served_beside()]);
+        who.extend((0..20_000).map(|_| session.ask(ASK)));
+        assert_eq!(who.len(), 2);
+        session.end();
+    }
+
+    #[test]
+    fn a_session_ends_while_one_serves_beside() {
+        let session = Session::start();
+        session.be_served_beside();
+        session.end();
+    }
+
+    #[test]
+    fn the_one_that_roams_takes_over_when_the_other_does_not_get_on() {
+        let session = Session::start();
+        // Held up with a request in hand, as a thread is that does not get to run.
+        let beside = loop {
+            let beside = session.be_served_beside();
+            session.send(HOLD_ON);
+            // The other one may just have taken over, and has answered.
+            if session.answers.recv_timeout(TICK * 100).is_err() {
+                break beside;
+            }
+        };
+        assert!(session.server.is_held.load(Ordering::SeqCst));
+        session.send(ASK);
+        assert_ne!(session.answer(), beside);
+        (0..100).for_each(|_| assert_ne!(session.ask(ASK), beside));
+        session.go_on.send(()).unwrap();
+        assert_eq!(session.answer(), beside);
+        assert_ne!(session.ask(ASK), beside);
+        session.end();
+    }
+
+    #[test]
+    fn quiet_ends_it_and_nothing_is_lost() {
+        let session = Session::start();
+        session.be_served_beside();
+        let give_up = Instant::now() + PATIENCE;
+        while session.server.is_beside_wanted() {
+            thread::sleep(TICK);
+            assert!(Instant::now() < give_up);
+        }
+        for _ in 0..100 {
+            session.ask(ASK);
+        }
+        session.end();
+    }
+
+    #[test]
+    fn errands_are_run_where_threads_are_like_any_other() {
+        let session = Session::start();
+        let give_up = Instant::now() + PATIENCE;
+        // Run in place when the one beside has just been relieved, and only then.
+        while session.be_served_beside() == session.ask(ERRAND) {
+            assert!(Instant::now() < give_up);
+        }
+        session.end();
+    }
+}
