@@ -5,7 +5,8 @@
 //! has one queue for all threads that serve a mount, so a thread cannot be bound to the requests of
 //! its CPU; but a job and its serving thread can share a CPU. That takes parallelism from a job
 //! that has it, which is why a single job keeps all CPUs unless told otherwise, and jobs that run
-//! side by side get one each.
+//! side by side get one each. On several CPUs, a thread of the job that asks alone is served on its
+//! own without being bound to it (`fuse::locality`).
 
 use std::fmt;
 use std::io;
