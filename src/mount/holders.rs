@@ -1,6 +1,6 @@
 //! Who is in a mount: asked of `/proc`, never of the mount itself.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -11,19 +11,7 @@ use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags, statx};
 use super::privately::Connection;
 use crate::sys::mountinfo;
 use crate::sys::namespaces::NamespaceId;
-use crate::sys::proc;
-
-/// How often is looked for members while processes end on the machine faster than one can look: a look takes well under
-/// a millisecond for a hundred processes.
-const MOST_LOOKS: u32 = 100;
-
-/// Where a process is.
-enum Whereabouts {
-    Inside,
-    Outside,
-    /// It has ended, whether somebody has collected it or not.
-    Dead,
-}
+use crate::sys::proc::{self, Whereabouts};
 
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
@@ -55,35 +43,9 @@ impl Membership {
         })
     }
 
-    /// All processes inside. When it is empty, nobody was and nobody can come: processes come from processes.
-    ///
-    /// A process that ended between the listing and the look at it may have left a child that the listing does not
-    /// have yet. So a look that found nobody counts only when all who were dead in it had been so in the look before.
+    /// All processes inside.
     pub(crate) fn members(&mut self) -> io::Result<Vec<i32>> {
-        let mut dead_before = HashSet::new();
-        for _ in 0..MOST_LOOKS {
-            let (members, dead) = self.look()?;
-            if !members.is_empty() || dead.is_subset(&dead_before) {
-                return Ok(members);
-            }
-            dead_before = dead;
-        }
-        Ok(Vec::new())
-    }
-
-    /// Who is inside, and who is dead, as far as one listing has them.
-    fn look(&mut self) -> io::Result<(Vec<i32>, HashSet<i32>)> {
-        let (mut members, mut dead) = (Vec::new(), HashSet::new());
-        for pid in proc::all()? {
-            match self.whereabouts(pid) {
-                Whereabouts::Inside => members.push(pid),
-                Whereabouts::Outside => {}
-                Whereabouts::Dead => {
-                    dead.insert(pid);
-                }
-            }
-        }
-        Ok((members, dead))
+        proc::members(|pid| self.whereabouts(pid))
     }
 
     pub(crate) fn contains(&mut self, pid: i32) -> bool {
@@ -95,6 +57,9 @@ impl Membership {
             Ok(its) => self.inside_or_outside(pid, its),
             // The first thread may have ended while others go on.
             Err(error) if is_gone(&error) => self.whereabouts_of_threads(pid),
+            // We may not look, or it ended just before its link was followed: both are EACCES (fs/proc/namespaces.c,
+            // proc_ns_get_link).
+            Err(_) if proc::is_gone(pid) => Whereabouts::Dead,
             Err(_) => Whereabouts::Outside,
         }
     }

@@ -1,6 +1,8 @@
 //! Other processes, as `/proc` tells of them.
 
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -171,25 +173,112 @@ pub(crate) fn is_alive(pid: i32) -> bool {
     parent(pid).is_some_and(|(_, is_zombie)| !is_zombie)
 }
 
-/// All processes that descend from `ancestor`, zombies left out.
-pub(crate) fn descendants(ancestor: i32) -> io::Result<Vec<i32>> {
-    let processes: Vec<(i32, i32, bool)> = all()?
-        .into_iter()
-        .filter_map(|pid| parent(pid).map(|(parent, zombie)| (pid, parent, zombie)))
-        .collect();
-    let mut found = Vec::new();
-    let mut parents = vec![ancestor];
-    while let Some(parent) = parents.pop() {
-        for &(pid, its_parent, zombie) in &processes {
-            if its_parent == parent {
-                parents.push(pid);
-                if !zombie {
-                    found.push(pid);
+/// The environment with which a process was started, or what it has put there since (proc_pid_environ(5)); empty for what
+/// has ended, and see [`is_executing`].
+///
+/// In one read(2) unless it is huge: between two of them the process may take up another program, and then the second
+/// tells of an end.
+pub(crate) fn environment(pid: i32) -> io::Result<Vec<u8>> {
+    const NEARLY_ALL_BYTES: usize = 256 << 10;
+    let file = File::open(format!("/proc/{pid}/environ"))?;
+    let mut text = Vec::with_capacity(NEARLY_ALL_BYTES);
+    while rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text))? > 0 {
+        text.reserve(NEARLY_ALL_BYTES);
+    }
+    Ok(text)
+}
+
+/// Whether no environment is to be seen because a process has just taken up another program (execve(2)): what was read
+/// is of the memory that it left, or of the new one before it is filled (`fs/exec.c`). Asked of processes whose memory we
+/// may read.
+pub(crate) fn is_executing(pid: i32) -> bool {
+    /// A thread of the kernel, which never has any (`include/linux/sched.h`).
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    let fields = stat(pid).unwrap_or_default();
+    // As the man page counts them.
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    let (Some(flags), Some(start), Some(end)) = (number(9), number(50), number(51)) else {
+        return false;
+    };
+    let is_without_for_good = flags & PF_KTHREAD != 0 || start == end && start != 0;
+    !is_without_for_good && is_alive(pid)
+}
+
+/// Whether there is no such process any more, not even a zombie. Quicker than a look at `/proc`.
+pub(crate) fn is_gone(pid: i32) -> bool {
+    Pid::from_raw(pid)
+        .is_none_or(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+}
+
+/// Where a process is, as one looks for the members of a group.
+pub(crate) enum Whereabouts {
+    Inside,
+    Outside,
+    /// It has ended, whether somebody has collected it or not.
+    Dead,
+    /// It cannot be told at this moment.
+    Unsettled,
+}
+
+/// How often is looked for members while processes end on the machine faster than one can look: a look takes well under
+/// a millisecond for a hundred processes.
+const MOST_LOOKS: u32 = 100;
+
+/// All processes inside. When there are none, nobody was and nobody can come: processes come from processes.
+///
+/// A process that ended between the listing and the look at it may have left a child that the listing does not have
+/// yet. So a look that found nobody counts only when all who were dead in it had been so in the look before.
+pub(crate) fn members(mut whereabouts: impl FnMut(i32) -> Whereabouts) -> io::Result<Vec<i32>> {
+    members_by_looks(|pids| {
+        let looked_at = pids.into_iter().map(|pid| (pid, whereabouts(pid)));
+        looked_at.collect()
+    })
+}
+
+/// The same, with a look at all that are listed at once.
+fn members_by_looks(
+    mut look: impl FnMut(Vec<i32>) -> Vec<(i32, Whereabouts)>,
+) -> io::Result<Vec<i32>> {
+    let mut dead_before = HashSet::new();
+    for _ in 0..MOST_LOOKS {
+        let (mut members, mut dead) = (Vec::new(), HashSet::new());
+        let mut is_settled = true;
+        for (pid, whereabouts) in look(all()?) {
+            match whereabouts {
+                Whereabouts::Inside => members.push(pid),
+                Whereabouts::Outside => {}
+                Whereabouts::Dead => {
+                    dead.insert(pid);
                 }
+                Whereabouts::Unsettled => is_settled = false,
             }
         }
+        if !members.is_empty() || is_settled && dead.is_subset(&dead_before) {
+            return Ok(members);
+        }
+        dead_before = dead;
     }
-    Ok(found)
+    Ok(Vec::new())
+}
+
+/// All processes that descend from `ancestor`, zombies left out.
+pub(crate) fn descendants(ancestor: i32) -> io::Result<Vec<i32>> {
+    members_by_looks(|pids| {
+        let parents = pids.iter().map(|&pid| (pid, parent(pid)));
+        let parents: HashMap<i32, Option<(i32, bool)>> = parents.collect();
+        let up = |pid: &i32| parents.get(pid).copied().flatten().map(|(up, _)| up);
+        let descends = |pid: i32| {
+            // Numbers that were given anew in between may look like a ring.
+            let mut line = std::iter::successors(up(&pid), up).take(parents.len());
+            line.any(|up| up == ancestor)
+        };
+        let whereabouts = |pid| match parents[&pid] {
+            None | Some((_, true)) => Whereabouts::Dead,
+            Some(_) if descends(pid) => Whereabouts::Inside,
+            Some(_) => Whereabouts::Outside,
+        };
+        pids.iter().map(|&pid| (pid, whereabouts(pid))).collect()
+    })
 }
 
 /// Whether a process descends from `ancestor`.

@@ -170,15 +170,7 @@ fn a_process_that_is_forked_while_one_looks_is_ended() {
     both(
         "private_mount::a_process_that_is_forked_while_one_looks_is_ended",
         || {
-            for _ in 0..60 {
-                let mut mount = private();
-                let processes = Processes::start(mount.place(), None).unwrap();
-                let [sleep, time] = stage::sleep_for_long();
-                let runs_away = format!("((setsid {sleep} {time} &) &) &");
-                assert_eq!(exit(&processes, &["sh", "-c", &runs_away]), Exit::Code(0));
-                processes.end().unwrap();
-                mount.unmount().unwrap();
-            }
+            (0..60).for_each(|_| stage::fork_and_end(private()));
             assert_eq!(stage::ran_away(), [0; 0]);
         },
     );

@@ -279,3 +279,14 @@ fn a_later_mount_with_the_same_numbers_stays() {
         },
     );
 }
+
+#[test]
+fn a_process_that_is_forked_while_one_looks_is_ended() {
+    both(
+        "public_mount::a_process_that_is_forked_while_one_looks_is_ended",
+        || {
+            (0..60).for_each(|_| stage::fork_and_end(public()));
+            assert_eq!(stage::ran_away(), [0; 0]);
+        },
+    );
+}

@@ -227,6 +227,16 @@ pub fn run_away(processes: &Processes) {
     eventually("they run away", || ran_away().len() >= 4);
 }
 
+/// Runs a step whose processes each end once they have started the next one, and ends them all meanwhile.
+pub fn fork_and_end(mut mount: Mount) {
+    let processes = Processes::start(mount.place(), None).unwrap();
+    let [sleep, time] = sleep_for_long();
+    let runs_away = format!("((setsid {sleep} {time} &) &) &");
+    assert_eq!(exit(&processes, &["sh", "-c", &runs_away]), Exit::Code(0));
+    processes.end().unwrap();
+    mount.unmount().unwrap();
+}
+
 /// The processes that ran away.
 pub fn ran_away() -> Vec<i32> {
     let time = run_away_time(&tag());

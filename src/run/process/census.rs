@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::{LAST_PATIENCE, PATIENCE, StillRunning};
 use crate::mount::{Membership, Place, ProcessInfo};
-use crate::sys::proc::{self, Held};
+use crate::sys::proc::{self, Held, Whereabouts};
 
 /// How the processes of a job are found.
 #[derive(Debug)]
@@ -40,11 +40,20 @@ impl Mark {
         self.0.clone()
     }
 
-    fn is_on(&self, pid: i32) -> bool {
-        std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| {
-            text.split(|&byte| byte == 0)
-                .any(|variable| variable == self.0.as_bytes())
-        })
+    fn whereabouts(&self, pid: i32) -> Whereabouts {
+        match proc::environment(pid) {
+            Ok(text) if self.is_in(&text) => Whereabouts::Inside,
+            Ok(text) if text.is_empty() && proc::is_executing(pid) => Whereabouts::Unsettled,
+            Ok(text) if text.is_empty() && !proc::is_alive(pid) => Whereabouts::Dead,
+            Err(_) if !proc::is_alive(pid) => Whereabouts::Dead,
+            _ => Whereabouts::Outside,
+        }
+    }
+
+    fn is_in(&self, environment: &[u8]) -> bool {
+        environment
+            .split(|&byte| byte == 0)
+            .any(|variable| variable == self.0.as_bytes())
     }
 }
 
@@ -58,11 +67,7 @@ impl Census {
                 .copied()
                 .filter(|&pid| proc::is_alive(pid))
                 .collect()),
-            Census::Mark(mark) => {
-                let mut pids = proc::all()?;
-                pids.retain(|&pid| mark.is_on(pid));
-                Ok(pids)
-            }
+            Census::Mark(mark) => proc::members(|pid| mark.whereabouts(pid)),
         }
     }
 
@@ -71,7 +76,7 @@ impl Census {
             Census::Namespace(membership) => membership.contains(pid),
             Census::Descent(ancestor) => proc::descends(pid, *ancestor),
             Census::Children(children) => children.contains(&pid),
-            Census::Mark(mark) => mark.is_on(pid),
+            Census::Mark(mark) => matches!(mark.whereabouts(pid), Whereabouts::Inside),
         }
     }
 
