@@ -73,6 +73,8 @@ main_job() {
 }
 
 echo "guest: Linux $(uname -r), up after $(cut -d ' ' -f 1 /proc/uptime) s"
+# As udev sets it on the distributions.
+chmod 0666 /dev/fuse
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm

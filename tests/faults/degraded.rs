@@ -549,7 +549,7 @@ fn stands_where_it_was_asked_for() {
         "--",
         "sh",
         "-c",
-        "setsid sleep 600 > x < /dev/null 2>&1 &",
+        "setsid sleep 600 > x < /dev/null 2>&1 & while ! [ -e x ]; do :; done",
     ]);
     assert_eq!(code, 125, "{said}");
     assert!(

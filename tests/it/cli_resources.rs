@@ -110,7 +110,8 @@ fn processor_time_is_that_of_all_processes_where_a_control_group_counts_it() {
 #[test]
 fn memory_and_files_are_refused_beyond_their_limits() {
     both(|site| {
-        let ask = "import sys\ntry: x = bytearray(500 << 20)\nexcept MemoryError: sys.exit(7)\n";
+        let ask =
+            "import mmap, sys\ntry: x = mmap.mmap(-1, 500 << 20)\nexcept OSError: sys.exit(7)\n";
         let words = ["--limit", "memory=300M", "--", "python3", "-c", ask];
         // What is reserved and not used is no memory.
         let status = if is_cgroup(site, "memory=300M") { 0 } else { 7 };
