@@ -5,6 +5,34 @@
 //!
 //! A symlink is followed when it is named by the caller, and then only within the tree: its target
 //! is looked up here, never on the host. Symlinks inside a collected directory stay symlinks.
+//!
+//! # Examples
+//!
+//! ```
+//! use notapipe::collect;
+//! use notapipe::stage::{Owner, Stage};
+//! use notapipe::store::{Limits, Timestamp, Tree, TreePath};
+//!
+//! let now = Timestamp::now();
+//! let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+//! let before = tree.fork();
+//! let rom = TreePath::parse("build/A.gb")?;
+//! Stage::new(&mut tree, Owner { uid: 0, gid: 0 }, now).bytes(&rom, "rom")?;
+//!
+//! let build = TreePath::parse("build")?;
+//! let paths = |found: Vec<collect::Found>| -> Vec<TreePath> {
+//!     found.into_iter().map(|it| it.path).collect()
+//! };
+//! assert_eq!(paths(collect::list(&tree, &TreePath::root())?), [build.clone()]);
+//! assert_eq!(paths(collect::walk(&tree, &TreePath::root())?), [build.clone(), rom.clone()]);
+//! assert_eq!(paths(collect::made(&before, &tree)), [rom.clone()]);
+//! assert_eq!(paths(collect::changed(&before, &tree)), [build, rom.clone()]);
+//!
+//! assert_eq!(collect::find(&tree, &rom)?.size, 3);
+//! let mut copy = Vec::new();
+//! assert_eq!(collect::copy(&tree, &rom, &mut copy)?, 3);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod deliver;
 mod destination;
@@ -42,6 +70,27 @@ const LINKS_MAX: usize = 40;
 const BLOCK_BYTES: usize = 1 << 20;
 
 /// Why something could not be collected.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::collect::{self, CollectError};
+/// use notapipe::stage::{Owner, Stage};
+/// use notapipe::store::{Limits, Timestamp, Tree, TreePath};
+///
+/// let now = Timestamp::now();
+/// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+///
+/// let name = TreePath::parse("A.gb")?;
+/// assert!(matches!(collect::read(&tree, &name), Err(CollectError::Store { .. })));
+///
+/// // Whoever reads a pipe may go before its end: no reason for a message.
+/// Stage::new(&mut tree, Owner { uid: 0, gid: 0 }, now).bytes(&name, "rom")?;
+/// let (reader, mut writer) = std::io::pipe()?;
+/// drop(reader);
+/// assert!(collect::copy(&tree, &name, &mut writer).unwrap_err().is_broken_pipe());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CollectError {
@@ -137,7 +186,7 @@ impl From<Stopped> for CollectError {
     }
 }
 
-/// Something in a tree, and where.
+/// Something in a tree, and where; as [`collect`](crate::collect) finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Its path from the root.

@@ -1,4 +1,18 @@
 //! How much memory this process may really use: the ground of the default limits.
+//!
+//! # Examples
+//!
+//! ```
+//! use notapipe::{Job, memory};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! assert!(memory::available_bytes()? > 0);
+//! let mut limits = memory::default_limits();
+//! limits.bytes = limits.bytes.min(1 << 30);
+//! Job::new().limits(limits).step(["true"]).run()?;
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fs;
 use std::io;

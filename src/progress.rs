@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
-/// Files and bytes moved so far.
+/// Files and bytes moved so far; see [`Job::on_staging`](crate::Job::on_staging).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Files, directories and symlinks that are complete.
@@ -58,6 +58,12 @@ impl fmt::Debug for Meter<'_> {
 }
 
 /// A number of bytes as people write it: `512 MiB`, `1.5 GiB`, `300 bytes`; rounded up.
+///
+/// # Examples
+///
+/// ```
+/// assert_eq!(notapipe::ByteCount(3 << 29).to_string(), "1.5 GiB");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteCount(pub u64);
 

@@ -34,7 +34,7 @@ const BLOCK_BYTES: usize = 256 * 1024;
 /// A file that is smaller is copied as fast as it is found again.
 const SHARED_BYTES_MIN: u64 = 128 * 1024;
 
-/// Who owns what is staged.
+/// Who owns what is staged; for a [`Stage`].
 ///
 /// The host's owners are not kept: whoever runs the tool must be able to work on its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,28 @@ pub struct Owner {
 /// assert_eq!(stage.finish().progress.files, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// From elsewhere:
+///
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use bytes::Bytes;
+/// use notapipe::stage::{Owner, Stage};
+/// use notapipe::store::{Limits, Timestamp, Tree, TreePath};
+///
+/// let now = Timestamp::now();
+/// let mut tree = Tree::new(Limits { bytes: 16 << 20, inodes: 100 }, 0o755, 0, 0, now);
+/// let mut stage = Stage::new(&mut tree, Owner { uid: 0, gid: 0 }, now)
+///     .listen(|_so_far| ControlFlow::Continue(()));
+/// stage.reader(&TreePath::parse("words")?, &mut std::io::Cursor::new("pear\napple\n"))?;
+/// stage.host(&TreePath::parse("etc/passwd")?, "/etc/passwd".as_ref())?;
+/// // Not copied: these bytes are in memory once, whoever else has them.
+/// let large = Bytes::from(vec![b'x'; 8 << 20]);
+/// stage.shared(&TreePath::parse("large")?, &large)?;
+/// assert_eq!(stage.finish().progress.files, 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Stage<'t> {
     tree: &'t mut Tree,
@@ -90,7 +112,8 @@ pub struct Staged {
     pub skipped: Vec<Skipped>,
 }
 
-/// Something in a directory that is no file, directory or symlink, and was left behind.
+/// Something in a directory that is no file, directory or symlink, and was left behind by a [`Stage`] or by a
+/// [`Delivery`](crate::collect::Delivery).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     /// Where it is: on the host when staging, in the tree when collecting.
@@ -110,7 +133,7 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// Where staged bytes came from, for messages.
+/// Where staged bytes came from, for messages; of a [`StageError`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A path of the host.
@@ -120,6 +143,16 @@ pub enum Source {
 }
 
 /// Why something could not be staged.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::{Error, Job};
+///
+/// let error = Job::new().input_host("a", "/no/such/file").step(["true"]).run().unwrap_err();
+/// let Error::Stage(error) = error else { panic!("{error}") };
+/// assert!(error.to_string().contains("/no/such/file"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StageError {

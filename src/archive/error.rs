@@ -10,6 +10,27 @@ use crate::stage::{Source, StageError};
 use crate::store::{PathError, StoreError, TreePath};
 
 /// Why an archive could not be read or written.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::archive::{ArchiveError, Format, Pack, Unpack};
+/// use notapipe::stage::{Owner, Stage};
+/// use notapipe::store::{Limits, Timestamp, Tree, TreePath};
+///
+/// let now = Timestamp::now();
+/// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+///
+/// let owner = Owner { uid: 0, gid: 0 };
+/// let refused = Unpack::new(&mut tree, owner, now).read(&b"ceci n'est pas une archive"[..]);
+/// assert!(matches!(refused, Err(ArchiveError::Unknown { .. })));
+///
+/// // Whoever reads a pipe may go before its end: no reason for a message.
+/// let (reader, writer) = std::io::pipe()?;
+/// drop(reader);
+/// assert!(Pack::new(&tree, Format::Tar).write(writer).unwrap_err().is_broken_pipe());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArchiveError {
@@ -92,6 +113,8 @@ impl From<Stopped> for ArchiveError {
 }
 
 /// What is wrong with a member.
+///
+/// It is told by [`ArchiveError::Member`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MemberProblem {

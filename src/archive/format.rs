@@ -57,6 +57,15 @@ impl Format {
     }
 
     /// The format by an archive's first 512 bytes. A tar from before POSIX has no mark and is not known by them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::archive::Format;
+    ///
+    /// assert_eq!(Format::of_content(b"PK\x03\x04"), Some(Format::Zip));
+    /// assert_eq!(Format::of_content(b"SECTION"), None);
+    /// ```
     pub fn of_content(head: &[u8]) -> Option<Self> {
         let empty_tar = head.len() == HEAD_BYTES && head.iter().all(|&byte| byte == 0);
         match head {

@@ -25,6 +25,34 @@ const BLOCK_BYTES: usize = 256 << 10;
 /// Members stand in byte order of their names, each directory before what it holds, so that the same tree gives
 /// the same archive. FIFOs, sockets and device nodes are left out, as wherever something is collected; in a zip, hard
 /// links become copies.
+///
+/// # Examples
+///
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use notapipe::archive::{Format, Pack};
+/// use notapipe::stage::{Owner, Stage};
+/// use notapipe::store::{Limits, Timestamp, Tree, TreePath};
+///
+/// let now = Timestamp::now();
+/// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+/// let mut stage = Stage::new(&mut tree, Owner { uid: 0, gid: 0 }, now);
+/// stage.bytes(&TreePath::parse("src/A.asm")?, "nop")?;
+/// stage.bytes(&TreePath::parse("build/A.o")?, "object")?;
+/// drop(stage);
+///
+/// let (mut zip, mut members) = (Vec::new(), 0);
+/// let packed = Pack::new(&tree, Format::Zip)
+///     .only([TreePath::parse("src")?])
+///     .listen(|progress| {
+///         members = progress.files;
+///         ControlFlow::Continue(())
+///     })
+///     .write(&mut zip)?;
+/// assert_eq!((members, packed.progress.bytes), (2, 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Pack<'t> {
     tree: &'t Tree,
     format: Format,
@@ -79,7 +107,7 @@ impl<'t> Pack<'t> {
     }
 
     /// Packs only what was found, as [`select`](crate::collect::select) finds it: a symlink that was not
-    /// named stays one.
+    /// named stays one. [`Outcome::pack`](crate::Outcome::pack) packs what a job was to make.
     #[must_use]
     pub fn found(mut self, found: impl IntoIterator<Item = Found>) -> Self {
         self.only = Some(Only::Found(found.into_iter().collect()));

@@ -32,6 +32,33 @@ type Listener<'t> = Box<dyn FnMut(Progress) -> ControlFlow<()> + Send + 't>;
 /// archive. When anything fails, the tree is as it was.
 ///
 /// See [the module](crate::archive) for what is kept and what is refused.
+///
+/// # Examples
+///
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use notapipe::archive::{Format, Pack, Unpack};
+/// use notapipe::stage::{Owner, Stage};
+/// use notapipe::store::{Limits, Timestamp, Tree, TreePath};
+///
+/// let now = Timestamp::now();
+/// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let host = directory.path().join("sdk.tar.gz");
+/// let owner = Owner { uid: 0, gid: 0 };
+/// Stage::new(&mut tree, owner, now).bytes(&TreePath::parse("std.inc")?, "nop")?;
+/// Pack::new(&tree, Format::TarGz).write(std::fs::File::create(&host)?)?;
+///
+/// let staged = Unpack::new(&mut tree, owner, now)
+///     .below(TreePath::parse("include")?)
+///     .listen(|_so_far| ControlFlow::Continue(()))
+///     .host(&host)?;
+/// assert_eq!(staged.progress.bytes, 3);
+/// assert!(tree.resolve(TreePath::parse("include/std.inc")?.names()).is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Unpack<'t> {
     tree: &'t mut Tree,
     owner: Owner,

@@ -26,7 +26,7 @@ use crate::store::{Attr, Kind, StoreError, Tree, TreePath};
 /// Those beyond get a hidden name at once, which a kill -9 would leave behind.
 const UNNAMED_MAX: usize = 256;
 
-/// Where an output goes.
+/// Where an output goes; for a [`Delivery`].
 pub enum Destination {
     /// A path of the host, as `cp` takes it: a file, or a directory to put the file into.
     ///
@@ -72,6 +72,8 @@ impl std::fmt::Debug for Destination {
 /// # Examples
 ///
 /// ```
+/// use std::ops::ControlFlow;
+///
 /// use notapipe::collect::{Delivery, Destination};
 /// use notapipe::stage::{Owner, Stage};
 /// use notapipe::store::{Limits, Timestamp, Tree, TreePath};
@@ -80,6 +82,8 @@ impl std::fmt::Debug for Destination {
 /// # let host = directory.path().join("A.gb");
 /// let name = TreePath::parse("A.gb")?;
 /// let delivery = Delivery::preflight([(name.clone(), Destination::Host(host.clone()))])?;
+/// // `Break` would end it, and nothing would be delivered.
+/// let delivery = delivery.listen(|_so_far| ControlFlow::Continue(()));
 ///
 /// let now = Timestamp::now();
 /// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
@@ -97,7 +101,7 @@ pub struct Delivery<'l> {
     meter: Meter<'l>,
 }
 
-/// What was delivered.
+/// What was delivered by a [`Delivery`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delivered {
@@ -181,7 +185,7 @@ impl<'l> Delivery<'l> {
     }
 }
 
-/// Outputs that lie complete beside their places.
+/// Outputs that lie complete beside their places; made by a [`Delivery`].
 ///
 /// Dropped, it leaves nothing behind.
 #[derive(Debug)]

@@ -12,6 +12,23 @@ const LISTED_MAX: usize = 10;
 ///
 /// Its message names them, the nearest names, and what the tools did make:
 /// `no output "game.gb"; did you mean "Game.gb"? The tools made: Game.gb, Game.map`.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::collect::MissingOutputs;
+/// use notapipe::stage::{Owner, Stage};
+/// use notapipe::store::{Limits, Timestamp, Tree, TreePath};
+///
+/// let now = Timestamp::now();
+/// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+/// let before = tree.fork();
+/// Stage::new(&mut tree, Owner { uid: 0, gid: 0 }, now).bytes(&TreePath::parse("Game.gb")?, "rom")?;
+///
+/// let missing = MissingOutputs::check(&tree, &before, [&TreePath::parse("game.gb")?]).unwrap_err();
+/// assert_eq!(missing.missing[0].nearest, Some(TreePath::parse("Game.gb")?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingOutputs {
     /// Each that is missing, in the order in which they were asked for.
@@ -20,7 +37,7 @@ pub struct MissingOutputs {
     pub made: Vec<TreePath>,
 }
 
-/// One output that is not in the tree.
+/// One output that is not in the tree; of [`MissingOutputs`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
     /// What was asked for.
@@ -91,6 +108,18 @@ impl fmt::Display for MissingOutputs {
 /// A pattern that matches nothing in the tree.
 ///
 /// Its message is `no output matches "build/*.gb"; did you mean "out/game.gb"? The tools made: out/game.gb`.
+///
+/// # Examples
+///
+/// ```
+/// let error = notapipe::Job::new()
+///     .step(["touch", "a.gbc"])
+///     .output_matching("build/*.gb")
+///     .run()
+///     .unwrap_err();
+/// let told = r#"no output matches "build/*.gb"; the tools made: a.gbc"#;
+/// assert_eq!(error.to_string(), told);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoMatch {
     /// The pattern.

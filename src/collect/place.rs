@@ -143,6 +143,8 @@ enum Done {
 }
 
 /// A destination that could not be put back.
+///
+/// It is told by [`CollectError::NotPutBack`](super::CollectError::NotPutBack).
 #[derive(Debug)]
 pub struct Stranded {
     /// The destination.

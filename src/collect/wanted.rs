@@ -108,6 +108,8 @@ impl Wanted {
 ///
 /// [`CollectError::Missing`] and [`CollectError::NoMatch`]; [`CollectError::Kind`] for a name of a FIFO, socket or
 /// device; others of [`CollectError`].
+///
+/// See [`Wanted`] for an example.
 pub fn select(tree: &Tree, before: &Tree, wanted: &[Wanted]) -> Result<Vec<Found>, CollectError> {
     missing::MissingOutputs::check(tree, before, named(wanted))?;
     let mut all: BTreeMap<TreePath, Found> = BTreeMap::new();

@@ -18,6 +18,49 @@
 //!
 //! Whatever goes wrong is `{"error":{"kind":"…","message":"…"}}`. Fields may be added within a version; whoever reads
 //! passes over those that it does not know.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//! use std::thread;
+//!
+//! use notapipe::archive::Format;
+//! use notapipe::control::{ControlError, Description, Rooms, Server, Unmounted};
+//! use notapipe::{Interrupt, Scratch};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let host = tempfile::tempdir()?;
+//! # let directory = host.path().join("scratch");
+//! # std::fs::create_dir(&directory)?;
+//! # let room = host.path().join("room");
+//! let rooms = Rooms::new([room]);
+//! let scratch = Scratch::builder().public_at(&directory).build()?;
+//! scratch.write("word", "ceci")?;
+//! let server = Server::start(&rooms, scratch.handle(), Description::default(), "".into())?;
+//! assert_eq!(rooms.all()[0].socket.parent(), Some(rooms.open()?));
+//!
+//! // Another process, or here another thread:
+//! let ask = move || {
+//!     let mut client = rooms.find(&directory)?;
+//!     assert_eq!(client.status()?.used_bytes, 4096);
+//!     assert_eq!(client.resize(Some(1 << 20), None)?.limit_bytes, 1 << 20);
+//!     let target = std::fs::File::create("/dev/null").expect("it is there");
+//!     let packed = client.snapshot(&target, Format::Tar, |_so_far| ControlFlow::Continue(()))?;
+//!     assert_eq!(packed.bytes, 4);
+//!     println!("asked at {}", client.socket().display());
+//!     client.unmount(false)
+//! };
+//! let asking = thread::spawn(ask);
+//!
+//! scratch.wait(&Interrupt::new()?)?;
+//! scratch.unmount()?;
+//! server.finish(Ok(Unmounted::saved_to(None)));
+//! let unmounted: Result<Unmounted, ControlError> = asking.join().expect("no panic");
+//! assert!(!unmounted?.detached);
+//! # Ok(())
+//! # }
+//! ```
 
 mod client;
 mod error;

@@ -1,6 +1,7 @@
 //! What is negotiated and cached, and why.
 
-/// How much of what happens the mount gets to see, fixed when it is made.
+/// How much of what happens the mount gets to see, fixed when it is made. [`Scratch::watch`](crate::Scratch::watch)
+/// and [`Scratch::follow`](crate::Scratch::follow) need [`Observed`](Self::Observed).
 ///
 /// Both cache entries, attributes, missing names, pages, symlinks and directory listings without end:
 /// every change comes through the kernel, which then knows of it, or through our own API, which tells the

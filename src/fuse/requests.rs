@@ -33,6 +33,26 @@ requests! {
 }
 
 /// How many requests of each kind a mount has answered.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::Scratch;
+/// use notapipe::fuse::{Request, RequestCounts};
+///
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let scratch = Scratch::new()?;
+/// scratch.write("word", "ceci")?;
+/// scratch.run(["cat", "word"])?;
+/// let requests = scratch.requests();
+/// let earlier = RequestCounts::clone(&requests);
+/// scratch.run(["cat", "word"])?;
+/// assert_eq!(requests.since(&earlier).get(Request::Read), 0, "the kernel kept the page");
+/// let counted: u64 = requests.iter().map(|(_, count)| count).sum();
+/// assert!(requests.total() <= counted, "forgets have no answer");
+/// scratch.unmount()
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct RequestCounts([AtomicU64; Request::ALL.len()]);
 

@@ -5,7 +5,7 @@ use std::{fmt, io};
 
 use crate::sys::proc::ProcessInfo;
 
-/// What was being done.
+/// What was being done when there was a [`MountError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
@@ -63,7 +63,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// What a person can change so that it works.
+/// What a person can change so that it works; of a [`MountError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Remedy {
@@ -119,6 +119,16 @@ impl fmt::Display for Remedy {
 }
 
 /// Why a mount could not be made or removed.
+///
+/// # Examples
+///
+/// ```
+/// let error = notapipe::Scratch::builder().public_at("/no/such/place").build().unwrap_err();
+/// let notapipe::Error::Mount(error) = error else { panic!("{error}") };
+/// assert!(!error.lacks_fuse(), "what was asked for is wrong");
+/// assert_eq!(error.remedy(), None);
+/// assert!(error.to_string().starts_with("cannot find the directory \"/no/such/place\""));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MountError {

@@ -13,9 +13,9 @@
 //! When this process dies instead, the kernel closes the descriptors of a private mount, and the
 //! watchdog removes a public one.
 
-pub mod error;
+mod error;
 pub(crate) mod holders;
-pub mod options;
+mod options;
 mod plain;
 pub(crate) mod privately;
 pub(crate) mod publicly;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::mount::MountFlags;
 
-/// Who is to see a mount.
+/// Who is to see a mount; for [`MountOptions`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Visibility {
     /// Only the processes that are started in it; the kernel removes it when we end.
@@ -18,6 +18,27 @@ pub enum Visibility {
 }
 
 /// What a mount is asked to be.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::Scratch;
+/// use notapipe::mount::{MountOptions, Visibility};
+///
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let options = MountOptions {
+///     visibility: Visibility::Private,
+///     read_only: true,
+///     ..MountOptions::default()
+/// };
+/// let scratch = Scratch::builder().mount(options).build()?;
+/// scratch.write("word", "ceci")?;
+/// let touched = scratch.run(["sh", "-c", "cat word; touch word"])?;
+/// assert_eq!(touched.stdout.to_text(), "ceci");
+/// assert!(touched.stderr.to_text().contains("Read-only file system"));
+/// scratch.unmount()
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct MountOptions {
     /// Who is to see it.

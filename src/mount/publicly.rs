@@ -290,6 +290,22 @@ impl Tools {
 /// # Errors
 /// [`MountError::NotMounted`] when something else or nothing is mounted there, [`MountError::Busy`] when
 /// processes use it, and what the system refused.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::{Interrupt, Scratch, mount};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let directory = directory.path();
+/// let scratch = Scratch::builder().public_at(directory).build()?;
+/// mount::unmount_at(directory, false, "/usr/bin:/bin".as_ref())?;
+/// // Whoever serves it notices.
+/// scratch.wait(&Interrupt::new()?)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn unmount_at(path: &Path, lazy: bool, helper_path: &OsStr) -> Result<(), MountError> {
     let find = |error| MountError::system(Operation::FindDirectory, path, error);
     let place = resolve_parent(path).map_err(find)?;

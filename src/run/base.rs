@@ -41,6 +41,24 @@ use crate::store::{Limits, Timestamp, Tree, Usage};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// What it is made of:
+///
+/// ```
+/// use notapipe::Base;
+/// use notapipe::store::Limits;
+///
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let base = Base::builder()
+///     .input_host("etc/passwd", "/etc/passwd")
+///     .input_reader("words", std::io::Cursor::new("fig\n"))
+///     .limits(Limits { bytes: 1 << 20, inodes: 100 })
+///     .build()?;
+/// assert_eq!(base.usage().inodes, 4);
+/// assert!(base.skipped().is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Base {
     pub(super) tree: Tree,
@@ -99,7 +117,8 @@ impl BaseBuilder {
         self
     }
 
-    /// All members of an archive, given as its bytes; see [`unpack_host`](Self::unpack_host).
+    /// All members of an archive, given as its bytes; see [`unpack_host`](Self::unpack_host), and
+    /// [`Job::unpack`](crate::Job::unpack) for an example.
     #[cfg(feature = "archives")]
     #[must_use]
     pub fn unpack(mut self, archive: impl Into<Bytes>) -> Self {
@@ -111,7 +130,8 @@ impl BaseBuilder {
     /// zip, known by its content.
     ///
     /// Archives come before all other inputs, which may replace some of it. Members that climb, absolute
-    /// names and device nodes are refused, and then nothing is staged; see [`archive`](crate::archive).
+    /// names and device nodes are refused, and then nothing is staged; see [`archive`](crate::archive), and
+    /// [`Job::unpack`](crate::Job::unpack) for an example.
     #[cfg(feature = "archives")]
     #[must_use]
     pub fn unpack_host(mut self, archive: impl Into<PathBuf>) -> Self {
@@ -119,8 +139,8 @@ impl BaseBuilder {
         self
     }
 
-    /// All members of an archive that this reader gives; see [`unpack_host`](Self::unpack_host). A zip
-    /// is first read as a whole.
+    /// All members of an archive that this reader gives; see [`unpack_host`](Self::unpack_host), and
+    /// [`Job::unpack`](crate::Job::unpack) for an example. A zip is first read as a whole.
     #[cfg(feature = "archives")]
     #[must_use]
     pub fn unpack_reader(mut self, archive: impl Read + Send + 'static) -> Self {

@@ -101,6 +101,21 @@ impl Drop for Slot {
 }
 
 /// A set of CPUs, by their numbers.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::Job;
+/// use notapipe::run::Cpus;
+///
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let here = Cpus::current();
+/// let outcome = Job::new().cpus(here).step(["nproc"]).run()?;
+/// assert_eq!(outcome.steps()[0].stdout.to_text(), "1\n");
+/// assert_eq!(Cpus::new([0, 2]).to_string(), "0,2");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpus(Vec<usize>);
 

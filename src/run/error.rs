@@ -20,6 +20,22 @@ use crate::store::{Limits, PathError, Resource, StoreError, TreePath};
 ///
 /// Its text says the reason where it has one of our own, in the field `error`; a reason of the system's is its
 /// [`source`](std::error::Error::source) and not in the text. So a chain of sources says everything once.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::{Error, Exit, Job};
+///
+/// match Job::new().step(["sh", "-c", "echo of no use >&2; exit 3"]).run() {
+///     Err(Error::StepFailed(failure)) => {
+///         assert_eq!(failure.exit, Exit::Code(3));
+///         assert_eq!(failure.to_string(), r#""sh" ended with status 3: of no use"#);
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// let error = Job::new().input("../up", "").step(["true"]).run().unwrap_err();
+/// assert_eq!(error.to_string(), r#"the input name "../up" cannot be used: it climbs with `..`"#);
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -295,7 +311,7 @@ impl FailedJob {
     }
 }
 
-/// A step that failed, and everything that is known of the job.
+/// A step that failed, and everything that is known of the job; of an [`Error`].
 #[derive(Debug)]
 pub struct StepFailure {
     /// How the step ended.

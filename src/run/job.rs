@@ -62,6 +62,30 @@ use crate::view::Touched;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Inputs come from anywhere, and what the tools may take is bounded:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use notapipe::Job;
+/// use notapipe::store::Limits;
+///
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let outcome = Job::new()
+///     .input("words", "pear\napple\n")
+///     .input_reader("more", std::io::Cursor::new("fig\n"))
+///     .input_host("users", "/etc/passwd")
+///     .step(["sort", "words", "more", "-o", "sorted"])
+///     .outputs(["sorted"])
+///     .limits(Limits { bytes: 64 << 20, inodes: 1_000 })
+///     .timeout(Duration::from_secs(10))
+///     .kill_after(Duration::from_secs(1))
+///     .run()?;
+/// assert_eq!(outcome.output("sorted").unwrap(), "apple\nfig\npear\n");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Default)]
 pub struct Job {
     inputs: Inputs,
@@ -142,6 +166,23 @@ impl Job {
     }
 
     /// All members of an archive, given as its bytes; see [`unpack_host`](Self::unpack_host).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::Job;
+    /// use notapipe::archive::Format;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sdk = Job::new().step(["touch", "a.inc", "b.inc"]).output_changed().run()?;
+    /// let mut archive = Vec::new();
+    /// sdk.pack(Format::TarZst).write(&mut archive)?;
+    ///
+    /// let outcome = Job::new().unpack(archive).step(["ls"]).run()?;
+    /// assert_eq!(outcome.steps()[0].stdout.to_text(), "a.inc\nb.inc\n");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "archives")]
     #[must_use]
     pub fn unpack(mut self, archive: impl Into<Bytes>) -> Self {
@@ -153,7 +194,8 @@ impl Job {
     /// zip, known by its content.
     ///
     /// Archives come before all other inputs, which may replace some of it. Members that climb, absolute
-    /// names and device nodes are refused, and then nothing is staged; see [`archive`](crate::archive).
+    /// names and device nodes are refused, and then nothing is staged; see [`archive`](crate::archive), and
+    /// [`unpack`](Self::unpack) for an example.
     #[cfg(feature = "archives")]
     #[must_use]
     pub fn unpack_host(mut self, archive: impl Into<PathBuf>) -> Self {
@@ -161,8 +203,8 @@ impl Job {
         self
     }
 
-    /// All members of an archive that this reader gives; see [`unpack_host`](Self::unpack_host). A zip
-    /// is first read as a whole.
+    /// All members of an archive that this reader gives; see [`unpack_host`](Self::unpack_host), and
+    /// [`unpack`](Self::unpack) for an example. A zip is first read as a whole.
     #[cfg(feature = "archives")]
     #[must_use]
     pub fn unpack_reader(mut self, archive: impl Read + Send + 'static) -> Self {
@@ -256,6 +298,25 @@ impl Job {
 
     /// Where the commands of [`output_to`](Self::output_to) write; the standard output of this process
     /// unless said.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Read;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (mut reader, writer) = std::io::pipe()?;
+    /// notapipe::Job::new()
+    ///     .step(["sh", "-c", "echo made > file"])
+    ///     .output_to("file", "tr a-z A-Z")
+    ///     .output_to_stdout(writer.into())
+    ///     .run()?;
+    /// let mut text = String::new();
+    /// reader.read_to_string(&mut text)?;
+    /// assert_eq!(text, "MADE\n");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn output_to_stdout(mut self, stdout: OwnedFd) -> Self {
         self.takers_stdout = Some(stdout);
@@ -272,7 +333,7 @@ impl Job {
         }
     }
 
-    /// Everything that is in a base, before the inputs, which may replace some of it.
+    /// Everything that is in a [`Base`], before the inputs, which may replace some of it.
     #[must_use]
     pub fn base(mut self, base: &Base) -> Self {
         self.base = Some(base.tree.fork());
@@ -370,6 +431,21 @@ impl Job {
 
     /// All that is new or changed in the end, without naming it; see
     /// [`changed`](crate::collect::changed).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let outcome = notapipe::Job::new()
+    ///     .input("src/a", "ceci")
+    ///     .step(["cp", "src/a", "b"])
+    ///     .output_changed()
+    ///     .run()?;
+    /// let names: Vec<_> = outcome.outputs().map(|(name, _)| name.to_string()).collect();
+    /// assert_eq!(names, ["b"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn output_changed(mut self) -> Self {
         self.outputs.push(Wanted::Changed);
@@ -430,6 +506,28 @@ impl Job {
     }
 
     /// The path under which the steps see the mount: an existing directory, over which they see it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::mount::Visibility;
+    /// use notapipe::{Job, Profile};
+    ///
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let outcome = Job::new()
+    ///     .at("/mnt")
+    ///     .visibility(Visibility::Private)
+    ///     .profile(Profile::Observed)
+    ///     .extended_attributes(true)
+    ///     .allow_other(true)
+    ///     .step(["sh", "-c", "pwd; touch made"])
+    ///     .run()?;
+    /// let report = &outcome.steps()[0];
+    /// assert_eq!(report.stdout.to_text(), "/mnt\n");
+    /// assert_eq!(report.touched.as_ref().unwrap().created[0].to_string(), "made");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn at(mut self, dir: impl Into<PathBuf>) -> Self {
         self.at = Some(dir.into());
@@ -451,7 +549,8 @@ impl Job {
     }
 
     /// Whether files in the mount can have extended attributes; they cannot unless said, because
-    /// few tools use them and they cost requests (see [`ServeOptions`](crate::fuse::ServeOptions)).
+    /// few tools use them and they cost requests (see
+    /// [`ScratchBuilder::extended_attributes`](crate::ScratchBuilder::extended_attributes)).
     #[must_use]
     pub fn extended_attributes(mut self, allowed: bool) -> Self {
         self.extended_attributes = allowed;
@@ -467,14 +566,14 @@ impl Job {
     }
 
     /// The CPUs for the job's processes and for the thread that serves its mount; all that the
-    /// calling thread may use unless said. One CPU makes requests cheap and takes all parallelism.
+    /// calling thread may use unless said. One CPU makes requests cheap and takes all parallelism. See [`Cpus`].
     #[must_use]
     pub fn cpus(mut self, cpus: Cpus) -> Self {
         self.cpus = Some(cpus);
         self
     }
 
-    /// One CPU, the least used of these slots, when the job starts. For jobs that run side by side.
+    /// One CPU, the least used of these [`Slots`], when the job starts. For jobs that run side by side.
     #[must_use]
     pub fn slots(mut self, slots: &Slots) -> Self {
         self.slots = Some(slots.clone());
@@ -497,7 +596,7 @@ impl Job {
         self
     }
 
-    /// The most that the job's processes may use; nothing is limited unless said.
+    /// The most that the job's processes may use; nothing is limited unless said. See [`ResourceLimits`].
     #[must_use]
     pub fn resource_limits(mut self, limits: ResourceLimits) -> Self {
         self.resource_limits = limits;
@@ -509,13 +608,25 @@ impl Job {
     /// Outputs are taken when nobody in the job has a file of the mount open for writing, or mapped
     /// so. What then still runs is killed. When somebody still writes after this time, the job has
     /// failed with [`Error::StillWritten`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use notapipe::{Error, Job};
+    ///
+    /// let job = Job::new().step(["sh", "-c", "sleep 60 > log &"]);
+    /// let ended = job.settle(Duration::from_millis(50)).run();
+    /// assert!(matches!(ended, Err(Error::StillWritten { .. })));
+    /// ```
     #[must_use]
     pub fn settle(mut self, patience: Duration) -> Self {
         self.settle = Some(patience);
         self
     }
 
-    /// Lets another thread end the job: [`Interrupt::raise`] kills everything in it, and
+    /// Lets another thread end the job: raising the [`Interrupt`] kills everything in it, and
     /// [`run`](Self::run) returns [`Error::Cancelled`].
     #[must_use]
     pub fn interrupt(mut self, interrupt: Interrupt) -> Self {
@@ -524,6 +635,20 @@ impl Job {
     }
 
     /// A flag that is true while steps run: for a program on a terminal, where Ctrl-C reaches the steps as well.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    ///
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let runs = Arc::new(AtomicBool::new(false));
+    /// notapipe::Job::new().running_flag(Arc::clone(&runs)).step(["true"]).run()?;
+    /// assert!(!runs.load(Ordering::SeqCst), "they have ended");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn running_flag(mut self, flag: Arc<AtomicBool>) -> Self {
         self.steps_run = Some(flag);
@@ -573,6 +698,24 @@ impl Job {
     }
 
     /// Called after every block and every file that is staged; `Break` ends the job.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    ///
+    /// use notapipe::{Error, Job};
+    ///
+    /// let staged = Job::new()
+    ///     .input("large", vec![0; 8 << 20])
+    ///     .on_staging(|so_far| match so_far.bytes {
+    ///         0..1_000_000 => ControlFlow::Continue(()),
+    ///         _ => ControlFlow::Break(()),
+    ///     })
+    ///     .step(["true"])
+    ///     .run();
+    /// assert!(matches!(staged, Err(Error::Stage(_))));
+    /// ```
     #[must_use]
     pub fn on_staging(
         mut self,
@@ -582,7 +725,7 @@ impl Job {
         self
     }
 
-    /// Starts the job on a thread of its own, and returns at once.
+    /// Starts the job on a thread of its own, and returns at once. See [`RunningJob`].
     ///
     /// # Errors
     ///

@@ -24,6 +24,35 @@ use crate::view::Touched;
 ///
 /// Holds the final tree, whose bytes are shared, not copied: reading an output costs nothing but a
 /// reference as long as it lies in one piece.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::store::TreePath;
+/// use notapipe::{Job, collect};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let outcome = Job::new()
+///     .input("in", "b\na\n")
+///     .step(["sort", "in", "-o", "out"])
+///     .output("out")
+///     .run()?;
+/// assert_eq!(outcome.output("out").unwrap(), "a\nb\n");
+/// assert_eq!(outcome.found()[0].path.to_string(), "out");
+/// assert!(outcome.steps()[0].status.exit.success());
+///
+/// let root = TreePath::root();
+/// let names = |tree| collect::list(tree, &root).map(|found| found.len());
+/// assert_eq!((names(outcome.staged())?, names(outcome.tree())?), (1, 2));
+///
+/// assert!(outcome.skipped().is_empty());
+/// assert!(outcome.peak().bytes >= outcome.usage().bytes);
+/// assert_eq!(outcome.limit_met(), None);
+/// assert_eq!(outcome.resource_limits().memory_bytes, None);
+/// println!("{:?}, {} requests", outcome.phases().run, outcome.requests().total());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Outcome {
     pub(super) steps: Vec<StepReport>,
@@ -59,12 +88,6 @@ impl Outcome {
             .filter_map(|it| Some((&it.path, collect::read(&self.tree, &it.path).ok()?)))
     }
 
-    /// The outputs: files, symlinks, and directories for all that is in them; in byte order of their
-    /// names. Of a job that failed, those that are there.
-    pub fn found_outputs(&self) -> &[Found] {
-        &self.outputs
-    }
-
     /// All outputs as one archive.
     ///
     /// # Examples
@@ -96,8 +119,8 @@ impl Outcome {
         self.outputs = wanted.iter().flat_map(there).collect();
     }
 
-    /// The outputs that are there, directories included, in the order in which they were declared; of a job that
-    /// failed, perhaps some.
+    /// The outputs: files, symlinks, and directories for all that is in them; in byte order of their names. Of a job
+    /// that failed those that are there, in the order in which they were declared.
     pub fn found(&self) -> &[Found] {
         &self.outputs
     }
@@ -191,7 +214,7 @@ impl Outcome {
     }
 }
 
-/// Where a job's time went.
+/// Where a job's time went; of an [`Outcome`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
     /// Inputs into the tree.
@@ -247,6 +270,18 @@ impl EndedBy {
 }
 
 /// How one step went.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let outcome = notapipe::Job::new().step(["sh", "-c", "echo ceci; echo cela >&2"]).run()?;
+/// let report = &outcome.steps()[0];
+/// assert_eq!((report.stdout.to_text().as_str(), report.stderr.dropped), ("ceci\n", 0));
+/// println!("{:?} took {:?}", report.command, report.status.wall_time);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct StepReport {
     /// Its program and arguments.
@@ -271,7 +306,7 @@ pub struct StepReport {
     pub stderr: Captured,
 }
 
-/// Output of a step, as far as it was kept.
+/// Output of a step, as far as it was kept; of a [`StepReport`].
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Captured {
     /// The last bytes, up to the bound on what is kept.

@@ -30,6 +30,21 @@ use super::process::Interrupt;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// ```
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let mut running = notapipe::Job::new().step(["true"]).start()?;
+/// let outcome = loop {
+///     // Something else to do, or an event loop that waits for its descriptor.
+///     if let Some(outcome) = running.try_wait() {
+///         break outcome?;
+///     }
+///     std::thread::yield_now();
+/// };
+/// assert!(outcome.steps()[0].status.exit.success());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct RunningJob {
     interrupt: Interrupt,
@@ -82,6 +97,20 @@ impl RunningJob {
     ///
     /// As [`wait`](Self::wait); and [`Error::Processes`] outside of a tokio runtime with I/O
     /// enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    /// # runtime.block_on(async {
+    /// let running = notapipe::Job::new().step(["echo", "ceci"]).start()?;
+    /// let outcome = running.wait_async().await?;
+    /// assert_eq!(outcome.steps()[0].stdout.to_text(), "ceci\n");
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
     #[cfg(feature = "tokio")]
     pub async fn wait_async(self) -> Result<Outcome, Error> {
         let failed = |source| Error::Processes {

@@ -56,6 +56,28 @@ impl Stdin {
     /// # Errors
     ///
     /// When no descriptor is left (pipe(2)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{BufRead, BufReader, Write};
+    ///
+    /// use notapipe::{Job, Stdin, Stdout, Step};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (stdin, mut to_tool) = Stdin::pipe()?;
+    /// let (stdout, from_tool) = Stdout::pipe()?;
+    /// let step = Step::new(["sed", "-u", "s/$/!/"]).stdin(stdin).stdout(stdout);
+    /// let running = Job::new().step(step).start()?;
+    /// writeln!(to_tool, "ceci")?;
+    /// let mut answer = String::new();
+    /// BufReader::new(from_tool).read_line(&mut answer)?;
+    /// assert_eq!(answer, "ceci!\n");
+    /// drop(to_tool);
+    /// running.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pipe() -> io::Result<(Self, PipeWriter)> {
         let (reader, writer) = io::pipe()?;
         Ok((Self::Fd(reader.into()), writer))
@@ -70,8 +92,8 @@ impl Stdin {
 }
 
 impl Stdout {
-    /// A standard output, or error, to read from while the step runs. A step that writes more than
-    /// a pipe holds waits until it is read.
+    /// A standard output, or error, to read from while the step runs; see [`Stdin::pipe`]. A step that writes more
+    /// than a pipe holds waits until it is read.
     ///
     /// # Errors
     ///

@@ -79,6 +79,19 @@ impl Step {
     }
 
     /// The whole environment of this step, instead of the one of this process.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::{Job, Stdout, Step};
+    ///
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let step = Step::new(["env"]).env([("LANG".into(), "C".into())]).stderr(Stdout::Null);
+    /// let outcome = Job::new().step(step).run()?;
+    /// assert_eq!(outcome.steps()[0].stdout.to_text(), "LANG=C\n");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn env(mut self, env: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         self.env = Some(env.into_iter().collect());

@@ -33,6 +33,21 @@ use crate::view::{Handle, View};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// ```
+/// use std::io::Write;
+/// use notapipe::Scratch;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let scratch = Scratch::new()?;
+/// let new = || scratch.options().write(true).create_new(true).open("lock");
+/// new()?;
+/// assert!(new().is_err(), "it is there");
+/// scratch.options().write(true).truncate(true).open("lock")?.write_all(b"mine")?;
+/// assert_eq!(scratch.read("lock")?, "mine");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct OpenOptions<'s> {
@@ -211,6 +226,21 @@ impl ScratchFile {
     /// # Errors
     ///
     /// When it was not opened to be written, or the size is over 2^63 - 1.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::Scratch;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let scratch = Scratch::new()?;
+    /// let image = scratch.create("disk.img")?;
+    /// image.set_len(1 << 30)?;
+    /// let attr = image.metadata()?;
+    /// assert_eq!((attr.size, attr.blocks), (1 << 30, 0), "one large hole");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_len(&self, size: u64) -> io::Result<()> {
         self.open.check(self.open.flags.writes())?;
         self.open.ready()?;

@@ -82,6 +82,32 @@ impl Scratch {
 /// Reading fails with [`TimedOut`](io::ErrorKind::TimedOut) after the [`deadline`](Self::deadline), with
 /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when the mount goes before the end has come, and with
 /// [`Error::Cancelled`] inside when the [`interrupt`](Self::interrupt) is raised.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::Read;
+/// use std::time::{Duration, Instant};
+///
+/// use notapipe::{Interrupt, Profile, Scratch};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let scratch = Scratch::builder().profile(Profile::Observed).build()?;
+/// let interrupt = Interrupt::new()?;
+/// let mut log = scratch.follow("log")?.interrupt(interrupt.clone());
+/// assert_eq!(log.try_read(&mut [0; 8])?, None, "nobody has written it yet");
+/// let late = log.timeout(Duration::from_millis(1)).read(&mut [0; 8]).unwrap_err();
+/// assert_eq!(late.kind(), std::io::ErrorKind::TimedOut);
+///
+/// let mut log = scratch.follow("log")?.deadline(Instant::now() + Duration::from_secs(60));
+/// scratch.run(["sh", "-c", "printf ceci > log; printf C | dd of=log conv=notrunc"])?;
+/// let mut text = String::new();
+/// log.read_to_string(&mut text)?;
+/// assert_eq!(text, "Ceci");
+/// assert!(log.rewritten().is_empty(), "it was written before it was read");
+/// # Ok(())
+/// # }
+/// ```
 pub struct Follow {
     view: Arc<View>,
     id: FollowId,

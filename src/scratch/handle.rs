@@ -12,6 +12,26 @@ use crate::view::View;
 /// Looks at a scratch directory and changes its limits, from any thread.
 ///
 /// It does not keep the directory mounted. What it tells after the end is how it was.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::Scratch;
+///
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let scratch = Scratch::new()?;
+/// let handle = scratch.handle();
+/// scratch.write("word", "ceci")?;
+/// assert_eq!(handle.path(), scratch.path());
+/// assert_eq!(handle.usage().bytes, 4096);
+/// assert_eq!(handle.resize(Some(1 << 20), None).unwrap().limits.bytes, 1 << 20);
+/// assert_eq!(handle.resize(Some(0), None).unwrap_err().used, 4096);
+/// scratch.unmount()?;
+/// assert_eq!(handle.snapshot().usage().inodes, 2);
+/// println!("{} requests", handle.requests().total());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Handle {
     view: Arc<View>,
@@ -20,7 +40,7 @@ pub struct Handle {
     device: String,
 }
 
-/// New limits that lie below what is used already.
+/// New limits that lie below what is used already; see [`Handle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} {}", Wanted(*resource, *wanted), Used(*resource, *used))]
 #[non_exhaustive]

@@ -45,7 +45,7 @@ pub use watch::WatchStream;
 ///
 /// # Examples
 ///
-/// ```no_run
+/// ```
 /// # fn main() -> Result<(), notapipe::Error> {
 /// let scratch = notapipe::Scratch::new()?;
 /// scratch.write("in/a.txt", "b\na\n")?;
@@ -65,7 +65,32 @@ pub struct Scratch {
     owner: (u32, u32),
 }
 
-/// How a scratch directory is to be.
+/// How a scratch directory is to be; from [`Scratch::builder`].
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::store::Limits;
+/// use notapipe::{Profile, Scratch};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let directory = directory.path();
+/// let scratch = Scratch::builder()
+///     .public_at(directory)
+///     .limits(Limits { bytes: 1 << 20, inodes: 100 })
+///     .mode(0o750)
+///     .owner(1000, 1000)
+///     .profile(Profile::Observed)
+///     .extended_attributes(false)
+///     .build()?;
+/// assert_eq!(scratch.path(), directory.canonicalize()?);
+/// let root = scratch.metadata(".")?;
+/// assert_eq!((root.mode, root.uid), (0o750, 1000));
+/// scratch.unmount()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ScratchBuilder {
     limits: Option<Limits>,
@@ -76,7 +101,7 @@ pub struct ScratchBuilder {
     options: MountOptions,
 }
 
-/// What is left of a scratch directory when it is unmounted.
+/// What is left of a scratch directory when it is unmounted; from [`Scratch::into_remains`].
 #[derive(Debug)]
 pub struct Remains {
     /// Everything that was in it.
@@ -127,13 +152,27 @@ impl ScratchBuilder {
     }
 
     /// A tree to begin with, whose limits, modes and owners it keeps.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::{Job, Scratch};
+    ///
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let outcome = Job::new().step(["sh", "-c", "echo ceci > word"]).run()?;
+    /// // To look into what a job left, with any tool.
+    /// let scratch = Scratch::builder().tree(outcome.tree().fork()).build()?;
+    /// assert_eq!(scratch.run(["cat", "word"])?.stdout.to_text(), "ceci\n");
+    /// scratch.unmount()
+    /// # }
+    /// ```
     #[must_use]
     pub fn tree(mut self, tree: Tree) -> Self {
         self.tree = Some(tree);
         self
     }
 
-    /// Where and for whom it is mounted.
+    /// Where and for whom it is mounted; see [`MountOptions`].
     #[must_use]
     pub fn mount(mut self, options: MountOptions) -> Self {
         self.options = options;
@@ -318,18 +357,18 @@ impl Scratch {
         self.view.limit_met()
     }
 
-    /// How many requests the kernel sent, by kind.
+    /// How many requests the kernel sent, by kind; see [`RequestCounts`].
     pub fn requests(&self) -> Arc<RequestCounts> {
         Arc::clone(&self.requests)
     }
 
-    /// The tree as it is now, for collecting; shares every byte. Files whose [`Source`](crate::Source) was not asked
+    /// The tree as it is now, for [collecting](crate::collect); shares every byte. Files whose [`Source`](crate::Source) was not asked
     /// for them yet are not in it.
     pub fn snapshot(&self) -> Tree {
         self.view.snapshot()
     }
 
-    /// What other threads may do with it while it is mounted, and look at afterwards.
+    /// What other threads may do with it while it is mounted, and look at afterwards; see [`Handle`].
     pub fn handle(&self) -> Handle {
         Handle::new(self)
     }
@@ -339,6 +378,23 @@ impl Scratch {
     /// # Errors
     ///
     /// When the system refuses to wait (poll(2)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use notapipe::{Interrupt, Scratch};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let scratch = Scratch::new()?;
+    /// let interrupt = Interrupt::new()?;
+    /// assert!(!scratch.wait_for(&interrupt, Duration::from_millis(1))?);
+    /// interrupt.raise();
+    /// scratch.wait(&interrupt)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait(&self, interrupt: &Interrupt) -> io::Result<()> {
         self.wait_at_most(interrupt, None).map(drop)
     }
@@ -381,6 +437,26 @@ impl Scratch {
     /// # Errors
     ///
     /// As [`unmount`](Self::unmount).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::store::{Limits, Resource};
+    /// use notapipe::{Scratch, collect};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let limits = Limits { bytes: 64 << 10, inodes: 100 };
+    /// let scratch = Scratch::builder().limits(limits).build()?;
+    /// scratch.run(["sh", "-c", "echo ceci > word; head -c 100000 /dev/zero > large"])?;
+    /// assert_eq!(scratch.limit_met(), Some(Resource::Bytes));
+    /// assert_eq!(scratch.usage().bytes, limits.bytes);
+    ///
+    /// let remains = scratch.into_remains()?;
+    /// assert_eq!(remains.limit_met, Some(Resource::Bytes));
+    /// assert_eq!(collect::read(&remains.tree, &"word".parse()?)?, "ceci\n");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_remains(self) -> Result<Remains, Error> {
         let (remains, unmounted) = self.end();
         unmounted.map(|()| remains)

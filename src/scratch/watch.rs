@@ -116,6 +116,29 @@ pub(super) fn no_descriptor(source: io::Error) -> Error {
 ///
 /// In an event loop, wait until the descriptor is readable, then take with [`try_next`](Self::try_next) until it
 /// gives nothing.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use notapipe::{Event, Profile, Scratch};
+///
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let scratch = Scratch::builder().profile(Profile::Observed).build()?;
+/// let mut events = scratch.watch(".")?;
+/// assert_eq!(events.try_next(), None);
+/// scratch.run(["touch", "made"])?;
+/// let event = events.next_within(Duration::from_secs(10)).unwrap();
+/// assert!(matches!(event, Event::Created { .. }));
+/// assert_eq!(event.path().unwrap().to_string(), "made");
+///
+/// scratch.unmount()?;
+/// let rest = events.by_ref().count();
+/// assert!(rest > 0 && events.has_ended());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Watch {
     view: Arc<View>,
     queue: Arc<Queue>,
@@ -152,6 +175,28 @@ impl Watch {
     /// # Errors
     ///
     /// Outside of a tokio runtime with I/O enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::future::poll_fn;
+    /// use std::pin::Pin;
+    ///
+    /// use futures_core::Stream;
+    /// use notapipe::{Event, Profile, Scratch};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    /// # runtime.block_on(async {
+    /// let scratch = Scratch::builder().profile(Profile::Observed).build()?;
+    /// let mut events = scratch.watch(".")?.into_stream()?;
+    /// scratch.run(["touch", "made"])?;
+    /// let event = poll_fn(|context| Pin::new(&mut events).poll_next(context)).await;
+    /// assert!(matches!(event, Some(Event::Created { .. })));
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
     #[cfg(feature = "tokio")]
     pub fn into_stream(self) -> io::Result<WatchStream> {
         let (descriptor, interest) = (self.bell.descriptor(), tokio::io::Interest::READABLE);

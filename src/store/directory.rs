@@ -7,7 +7,7 @@ use super::inode::{Ino, Kind};
 use super::name::Name;
 use super::trie::Trie;
 
-/// A position in a directory that stays valid while entries come and go.
+/// A position in a directory that stays valid while entries come and go; for [`Tree::entries`](super::Tree::entries).
 ///
 /// 0 is before the first entry. A new entry gets a cookie greater than all before it; an entry that
 /// a rename replaces keeps its cookie, so that a reader sees each name that stays exactly once.
@@ -15,7 +15,7 @@ use super::trie::Trie;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cookie(pub u64);
 
-/// One entry of a directory.
+/// One entry of a directory; from [`Tree::entries`](super::Tree::entries).
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     /// Where to go on after this entry.

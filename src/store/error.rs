@@ -5,6 +5,15 @@
 use super::quota::Resource;
 
 /// Why the tree refused an operation.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::store::{Ino, Limits, StoreError, Timestamp, Tree};
+///
+/// let tree = Tree::new(Limits { bytes: 0, inodes: 1 }, 0o755, 0, 0, Timestamp::now());
+/// assert_eq!(tree.lookup(Ino::ROOT, b"a"), Err(StoreError::NotFound));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {

@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::quota::PAGE_SIZE;
 use super::xattr::Xattrs;
 
-/// An inode number: unique in its tree and in all forks of it, never used twice.
+/// An inode number: unique in its [`Tree`](super::Tree) and in all forks of it, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ino(pub u64);
 
@@ -20,7 +20,7 @@ impl Ino {
     pub const ROOT: Self = Self(1);
 }
 
-/// What an inode is.
+/// What an inode is; of an [`Attr`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
@@ -39,7 +39,7 @@ pub enum Kind {
     BlockDevice,
 }
 
-/// A point in time to the nanosecond, also before 1970.
+/// A point in time to the nanosecond, also before 1970; see [`Tree`](super::Tree) for its use.
 ///
 /// `nanos` counts forward from `secs`, as in `struct timespec`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +96,7 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
-/// All that `stat(2)` tells of an inode.
+/// All that `stat(2)` tells of an inode; see [`Tree::set_attr`](super::Tree::set_attr).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attr {
     /// The inode's number.
@@ -128,7 +128,7 @@ pub struct Attr {
     pub btime: Timestamp,
 }
 
-/// What a new inode is to be.
+/// What a new inode is to be; for [`Tree::create`](super::Tree::create), see [`Tree`](super::Tree).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewInode {
     /// The kind, with what belongs to it.
@@ -141,7 +141,7 @@ pub struct NewInode {
     pub gid: u32,
 }
 
-/// The kind of a new inode, with what belongs to it.
+/// The kind of a new inode, with what belongs to it; of a [`NewInode`], see [`Tree`](super::Tree).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NewKind {
     /// An empty regular file.
@@ -160,7 +160,7 @@ pub enum NewKind {
     BlockDevice(u32),
 }
 
-/// Attributes to change; `None` leaves one as it is.
+/// Attributes to change; `None` leaves one as it is. For [`Tree::set_attr`](super::Tree::set_attr).
 ///
 /// Truncating to a size also sets `mtime`; any change sets `ctime`, unless given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

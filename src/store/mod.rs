@@ -1,14 +1,14 @@
 //! The tree in RAM. It knows no kernel, no host file system, no process and no nodeid.
 
-pub mod content;
-pub mod directory;
-pub mod error;
-pub mod inode;
-pub mod name;
-pub mod path;
-pub mod quota;
-pub mod source;
-pub mod tree;
+mod content;
+mod directory;
+mod error;
+mod inode;
+mod name;
+mod path;
+mod quota;
+mod source;
+mod tree;
 mod trie;
 mod xattr;
 

@@ -27,10 +27,25 @@ pub const PATH_MAX: usize = 4095;
 /// assert_eq!("../game.gb".parse::<TreePath>(), Err(PathError::Climbs));
 /// # Ok::<(), PathError>(())
 /// ```
+///
+/// Put together and taken apart:
+///
+/// ```
+/// use notapipe::store::{Name, TreePath};
+///
+/// let build = TreePath::root().join(Name::new(b"build")?);
+/// let rom = build.join(Name::new(b"game.gb")?);
+/// assert_eq!(rom, TreePath::from_names(rom.names().to_vec()));
+/// assert!(rom.starts_with(&build) && !rom.is_root());
+/// assert_eq!(rom.file_name().unwrap().as_bytes(), b"game.gb");
+/// assert_eq!(rom.ancestors().collect::<Vec<_>>(), [build]);
+/// assert_eq!((rom.to_bytes(), rom.to_path_buf()), (b"build/game.gb".to_vec(), "build/game.gb".into()));
+/// # Ok::<(), notapipe::store::StoreError>(())
+/// ```
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TreePath(Vec<Name>);
 
-/// Why bytes are not a path in the tree.
+/// Why bytes are not a [`TreePath`].
 ///
 /// The message names the problem only; whoever holds the path puts it in front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,7 @@ use super::error::StoreError;
 /// Bytes in a page, the unit in which content is charged.
 pub const PAGE_SIZE: u64 = 4096;
 
-/// What a limit counts.
+/// What one of the [`Limits`] counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
     /// Bytes of content, in whole pages.
@@ -26,6 +26,17 @@ impl fmt::Display for Resource {
 }
 
 /// The most a tree may hold.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::Job;
+/// use notapipe::store::Limits;
+///
+/// let limits = Limits { bytes: 1 << 20, inodes: 100 };
+/// let job = Job::new().limits(limits).input("large", vec![0; 2 << 20]).step(["true"]);
+/// assert!(job.run().unwrap_err().to_string().contains("1 MiB"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Content in bytes, charged by allocated 4 KiB pages.
@@ -34,7 +45,7 @@ pub struct Limits {
     pub inodes: u64,
 }
 
-/// What a tree holds, and what it may hold.
+/// What a tree holds, and what it may hold; from [`Tree::usage`](super::Tree::usage).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// Allocated content in bytes, a multiple of [`PAGE_SIZE`].
@@ -49,7 +60,7 @@ pub struct Usage {
     pub limits: Limits,
 }
 
-/// The most that a tree ever held at once, in the units of [`Usage`].
+/// The most that a tree ever held at once, in the units of [`Usage`]; see [`Tree::usage`](super::Tree::usage).
 ///
 /// A fork goes on from its original's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,9 +25,18 @@ const BLOCK_BYTES: usize = 128 * 1024;
 /// ```
 /// use notapipe::Source;
 ///
-/// let bytes = Source::new(|| Ok("made when it is needed"));
-/// let reader = Source::reader(|| std::fs::File::open("/etc/hostname"));
-/// # drop((bytes, reader));
+/// let source = Source::reader(|| std::fs::File::open("/etc/passwd"));
+/// assert_eq!(source.known_size(), None);
+///
+/// // A mount does this, when a tool reaches for the file.
+/// let mut made = Vec::new();
+/// let source = Source::new(|| Ok("made when it is needed")).size(22);
+/// source.make(&mut |block| {
+///     made.extend_from_slice(block);
+///     Ok(())
+/// })?;
+/// assert_eq!(made, b"made when it is needed");
+/// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Source {
     size: Option<u64>,

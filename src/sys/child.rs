@@ -8,6 +8,16 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 /// How a process ended.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::Exit;
+///
+/// assert!(Exit::Code(0).success());
+/// assert_eq!(Exit::Code(3).shell_code(), 3);
+/// assert_eq!(Exit::Signal(9).shell_code(), 137);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// It returned this status (0 to 255).

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-/// A process, told to a person.
+/// A process, told to a person; of a [`MountError`](crate::mount::MountError) or an [`Error`](crate::Error).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessInfo {
     /// Its number in our own PID namespace.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::store::{Kind, TreePath};
 
-/// Something that happened in a mounted tree, whether a process did it or our own API.
+/// Something that happened in a mounted tree, whether a process did it or our own API; see [`Watch`](crate::Watch).
 ///
 /// Paths are those of the moment when it happened. A file that lost its last name while it is open keeps
 /// the last path that it had. A file of several names is told by one of them, as a rule the one by which it was

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::store::{Ino, TreePath};
 
-/// The files that were touched between two moments, each list sorted.
+/// The files that were touched between two moments, each list sorted; see
+/// [`Scratch::take_touched`](crate::Scratch::take_touched).
 ///
 /// Paths are those at the end, or the last ones of files that are gone. What was made and is gone again is in none of
 /// the lists. A directory that was renamed is one name that is gone and one that is new, whatever lies below it.

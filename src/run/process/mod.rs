@@ -72,6 +72,16 @@ pub struct StepCommand<'a> {
 }
 
 /// Why a step did not start.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::{Error, Job};
+///
+/// let error = Job::new().step(["no-such-tool"]).run().unwrap_err();
+/// let Error::Spawn(error) = error else { panic!("{error}") };
+/// assert_eq!(error.exit_code(), 127);
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpawnError {
@@ -170,7 +180,7 @@ fn stream_hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Processes that do not go away.
+/// Processes that do not go away; see [`Error::StillRunning`](crate::Error::StillRunning).
 #[derive(Debug, thiserror::Error)]
 #[error("{} processes of the job in {path:?} cannot be ended: {}", processes.len(), list(processes))]
 pub struct StillRunning {

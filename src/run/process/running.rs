@@ -15,7 +15,8 @@ use crate::sys::child::{Child, End, Exit};
 use crate::sys::proc::{self, Usage};
 use crate::sys::socket;
 
-/// How a step ended, and what it used, with the processes that it waited for.
+/// How a step ended, and what it used, with the processes that it waited for; of a
+/// [`StepReport`](crate::StepReport).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepStatus {
     /// How it ended.
@@ -57,6 +58,25 @@ pub enum Waited {
 
 /// Ends waits from elsewhere: another thread, or a signal handler ([`raise`](Self::raise) is one
 /// write(2)).
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::{Error, Interrupt, Job};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let interrupt = Interrupt::new()?;
+/// let job = Job::new().interrupt(interrupt.clone()).step(["sleep", "600"]);
+/// let ended = std::thread::scope(|scope| {
+///     let running = scope.spawn(|| job.run());
+///     interrupt.raise();
+///     running.join().expect("no panic")
+/// });
+/// assert!(matches!(ended, Err(Error::Cancelled)));
+/// assert!(interrupt.is_raised());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Interrupt {
     event: Arc<OwnedFd>,

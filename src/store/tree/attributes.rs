@@ -28,6 +28,23 @@ impl Tree {
     /// `NotFound`; for a size `IsDirectory`, `InvalidArgument` (neither file nor directory) and
     /// `TooLarge`, and `NoSpace` when a shared part cannot be copied for want of memory;
     /// `NotSupported` for a symlink's mode.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::store::{Ino, Kind, Limits, Name, NewInode, NewKind, SetAttr, Timestamp, Tree};
+    ///
+    /// let now = Timestamp::now();
+    /// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+    ///
+    /// let new = NewInode { kind: NewKind::Symlink(b"to".into()), mode: 0o777, uid: 0, gid: 0 };
+    /// let link = tree.create(Ino::ROOT, Name::new(b"link")?, new, now)?.ino;
+    /// tree.set_attr(link, &SetAttr { uid: Some(1000), ..SetAttr::default() }, now)?;
+    /// let attr = tree.attr(link)?;
+    /// assert_eq!((attr.kind, attr.uid, attr.size), (Kind::Symlink, 1000, 2));
+    /// assert_eq!(&*tree.read_link(link)?, b"to");
+    /// # Ok::<(), notapipe::store::StoreError>(())
+    /// ```
     pub fn set_attr(
         &mut self,
         ino: Ino,
@@ -104,6 +121,22 @@ impl Tree {
     /// `NotFound`; `Exists` (`create`); `NoAttribute` (`replace`); `InvalidArgument` for an empty
     /// name; `AttributeTooLarge`; `NoSpace` over the limit, and when the inode's names together
     /// would be longer than listxattr(2) can tell, 64 KiB.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::store::{Ino, Limits, StoreError, Timestamp, Tree};
+    ///
+    /// let now = Timestamp::now();
+    /// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+    ///
+    /// tree.set_xattr(Ino::ROOT, b"user.origin", b"here", true, false, now)?;
+    /// assert_eq!(&**tree.xattr(Ino::ROOT, b"user.origin")?, b"here");
+    /// assert_eq!(tree.xattr_names(Ino::ROOT)?.count(), 1);
+    /// tree.remove_xattr(Ino::ROOT, b"user.origin", now)?;
+    /// assert_eq!(tree.xattr(Ino::ROOT, b"user.origin"), Err(StoreError::NoAttribute));
+    /// # Ok::<(), notapipe::store::StoreError>(())
+    /// ```
     pub fn set_xattr(
         &mut self,
         ino: Ino,

@@ -18,6 +18,22 @@ impl Tree {
     /// Forks share what neither changed, and that is not looked at: the cost is that of the changes. Only the
     /// names of files that were changed in place have to be searched for among all names, since an inode does
     /// not know its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::store::{Ino, Limits, Name, NewInode, NewKind, Timestamp, Tree};
+    ///
+    /// let now = Timestamp::now();
+    /// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+    ///
+    /// let before = tree.fork();
+    /// let new = NewInode { kind: NewKind::File, mode: 0o644, uid: 0, gid: 0 };
+    /// let file = tree.create(Ino::ROOT, Name::new(b"new")?, new, now)?.ino;
+    /// let changed = tree.changed_since(&before);
+    /// assert_eq!((changed[0].0.to_string().as_str(), changed[0].1), ("new", file));
+    /// # Ok::<(), notapipe::store::StoreError>(())
+    /// ```
     pub fn changed_since(&self, before: &Self) -> Vec<(TreePath, Ino)> {
         let mut found = BTreeMap::new();
         let mut paths = HashMap::from([(Ino::ROOT, TreePath::root())]);

@@ -9,7 +9,7 @@ use crate::store::content::{Data, MAX_SIZE};
 use crate::store::error::StoreError;
 use crate::store::inode::{Ino, Timestamp};
 
-/// What `allocate` does with a range; see `fallocate(2)`.
+/// What [`Tree::allocate`] does with a range; see `fallocate(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AllocateMode {
     /// Allocate the pages and grow the file to hold the range.
@@ -71,6 +71,22 @@ impl Tree {
     ///
     /// `NotFound`, `IsDirectory`; `InvalidArgument` for what is no file, or is not empty; `NoSpace` when not
     /// all of them fit, and then nothing is changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::store::{Ino, Limits, Name, NewInode, NewKind, Timestamp, Tree};
+    ///
+    /// let now = Timestamp::now();
+    /// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+    ///
+    /// let new = NewInode { kind: NewKind::File, mode: 0o644, uid: 0, gid: 0 };
+    /// let file = tree.create(Ino::ROOT, Name::new(b"a")?, new, now)?.ino;
+    /// let bytes = bytes::Bytes::from(vec![7; 512 << 10]);
+    /// tree.lend(file, &bytes, now)?;
+    /// assert_eq!(tree.read(file, 0, 4096)?.as_ptr(), bytes.as_ptr());
+    /// # Ok::<(), notapipe::store::StoreError>(())
+    /// ```
     pub fn lend(&mut self, ino: Ino, bytes: &Bytes, now: Timestamp) -> Result<(), StoreError> {
         let inode = self.inodes.get_mut(ino)?;
         let content = inode.content_mut()?;
@@ -92,6 +108,27 @@ impl Tree {
     ///
     /// `NotFound`, `IsDirectory`; `InvalidArgument` for an empty range and for what is neither file
     /// nor directory; `TooLarge`; `NoSpace`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::store::{AllocateMode, Ino, Limits, Name, NewInode, NewKind, Timestamp, Tree};
+    ///
+    /// let now = Timestamp::now();
+    /// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+    ///
+    /// let new = NewInode { kind: NewKind::File, mode: 0o644, uid: 0, gid: 0 };
+    /// let file = tree.create(Ino::ROOT, Name::new(b"image")?, new.clone(), now)?.ino;
+    /// tree.write(file, 0, &[1; 3 * 4096], now)?;
+    /// tree.allocate(file, 4096..8192, AllocateMode::PunchHole, now)?;
+    /// assert_eq!((tree.seek_hole(file, 0)?, tree.seek_data(file, 4096)?), (4096, 8192));
+    /// assert_eq!(tree.usage().bytes, 8192);
+    ///
+    /// let copy = tree.create(Ino::ROOT, Name::new(b"copy")?, new, now)?.ino;
+    /// assert_eq!(tree.copy_range((file, 0), (copy, 0), 1 << 20, now)?, 12_288);
+    /// assert_eq!(tree.seek_hole(copy, 0)?, 4096, "holes stay holes");
+    /// # Ok::<(), notapipe::store::StoreError>(())
+    /// ```
     pub fn allocate(
         &mut self,
         ino: Ino,

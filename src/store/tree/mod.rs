@@ -97,6 +97,24 @@ impl Tree {
     }
 
     /// What is used, and the limits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::store::{Ino, Limits, Name, NewInode, NewKind, StoreError, Timestamp, Tree};
+    ///
+    /// let now = Timestamp::now();
+    /// let mut tree = Tree::new(Limits { bytes: 8192, inodes: 100 }, 0o755, 0, 0, now);
+    /// let new = NewInode { kind: NewKind::File, mode: 0o644, uid: 0, gid: 0 };
+    /// let file = tree.create(Ino::ROOT, Name::new(b"a")?, new, now)?.ino;
+    /// assert_eq!(tree.write(file, 0, &[1; 10_000], now)?, 8192);
+    /// assert_eq!((tree.usage().bytes, tree.usage().inodes), (8192, 2));
+    ///
+    /// tree.set_limits(Limits { bytes: 0, ..tree.usage().limits });
+    /// assert!(matches!(tree.write(file, 8192, b"more", now), Err(StoreError::NoSpace(_))));
+    /// assert_eq!(tree.peak().bytes, 8192);
+    /// # Ok::<(), notapipe::store::StoreError>(())
+    /// ```
     pub fn usage(&self) -> Usage {
         self.ledger.usage()
     }

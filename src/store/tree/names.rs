@@ -17,6 +17,8 @@ const SYMLINK_MODE: u32 = 0o777;
 const SET_GROUP_ID: u32 = 0o2000;
 
 /// An inode that lost a name.
+///
+/// See [`Tree::unlink`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unlinked {
     /// The inode.
@@ -61,6 +63,27 @@ impl Tree {
     /// # Errors
     ///
     /// `NotFound`, `NotDirectory`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::store::{Cookie, Ino, Limits, Name, NewInode, NewKind, Timestamp, Tree, TreePath};
+    ///
+    /// let now = Timestamp::now();
+    /// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+    ///
+    /// let new = |kind| NewInode { kind, mode: 0o755, uid: 0, gid: 0 };
+    /// let dir = tree.create(Ino::ROOT, Name::new(b"dir")?, new(NewKind::Directory), now)?.ino;
+    /// let file = tree.create(dir, Name::new(b"file")?, new(NewKind::File), now)?.ino;
+    ///
+    /// let entry = tree.entries(dir, Cookie::default())?.next().unwrap();
+    /// assert_eq!((entry.name.as_bytes(), entry.ino), (&b"file"[..], file));
+    /// assert_eq!(tree.entries(dir, entry.cookie)?.count(), 0);
+    /// assert_eq!(tree.lookup(dir, b"file")?, file);
+    /// assert_eq!(tree.resolve(TreePath::parse("dir/file").unwrap().names())?, file);
+    /// assert_eq!(tree.parent(dir)?, Ino::ROOT);
+    /// # Ok::<(), notapipe::store::StoreError>(())
+    /// ```
     pub fn entries(
         &self,
         dir: Ino,
@@ -153,6 +176,31 @@ impl Tree {
     /// # Errors
     ///
     /// `NotFound`, `NotDirectory` (the parent), `IsDirectory`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::store::{Ino, Limits, Name, NewInode, NewKind, StoreError, Timestamp, Tree};
+    ///
+    /// let now = Timestamp::now();
+    /// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+    ///
+    /// let new = |kind| NewInode { kind, mode: 0o755, uid: 0, gid: 0 };
+    /// let file = tree.create(Ino::ROOT, Name::new(b"a")?, new(NewKind::File), now)?.ino;
+    /// tree.link(file, Ino::ROOT, Name::new(b"b")?, now)?;
+    /// assert!(!tree.unlink(Ino::ROOT, b"a", now)?.orphaned);
+    /// assert!(tree.unlink(Ino::ROOT, b"b", now)?.orphaned);
+    ///
+    /// // Whoever has it open goes on; then it is freed.
+    /// tree.write(file, 0, b"still there", now)?;
+    /// assert_eq!(tree.orphans().collect::<Vec<_>>(), [file]);
+    /// tree.free(file);
+    /// assert_eq!(tree.attr(file), Err(StoreError::NotFound));
+    ///
+    /// tree.create(Ino::ROOT, Name::new(b"dir")?, new(NewKind::Directory), now)?;
+    /// assert!(tree.rmdir(Ino::ROOT, b"dir", now)?.orphaned);
+    /// # Ok::<(), notapipe::store::StoreError>(())
+    /// ```
     pub fn unlink(
         &mut self,
         parent: Ino,

@@ -6,7 +6,7 @@ use crate::store::error::StoreError;
 use crate::store::inode::{Ino, Kind, Timestamp};
 use crate::store::name::Name;
 
-/// What a rename does when the new name is taken.
+/// What [`Tree::rename`] does when the new name is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenameMode {
     /// Replace it, as `rename(2)`.
@@ -37,6 +37,24 @@ impl Tree {
     /// `NotFound` (with `Exchange` also for the new name), `Exists` (with `NoReplace`),
     /// `InvalidArgument` when a directory would move below itself, `NotEmpty`, `IsDirectory`,
     /// `NotDirectory`, `TooManyLinks`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::store::{Ino, Limits, Name, NewInode, NewKind, RenameMode, StoreError, Timestamp, Tree};
+    ///
+    /// let now = Timestamp::now();
+    /// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+    ///
+    /// let new = || NewInode { kind: NewKind::File, mode: 0o644, uid: 0, gid: 0 };
+    /// let a = tree.create(Ino::ROOT, Name::new(b"a")?, new(), now)?.ino;
+    /// let b = tree.create(Ino::ROOT, Name::new(b"b")?, new(), now)?.ino;
+    /// let (from, to) = ((Ino::ROOT, &b"a"[..]), (Ino::ROOT, Name::new(b"b")?));
+    /// assert_eq!(tree.rename(from, to.clone(), RenameMode::NoReplace, now), Err(StoreError::Exists));
+    /// assert_eq!(tree.rename(from, to, RenameMode::Replace, now)?.unwrap().ino, b);
+    /// assert_eq!(tree.lookup(Ino::ROOT, b"b")?, a);
+    /// # Ok::<(), notapipe::store::StoreError>(())
+    /// ```
     pub fn rename(
         &mut self,
         from: (Ino, &[u8]),
