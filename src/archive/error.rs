@@ -112,9 +112,7 @@ impl From<Stopped> for ArchiveError {
     }
 }
 
-/// What is wrong with a member.
-///
-/// It is told by [`ArchiveError::Member`].
+/// What is wrong with a member; of an [`ArchiveError`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MemberProblem {

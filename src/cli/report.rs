@@ -13,7 +13,7 @@ use notapipe::collect::CollectError;
 use notapipe::control::ControlError;
 use notapipe::mount::MountError;
 use notapipe::run::MountOnly;
-use notapipe::run::process::SpawnError;
+use notapipe::run::SpawnError;
 use notapipe::stage::{Source, StageError};
 use notapipe::store::{Limits, Resource};
 

@@ -142,9 +142,7 @@ enum Done {
     Replaced { place: PathBuf, aside: PathBuf },
 }
 
-/// A destination that could not be put back.
-///
-/// It is told by [`CollectError::NotPutBack`](super::CollectError::NotPutBack).
+/// A destination that could not be put back; of a [`CollectError`](super::CollectError).
 #[derive(Debug)]
 pub struct Stranded {
     /// The destination.

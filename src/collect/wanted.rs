@@ -29,6 +29,7 @@ use crate::store::{Kind, PathError, StoreError, Tree, TreePath};
 /// drop(stage);
 ///
 /// let roms = Wanted::Matching(Glob::new("build/*.gb")?);
+/// assert_eq!(roms.name(), None, "it says only what it must be like");
 /// let found = select(&tree, &before, &[roms])?;
 /// assert_eq!(found[0].path.to_string(), "build/game.gb");
 /// assert_eq!(found.len(), 1);
@@ -161,6 +162,23 @@ pub(super) fn named<'w>(
 /// `?` is one character and `*` any number of them, neither of them a `/`; `**` as a whole component is any
 /// number of directories; `[a-z]` and `[!a-z]` are sets, `{gb,sym}` alternatives, and `\` takes the meaning
 /// from what follows. A dot at the beginning of a name is a character like others.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::collect::{Glob, GlobError};
+/// use notapipe::store::TreePath;
+///
+/// let roms = Glob::new("./build/**/*.{gb,sym}")?;
+/// assert_eq!(roms.as_str(), "build/**/*.{gb,sym}");
+/// assert_eq!(roms.base().to_string(), "build");
+/// assert!(roms.matches(&TreePath::parse("build/de/game.gb")?));
+/// assert!(!roms.matches(&TreePath::parse("build/game.o")?));
+///
+/// assert!(matches!(Glob::new("../*.gb"), Err(GlobError::Path(_))));
+/// assert!(matches!(Glob::new("["), Err(GlobError::Syntax(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Glob {
     text: String,
@@ -169,7 +187,7 @@ pub struct Glob {
     base: TreePath,
 }
 
-/// Why a pattern is none.
+/// Why a pattern is none; see [`Glob`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GlobError {
@@ -189,14 +207,6 @@ impl Glob {
     /// # Errors
     ///
     /// [`GlobError`].
-    ///
-    /// ```
-    /// use notapipe::collect::Glob;
-    ///
-    /// assert!(Glob::new("build/**/*.{gb,sym}").is_ok());
-    /// assert!(Glob::new("../*.gb").is_err());
-    /// assert!(Glob::new("[").is_err());
-    /// ```
     pub fn new(pattern: &str) -> Result<Self, GlobError> {
         // Refuses what climbs; drops what says nothing, such as `./`.
         let path = TreePath::parse(pattern)?;

@@ -92,12 +92,12 @@ impl WholeFile {
 }
 
 impl OpenWholeFile {
-    /// What is written.
+    /// What is written; see [`WholeFile`].
     pub fn writer(&mut self) -> &mut File {
         &mut self.file
     }
 
-    /// Puts it into its place; directories above that are missing are made.
+    /// Puts it into its place; directories above that are missing are made. See [`WholeFile`].
     ///
     /// # Errors
     ///

@@ -26,7 +26,9 @@
 //! use std::thread;
 //!
 //! use notapipe::archive::Format;
-//! use notapipe::control::{ControlError, Description, Rooms, Server, Unmounted};
+//! use notapipe::control::{
+//!     Client, ControlError, Description, Found, Packed, Rooms, Server, Status, Unmounted,
+//! };
 //! use notapipe::{Interrupt, Scratch};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,15 +40,17 @@
 //! let scratch = Scratch::builder().public_at(&directory).build()?;
 //! scratch.write("word", "ceci")?;
 //! let server = Server::start(&rooms, scratch.handle(), Description::default(), "".into())?;
-//! assert_eq!(rooms.all()[0].socket.parent(), Some(rooms.open()?));
+//! let Found { socket, .. } = rooms.all().remove(0);
+//! assert_eq!(socket.parent(), Some(rooms.open()?));
 //!
 //! // Another process, or here another thread:
 //! let ask = move || {
-//!     let mut client = rooms.find(&directory)?;
-//!     assert_eq!(client.status()?.used_bytes, 4096);
+//!     let mut client: Client = rooms.find(&directory)?;
+//!     let status: Status = client.status()?;
+//!     assert_eq!(status.used_bytes, 4096);
 //!     assert_eq!(client.resize(Some(1 << 20), None)?.limit_bytes, 1 << 20);
 //!     let target = std::fs::File::create("/dev/null").expect("it is there");
-//!     let packed = client.snapshot(&target, Format::Tar, |_so_far| ControlFlow::Continue(()))?;
+//!     let packed: Packed = client.snapshot(&target, Format::Tar, |_so_far| ControlFlow::Continue(()))?;
 //!     assert_eq!(packed.bytes, 4);
 //!     println!("asked at {}", client.socket().display());
 //!     client.unmount(false)

@@ -16,6 +16,7 @@ mod session_end;
 
 pub(crate) use self::fuser::{Notifier, Server, serve};
 pub(crate) use makers::Makers;
-pub use profile::{Profile, ServeOptions};
+pub use profile::Profile;
+pub(crate) use profile::ServeOptions;
 pub use requests::{Request, RequestCounts};
 pub(crate) use session_end::SessionEnd;

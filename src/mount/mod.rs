@@ -2,7 +2,7 @@
 //!
 //! [`Mount::new`] makes a mount and has it served; [`Mount::unmount`] ends it and says what went
 //! wrong; dropping it ends it quietly. What runs inside is the business of
-//! [`run::process`](crate::run::process), which asks [`Mount::place`] where.
+//! `run::process`, which asks [`Mount::place`] where.
 //!
 //! # The order of closing
 //! 1. End the processes (`Processes::end`): while one lives, a private mount lives.
@@ -47,6 +47,7 @@ use crate::sys::witness::Witness;
 const SESSION_END: Duration = Duration::from_secs(2);
 
 /// Whatever serves a mounted device: it ends by itself when the mount is gone.
+#[doc(hidden)]
 pub trait Session: Send + Sync {
     /// Waits for the end for so long at most; after it [`join`](Self::join) returns at once. False when it has
     /// not come.
@@ -92,6 +93,9 @@ impl Session for crate::fuse::Server {
 /// It belongs to the process, not to the thread that made it. Dropping it unmounts quietly. If
 /// processes still use it then, a private mount lives until the last of them ends, and a public one
 /// is detached: gone from its path, alive for them.
+///
+/// Public for our own tests, which have it served by another file system.
+#[doc(hidden)]
 pub struct Mount {
     place: Arc<Place>,
     session: Option<Box<dyn Session>>,
@@ -101,6 +105,7 @@ pub struct Mount {
 /// Where a mount stands and how to get there: what is needed to start processes in it.
 ///
 /// It outlives the mount without keeping it: once unmounted, nothing can be started any more.
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct Place {
     path: PathBuf,

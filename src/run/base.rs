@@ -30,6 +30,8 @@ use crate::store::{Limits, Timestamp, Tree, Usage};
 ///
 /// # fn main() -> Result<(), notapipe::Error> {
 /// let base = Base::builder().input("inc/words", "pear\napple\n").build()?;
+/// assert!(base.skipped().is_empty());
+/// assert_eq!(base.usage().inodes, 3, "the root, a directory and a file");
 /// for _request in 0..2 {
 ///     let outcome = Job::new()
 ///         .base(&base)
@@ -41,24 +43,6 @@ use crate::store::{Limits, Timestamp, Tree, Usage};
 /// # Ok(())
 /// # }
 /// ```
-///
-/// What it is made of:
-///
-/// ```
-/// use notapipe::Base;
-/// use notapipe::store::Limits;
-///
-/// # fn main() -> Result<(), notapipe::Error> {
-/// let base = Base::builder()
-///     .input_host("etc/passwd", "/etc/passwd")
-///     .input_reader("words", std::io::Cursor::new("fig\n"))
-///     .limits(Limits { bytes: 1 << 20, inodes: 100 })
-///     .build()?;
-/// assert_eq!(base.usage().inodes, 4);
-/// assert!(base.skipped().is_empty());
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Debug)]
 pub struct Base {
     pub(super) tree: Tree,
@@ -66,6 +50,24 @@ pub struct Base {
 }
 
 /// What a [`Base`] is to hold.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::Base;
+/// use notapipe::store::Limits;
+///
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let base = Base::builder()
+///     .input("inc/words", "pear\napple\n")
+///     .input_host("etc/passwd", "/etc/passwd")
+///     .input_reader("words", std::io::Cursor::new("fig\n"))
+///     .limits(Limits { bytes: 1 << 20, inodes: 100 })
+///     .build()?;
+/// assert_eq!(base.usage().limits.inodes, 100);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct BaseBuilder {
     inputs: Inputs,

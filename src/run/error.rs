@@ -245,7 +245,7 @@ pub enum Error {
     },
 }
 
-/// What only a mount gives a job.
+/// What only a mount gives a job; of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MountOnly {
@@ -291,6 +291,26 @@ fn ending(exit: Exit) -> String {
 }
 
 /// A job that failed, and what there is of it; see [`Job::attempt`](crate::Job::attempt).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use notapipe::run::EndedBy;
+/// use notapipe::{Error, Job};
+///
+/// let failed = Job::new()
+///     .step(["sleep", "600"])
+///     .step(["echo", "done"])
+///     .timeout(Duration::from_millis(50))
+///     .attempt()
+///     .unwrap_err();
+/// assert!(matches!(failed.error, Error::Timeout { .. }));
+/// let outcome = failed.outcome().expect("a step has begun");
+/// assert_eq!(outcome.steps()[0].ended_by, Some(EndedBy::Timeout));
+/// assert_eq!(outcome.steps_not_run(), [["echo", "done"]]);
+/// ```
 #[derive(Debug)]
 pub struct FailedJob {
     /// Why it failed.
@@ -325,6 +345,25 @@ pub struct StepFailure {
 
 impl StepFailure {
     /// The limit of processor time that ended the step, if that is known.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use notapipe::run::ResourceLimits;
+    /// use notapipe::{Error, Job};
+    ///
+    /// let limits = ResourceLimits {
+    ///     cpu: Some(Duration::from_secs(1)),
+    ///     ..ResourceLimits::default()
+    /// };
+    /// let job = Job::new().resource_limits(limits).step(["sh", "-c", "while :; do :; done"]);
+    /// let Err(Error::StepFailed(failure)) = job.run() else {
+    ///     panic!("it would never end");
+    /// };
+    /// assert_eq!(failure.cpu_limit_met(), limits.cpu);
+    /// ```
     pub fn cpu_limit_met(&self) -> Option<Duration> {
         self.report()?.cpu_limit_met
     }

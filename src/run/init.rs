@@ -11,19 +11,7 @@
 //!
 //! Unlike the rest of the library it exits and, called wrongly, prints.
 //!
-//! # Examples
-//!
-//! The first lines of a program whose jobs have [`InitProgram::ourselves`](super::InitProgram::ourselves) as their
-//! [init](crate::Job::init):
-//!
-//! ```
-//! use notapipe::run::init;
-//!
-//! let mut arguments = std::env::args_os().skip(1);
-//! if arguments.next().is_some_and(|first| first == init::ARGUMENT) {
-//!     init::main(arguments);
-//! }
-//! ```
+//! See [`InitProgram`](super::InitProgram) for an example.
 
 use std::collections::HashMap;
 use std::ffi::{CString, OsString};
@@ -51,9 +39,7 @@ pub const ARGUMENT: &str = "--notapipe-init";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Serves as the init of a job until the job's owner ends, and exits. `arguments` are what follows
-/// the hidden arguments of [`InitProgram`](super::process::InitProgram).
-///
-/// See [the module](self) for an example.
+/// the hidden arguments of [`InitProgram`](super::InitProgram), where an example is.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ! {
     let Some((control, owner, group)) = take(arguments) else {
         eprintln!("notapipe: this is how notapipe starts its own helper; it is of no use by hand");

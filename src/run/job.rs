@@ -616,7 +616,7 @@ impl Job {
     ///
     /// use notapipe::{Error, Job};
     ///
-    /// let job = Job::new().step(["sh", "-c", "sleep 60 > log &"]);
+    /// let job = Job::new().step(["sh", "-c", "exec > log; sleep 60 &"]);
     /// let ended = job.settle(Duration::from_millis(50)).run();
     /// assert!(matches!(ended, Err(Error::StillWritten { .. })));
     /// ```
@@ -659,8 +659,9 @@ impl Job {
     /// kernel ends everything in the job together with us, even after a kill -9.
     ///
     /// The program must call [`init::main`](super::init::main) when it is started with these
-    /// arguments. Without one, everything in the job is found and ended by us when it is over; a
-    /// kill -9 of us then leaves running what ran, in a mount that answers no more.
+    /// arguments; see [`InitProgram`] for an example. Without one, everything in the job is found and
+    /// ended by us when it is over; a kill -9 of us then leaves running what ran, in a mount that
+    /// answers no more.
     #[must_use]
     pub fn init(mut self, init: InitProgram) -> Self {
         self.init = Some(init);

@@ -46,7 +46,7 @@ pub struct ResourceLimits {
     pub files: Option<u64>,
 }
 
-/// What holds a limit.
+/// What holds a limit; see [`Outcome::limits_by`](super::Outcome::limits_by).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LimitBy {
@@ -58,7 +58,8 @@ pub enum LimitBy {
     Count,
 }
 
-/// What holds each of the limits of a job; `None` where there is no limit.
+/// What holds each of the limits of a job; `None` where there is no limit. See
+/// [`Outcome::limits_by`](super::Outcome::limits_by).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitsBy {
     /// Processor time.

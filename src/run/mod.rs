@@ -19,6 +19,7 @@ mod limits;
 mod outcome;
 mod pipeline;
 mod plain;
+#[doc(hidden)]
 pub mod process;
 mod running;
 mod settle;
@@ -33,7 +34,7 @@ pub use follow::Followed;
 pub use job::Job;
 pub use limits::{LimitBy, LimitsBy, ResourceLimits};
 pub use outcome::{Captured, EndedBy, Outcome, Phases, StepReport};
-pub use process::{Exit, InitProgram, Interrupt, StepStatus};
+pub use process::{Exit, InitProgram, Interrupt, SpawnError, StepStatus, StillRunning};
 pub use running::RunningJob;
 pub use stdio::{Stdin, Stdout};
 pub use step::Step;

@@ -130,7 +130,8 @@ impl Outcome {
         &self.steps
     }
 
-    /// The commands of the steps that were not started, because the job had failed, in order.
+    /// The commands of the steps that were not started, because the job had failed, in order; see
+    /// [`FailedJob`](super::FailedJob).
     pub fn steps_not_run(&self) -> &[Vec<OsString>] {
         &self.steps_not_run
     }
@@ -227,7 +228,7 @@ pub struct Phases {
     pub unmount: Duration,
 }
 
-/// Why a step ended before its own end.
+/// Why a step ended before its own end; see [`FailedJob`](super::FailedJob).
 ///
 /// It was killed then, unless it had [time](crate::Job::kill_after) to end: its
 /// [exit](StepStatus::exit) tells what it made of that.
@@ -333,6 +334,13 @@ impl Captured {
     }
 
     /// The text, with anything that is not UTF-8 replaced.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let captured = notapipe::Captured { bytes: b"caf\xe9".to_vec(), dropped: 0 };
+    /// assert_eq!(captured.to_text(), "caf\u{fffd}");
+    /// ```
     pub fn to_text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }

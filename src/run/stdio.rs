@@ -33,6 +33,20 @@ pub enum Stdin {
 }
 
 /// Where a step's standard output or standard error goes.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::{Job, Stdout, Step};
+///
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let log = || Stdout::File("log".into());
+/// let chatty = Step::new(["sh", "-c", "echo out; echo err >&2"]).stdout(log()).stderr(log());
+/// let outcome = Job::new().step(chatty).output("log").run()?;
+/// assert_eq!(outcome.output("log").unwrap(), "out\nerr\n");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub enum Stdout {
     /// Into the step's report; the last 8 MiB are kept.

@@ -150,7 +150,7 @@ impl Scratch {
         options.create(true).truncate(true).open(path)
     }
 
-    /// Opens a file in any other way.
+    /// Opens a file in any other way; see [`OpenOptions`].
     pub fn options(&self) -> OpenOptions<'_> {
         OpenOptions {
             scratch: self,

@@ -255,6 +255,17 @@ impl Scratch {
     }
 
     /// Where it is mounted, as its commands see it; of a public one, as everyone sees it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let scratch = notapipe::Scratch::new()?;
+    /// let seen = scratch.run(["pwd"])?.stdout.to_text();
+    /// assert_eq!(scratch.path().to_str(), Some(seen.trim_end()));
+    /// scratch.unmount()
+    /// # }
+    /// ```
     pub fn path(&self) -> &Path {
         self.mount.path()
     }

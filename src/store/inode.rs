@@ -21,6 +21,21 @@ impl Ino {
 }
 
 /// What an inode is; of an [`Attr`].
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::Scratch;
+/// use notapipe::store::Kind;
+///
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let scratch = Scratch::new()?;
+/// scratch.run(["ln", "-s", "target", "link"])?;
+/// assert_eq!(scratch.metadata("link")?.kind, Kind::Symlink);
+/// assert_eq!(scratch.metadata(".")?.kind, Kind::Directory);
+/// scratch.unmount()
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
@@ -42,6 +57,18 @@ pub enum Kind {
 /// A point in time to the nanosecond, also before 1970; see [`Tree`](super::Tree) for its use.
 ///
 /// `nanos` counts forward from `secs`, as in `struct timespec`.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, SystemTime, UNIX_EPOCH};
+///
+/// use notapipe::store::Timestamp;
+///
+/// let time = Timestamp { secs: -1, nanos: 750_000_000 };
+/// assert!(time < Timestamp::now());
+/// assert_eq!(SystemTime::from(time), UNIX_EPOCH - Duration::from_millis(250));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp {
     /// Seconds since the epoch; negative before it.

@@ -80,6 +80,21 @@ pub enum Event {
 
 impl Event {
     /// The file, or the name, that this is about; of a renaming the new name. None for [`Event::Lost`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::{Profile, Scratch};
+    ///
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let scratch = Scratch::builder().profile(Profile::Observed).build()?;
+    /// let mut events = scratch.watch(".")?;
+    /// scratch.run(["mkdir", "-p", "build/de"])?;
+    /// let path = events.next().and_then(|event| Some(event.path()?.to_string()));
+    /// assert_eq!(path.as_deref(), Some("build"));
+    /// scratch.unmount()
+    /// # }
+    /// ```
     pub fn path(&self) -> Option<&TreePath> {
         self.shared_path().map(|path| &**path)
     }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use notapipe::mount::{Mount, MountError, MountOptions, Remedy, Visibility};
-use notapipe::run::process::Exit;
+use notapipe::run::Exit;
 
 use crate::stage::{self, both, both_ways, exit, step};
 use crate::tiny_fs;

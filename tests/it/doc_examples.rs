@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use syn::{Attribute, File, ImplItem, Item, ItemImpl, Meta, Type, UseTree, Visibility};
 
@@ -215,7 +216,7 @@ impl Crate {
             };
             for (name, definition) in &module.definitions {
                 if definition.is_public {
-                    list([names.as_slice(), &[name.clone()]].concat());
+                    list([names.as_slice(), slice::from_ref(name)].concat());
                 }
             }
             for (_, path, is_public) in &module.uses {
@@ -226,7 +227,8 @@ impl Crate {
                 }
             }
             let public = module.modules.iter().filter(|(_, is_public)| **is_public);
-            modules.extend(public.map(|(name, _)| [names.as_slice(), &[name.clone()]].concat()));
+            modules
+                .extend(public.map(|(name, _)| [names.as_slice(), slice::from_ref(name)].concat()));
         }
         found
     }
@@ -324,7 +326,7 @@ impl Docs {
             let Some(kind) = line.strip_prefix("```") else {
                 continue;
             };
-            let runs = matches!(kind, "" | "rust" | "should_panic");
+            let runs = matches!(kind, "" | "rust" | "should_panic" | "standalone_crate");
             let code = lines.by_ref().take_while(|line| *line != "```");
             let shown = code.filter(|line| *line != "#" && !line.starts_with("# "));
             let shown = shown.collect::<Vec<_>>().join("\n");
@@ -371,7 +373,6 @@ struct Shown<'c> {
     /// Where its name may stand.
     near: Vec<String>,
     is_method: bool,
-    of: &'c str,
 }
 
 /// Each item without an example, with its place.
@@ -379,13 +380,11 @@ fn without_example(it: &Crate) -> Vec<String> {
     let mut items = Vec::new();
     for (names, module) in it.public() {
         let definition = it.definition(&names);
-        let own = names.last().map(|name| name.as_str()).expect("a name");
+        let name = names.last().expect("a name");
         let methods = || definition.methods.iter().filter(|it| !it.docs.hidden);
         let of_type = methods().flat_map(|it| it.docs.examples());
         let of_type: Vec<_> = of_type.chain(definition.docs.examples()).collect();
         let near = it.modules[&module].docs.examples();
-        let (_, name) = it.modules.get_key_value(&module).map(|_| ((), own)).unwrap();
-        let name = name.to_owned();
         items.push((
             Shown {
                 name: name.clone(),
@@ -396,7 +395,6 @@ fn without_example(it: &Crate) -> Vec<String> {
                     false => near.clone(),
                 },
                 is_method: false,
-                of: "",
             },
             // A type whose methods have examples is shown by them.
             definition.is_type && !of_type.is_empty(),
@@ -408,15 +406,18 @@ fn without_example(it: &Crate) -> Vec<String> {
                 docs: &method.docs,
                 near: [near.as_slice(), &of_type].concat(),
                 is_method: true,
-                of: definition.place.as_str(),
             };
             items.push((shown, false));
         }
     }
-    let _ = items.iter().map(|(it, _)| it.of).count();
     let has_example: HashMap<String, bool> = items
         .iter()
-        .map(|(it, by_methods)| (it.name.clone(), *by_methods || !it.docs.examples().is_empty()))
+        .map(|(it, by_methods)| {
+            (
+                it.name.clone(),
+                *by_methods || !it.docs.examples().is_empty(),
+            )
+        })
         .collect();
     let is_shown = |it: &Shown<'_>| {
         let (of, own) = it.name.rsplit_once("::").unwrap_or(("", &it.name));

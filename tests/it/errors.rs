@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use notapipe::fuse::Profile;
 use notapipe::run::Cpus;
-use notapipe::run::process::SpawnError;
+use notapipe::run::SpawnError;
 use notapipe::{
     Base, Error, Event, Follow, Interrupt, Job, Outcome, RunningJob, Scratch, ScratchFile, Slots,
     Source, Step, Watch,

@@ -23,6 +23,7 @@ mod cli_tools;
 mod coherence;
 mod collect;
 mod control;
+mod doc_examples;
 mod doctor;
 mod doors;
 mod errors;

@@ -180,7 +180,7 @@ fn stream_hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Processes that do not go away; see [`Error::StillRunning`](crate::Error::StillRunning).
+/// Processes that do not go away; of an [`Error`](crate::Error).
 #[derive(Debug, thiserror::Error)]
 #[error("{} processes of the job in {path:?} cannot be ended: {}", processes.len(), list(processes))]
 pub struct StillRunning {

@@ -25,6 +25,26 @@ use crate::sys::namespaces::NamespaceId;
 use crate::sys::socket;
 
 /// Our own binary, and the arguments that make it call [`run::init::main`](crate::run::init::main).
+///
+/// # Examples
+///
+/// ```standalone_crate
+/// use notapipe::run::{InitProgram, init};
+///
+/// fn main() -> Result<(), notapipe::Error> {
+///     let mut arguments = std::env::args_os().skip(1);
+///     if arguments.next().is_some_and(|first| first == init::ARGUMENT) {
+///         init::main(arguments);
+///     }
+///     // Where PID namespaces are allowed, the init is the first process of one.
+///     let outcome = notapipe::Job::new()
+///         .init(InitProgram::ourselves())
+///         .step(["sh", "-c", "cat /proc/$PPID/cmdline"])
+///         .run()?;
+///     assert!(outcome.steps()[0].stdout.to_text().contains(init::ARGUMENT));
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct InitProgram {
     /// An executable file; `/proc/self/exe` for the running one, even if it was replaced meanwhile.
