@@ -18,8 +18,8 @@
 # below $logs, and fails by returning non-zero. Afterwards the mount must be empty again, and its accounting as well.
 # To add one, write the file and put its name into SUITES.
 #
-# pjdfstest and fsx are built once into a prefix of their own, beside the tools of install-rgbds.sh: $NOTAPIPE_TOOLS,
-# or /usr/local/lib/notapipe-tools, or a user's cache. $NOTAPIPE names the program to test; without it a release build is made.
+# pjdfstest and fsx are built once, by install-cargo-tool.sh. $NOTAPIPE names the program to test; without it a release
+# build is made.
 
 set -euo pipefail
 export LC_ALL=C
@@ -39,21 +39,6 @@ die() {
 usage() {
     say "usage: scripts/conformance.sh [--quick] [--run] [--profile fast|observed] [--user NAME] [--all] [SUITE...], of: ${SUITES[*]}"
     exit 2
-}
-
-# Builds version $2 of the crate $1 once, and prints the path of its program.
-cargo_tool() {
-    local prefix=${NOTAPIPE_TOOLS:-/usr/local/lib/notapipe-tools}/$1-$2
-    if ((EUID)) && [[ -z ${NOTAPIPE_TOOLS-} && ! -x $prefix/bin/$1 ]]; then
-        prefix=${XDG_CACHE_HOME:-$HOME/.cache}/notapipe/tools/$1-$2
-    fi
-    if [[ ! -x $prefix/bin/$1 ]]; then
-        say "building $1 $2 into $prefix"
-        # Not in a target directory of ours, which its dependencies would fill.
-        env -u CARGO_TARGET_DIR cargo install --quiet --locked --root "$prefix" "$1@$2" >&2 ||
-            die "$1 $2 cannot be built: see above"
-    fi
-    printf '%s\n' "$prefix/bin/$1"
 }
 
 for name in "${SUITES[@]}"; do
@@ -202,7 +187,7 @@ if ((EUID == 0)); then
     "$here/install-deps.sh" conformance
     for name in pjdfstest fsx; do
         version=${name^^}
-        [[ " ${chosen[*]} " != *" $name "* ]] || cargo_tool "$name" "${!version}" >/dev/null
+        [[ " ${chosen[*]} " != *" $name "* ]] || "$here/install-cargo-tool.sh" "$name" "${!version}" >/dev/null
     done
 fi
 if [[ -z ${NOTAPIPE-} ]]; then

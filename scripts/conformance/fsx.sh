@@ -48,7 +48,7 @@ suite_fsx() {
     if ((quick)); then
         seeds=4 operations=10000
     fi
-    fsx=$(cargo_tool fsx "$FSX") || return 1
+    fsx=$("$here/install-cargo-tool.sh" fsx "$FSX") || return 1
     fsx_configuration >"$logs/fsx.toml"
     export fsx operations mount logs
     export -f fsx_seed

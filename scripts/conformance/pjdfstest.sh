@@ -39,7 +39,7 @@ pjdfstest_cases() {
 
 suite_pjdfstest() {
     local pjdfstest failed lacking
-    pjdfstest=$(cargo_tool pjdfstest "$PJDFSTEST") || return 1
+    pjdfstest=$("$here/install-cargo-tool.sh" pjdfstest "$PJDFSTEST") || return 1
     pjdfstest_configuration >"$logs/pjdfstest.toml"
     pjdfstest_in "$tmpfs" "$logs/pjdfstest.tmpfs"
     pjdfstest_in "$mount" "$logs/pjdfstest.mount"
