@@ -52,6 +52,8 @@ cargo test --locked "${profile[@]}" --all-features --no-fail-fast -- "${filter[@
 
 suites=0
 if ((${#filter[@]} == 0)); then
+    step "orders of threads (scripts/interleavings.sh)"
+    scripts/interleavings.sh 2>&1 | tee -a "$log"
     step "other people's tests (scripts/conformance.sh --quick)"
     export NOTAPIPE="${CARGO_TARGET_DIR:-target}/debug/notapipe"
     if ! scripts/conformance.sh --quick 2>&1 | tee "$log.suites" >&2; then

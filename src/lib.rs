@@ -70,6 +70,7 @@ pub mod run;
 pub mod scratch;
 pub mod stage;
 pub mod store;
+mod sync;
 mod sys;
 mod view;
 

@@ -8,12 +8,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
-
-use parking_lot::Mutex;
 
 use super::locality::at_normal_priority;
 use crate::store::{Ino, Source};
+use crate::sync::{Mutex, thread};
 use crate::view::{Reach, View, Waiter};
 
 /// The most sources that are made at the same time in one mount; the others wait for their turn.
@@ -23,6 +21,7 @@ const MAX_THREADS: usize = 16;
 #[derive(Debug)]
 pub struct Makers {
     view: Arc<View>,
+    threads_max: usize,
     /// Lock order: held alone.
     work: Mutex<Work>,
 }
@@ -35,8 +34,13 @@ struct Work {
 
 impl Makers {
     pub(super) fn new(view: Arc<View>) -> Arc<Self> {
+        Self::of_threads(MAX_THREADS, view)
+    }
+
+    fn of_threads(threads_max: usize, view: Arc<View>) -> Arc<Self> {
         Arc::new(Self {
             view,
+            threads_max,
             work: Mutex::default(),
         })
     }
@@ -55,7 +59,7 @@ impl Makers {
     fn make(self: &Arc<Self>, ino: Ino, source: Source) {
         let mut work = self.work.lock();
         work.waiting.push_back((ino, source));
-        if work.threads == MAX_THREADS {
+        if work.threads == self.threads_max {
             return;
         }
         work.threads += 1;
@@ -123,4 +127,82 @@ fn panicked(panic: &(dyn Any + Send)) -> io::Error {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     io::Error::other(format!("it panicked: {}", text.unwrap_or("without a word")))
+}
+
+#[cfg(all(test, shuttle))]
+mod interleavings {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use shuttle::sync::mpsc;
+
+    use super::*;
+    use crate::store::NewKind;
+    use crate::sync::interleave;
+    use crate::view::tests::{NOW, make, view};
+
+    /// Makers on one thread, so that what waits meets one that ends.
+    fn makers() -> Arc<Makers> {
+        Makers::of_threads(1, Arc::new(view()))
+    }
+
+    fn awaited(makers: &Makers, name: &str, source: Source) -> Ino {
+        let mut view = makers.view.lock();
+        let ino = make(&mut view, Ino::ROOT, name, NewKind::File);
+        view.await_source(ino, source, NOW).unwrap();
+        ino
+    }
+
+    /// Reaches for a file on another thread, and waits there until it is made or cannot be.
+    fn reaching(makers: &Arc<Makers>, ino: Ino) -> thread::JoinHandle<()> {
+        let makers = Arc::clone(makers);
+        thread::spawn(move || {
+            let (resume, resumed) = mpsc::channel();
+            makers.reach(ino, move || resume.send(()).unwrap());
+            resumed.recv().expect("a waiter is resumed");
+        })
+    }
+
+    #[test]
+    fn each_file_is_made_once_for_all_who_reach_for_it() {
+        interleave(|| {
+            let makers = makers();
+            let made = Arc::new(AtomicUsize::new(0));
+            let file = |name| {
+                let made = Arc::clone(&made);
+                let source = Source::new(move || {
+                    made.fetch_add(1, Ordering::SeqCst);
+                    Ok("content")
+                });
+                awaited(&makers, name, source)
+            };
+            let files = ["a", "b", "c"].map(file);
+            let twice = files.iter().chain(&files);
+            let reaching: Vec<_> = twice.map(|&ino| reaching(&makers, ino)).collect();
+            reaching.into_iter().for_each(|it| it.join().unwrap());
+            for ino in files {
+                let content = makers.view.lock().read(ino, 0, 100).unwrap();
+                assert_eq!(content.to_vec(), b"content");
+            }
+            assert_eq!(made.load(Ordering::SeqCst), files.len());
+        });
+    }
+
+    #[test]
+    fn nobody_waits_for_a_source_when_the_mount_has_ended() {
+        interleave(|| {
+            let makers = makers();
+            let (let_go, stuck) = mpsc::channel::<()>();
+            let source = Source::new(move || {
+                stuck.recv().expect("it is let go");
+                Ok("late")
+            });
+            let ino = awaited(&makers, "a", source);
+            let reaching = [(); 2].map(|()| reaching(&makers, ino));
+            makers.view.end();
+            reaching.into_iter().for_each(|it| it.join().unwrap());
+            assert!(makers.view.lock().read(ino, 0, 100).is_err());
+            // Nobody may have asked for it.
+            let _ = let_go.send(());
+        });
+    }
 }

@@ -12,8 +12,9 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::sync::Mutex;
 
 /// Places for jobs that run side by side: one CPU each, for a job and the thread that serves it.
 ///
@@ -187,5 +188,37 @@ mod tests {
         assert_eq!(numbers(&sched_getaffinity(None).unwrap()).count(), 1);
         drop(bound);
         assert!(sched_getaffinity(None).unwrap() == before);
+    }
+}
+
+#[cfg(all(test, shuttle))]
+mod interleavings {
+    use super::*;
+    use crate::sync::{interleave, thread};
+
+    #[test]
+    fn no_two_jobs_share_a_cpu_while_another_is_free() {
+        interleave(|| {
+            let free = |cpu| Place { cpu, jobs: 0 };
+            let slots = Slots {
+                places: Arc::new(Mutex::new(vec![free(0), free(1)])),
+            };
+            let used = Arc::new(Mutex::new(Vec::new()));
+            let jobs = [(); 2].map(|()| {
+                let (slots, used) = (slots.clone(), Arc::clone(&used));
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        let slot = slots.take();
+                        let mut now = used.lock();
+                        assert!(!now.contains(&slot.cpu), "{:?} is used already", slot.cpu);
+                        now.push(slot.cpu);
+                        drop(now);
+                        used.lock().retain(|cpu| *cpu != slot.cpu);
+                    }
+                })
+            });
+            jobs.into_iter().for_each(|it| it.join().unwrap());
+            assert!(slots.places.lock().iter().all(|place| place.jobs == 0));
+        });
     }
 }

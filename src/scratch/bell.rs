@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
+use crate::sync::{poll, read, write};
 use crate::view::Waker;
 
 /// An eventfd(2) that changes ring.
@@ -25,12 +26,12 @@ impl Bell {
 
     pub fn ring(&self) {
         // Only a counter at its maximum could refuse, and that is readable too.
-        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+        let _ = write(&*self.0, &1u64.to_ne_bytes());
     }
 
     pub fn silence(&self) {
         // Refused when it is silent already.
-        let _ = rustix::io::read(&*self.0, &mut [0; 8]);
+        let _ = read(&*self.0, &mut [0; 8]);
     }
 
     /// Rings when it is woken.

@@ -279,3 +279,48 @@ impl futures_core::Stream for WatchStream {
         }
     }
 }
+
+#[cfg(all(test, shuttle))]
+mod interleavings {
+    use super::*;
+    use crate::store::{Ino, NewKind, TreePath};
+    use crate::sync::{interleave, thread};
+    use crate::view::tests::{NOW, make, observed};
+
+    #[test]
+    fn a_watcher_is_woken_for_every_event_and_at_the_end() {
+        interleave(|| {
+            let view = Arc::new(observed());
+            let bell = Bell::new().unwrap();
+            let queue = view.lock().watch(TreePath::root(), bell.waker()).unwrap();
+            let tools = ["a", "b"].map(|name| {
+                let view = Arc::clone(&view);
+                thread::spawn(move || {
+                    make(&mut view.lock(), Ino::ROOT, name, NewKind::File);
+                    let removed = view.lock().unlink(Ino::ROOT, name.as_bytes(), NOW);
+                    removed.unwrap();
+                })
+            });
+            let mut watch = Watch {
+                queue,
+                view: Arc::clone(&view),
+                bell,
+            };
+            // The end would wake it for what it has missed.
+            let events: Vec<_> = watch.by_ref().take(4).collect();
+            let ending = thread::spawn(move || view.end());
+            assert_eq!(watch.next(), None);
+            let threads = tools.into_iter().chain([ending]);
+            threads.for_each(|it| it.join().unwrap());
+            for name in ["a", "b"] {
+                let path = TreePath::parse(name).unwrap();
+                let of_this = events.iter().filter(|it| it.path() == Some(&path));
+                let of_this: Vec<_> = of_this.collect();
+                assert!(
+                    matches!(*of_this, [Event::Created { .. }, Event::Removed { .. }]),
+                    "{of_this:?}"
+                );
+            }
+        });
+    }
+}

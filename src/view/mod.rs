@@ -22,18 +22,17 @@ mod parties;
 mod queue;
 mod ranges;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod touched;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parking_lot::{Mutex, MutexGuard};
+use std::sync::atomic::Ordering;
 
 use crate::store::{Ino, Name, Resource, Tree, TreePath, Unlinked};
+use crate::sync::{AtomicBool, Mutex, MutexGuard};
 use awaited::Awaited;
 pub use awaited::{Reach, Waiter};
 use calls::Calls;

@@ -3,11 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::calls::{Calls, Waker};
 use super::event::Event;
 use crate::store::{Ino, Name, TreePath};
+use crate::sync::Mutex;
 
 /// The most events that wait for one watcher.
 pub const MAX_EVENTS: usize = 64 * 1024;

@@ -10,9 +10,9 @@ use crate::store::{
     TreePath,
 };
 
-const NOW: Timestamp = Timestamp { secs: 1, nanos: 0 };
+pub(crate) const NOW: Timestamp = Timestamp { secs: 1, nanos: 0 };
 
-fn view() -> View {
+pub(crate) fn view() -> View {
     let limits = Limits {
         bytes: 1 << 20,
         inodes: 100,
@@ -20,7 +20,7 @@ fn view() -> View {
     View::new(Tree::new(limits, 0o755, 0, 0, NOW))
 }
 
-fn observed() -> View {
+pub(crate) fn observed() -> View {
     let view = view();
     view.observe();
     view
@@ -30,7 +30,7 @@ fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
 }
 
-fn make(view: &mut Locked<'_>, parent: Ino, text: &str, kind: NewKind) -> Ino {
+pub(crate) fn make(view: &mut Locked<'_>, parent: Ino, text: &str, kind: NewKind) -> Ino {
     let new = NewInode {
         kind,
         mode: 0o644,
