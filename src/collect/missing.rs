@@ -30,6 +30,7 @@ const LISTED_MAX: usize = 10;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MissingOutputs {
     /// Each that is missing, in the order in which they were asked for.
     pub missing: Vec<Missing>,
@@ -39,6 +40,7 @@ pub struct MissingOutputs {
 
 /// One output that is not in the tree; of [`MissingOutputs`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Missing {
     /// What was asked for.
     pub name: TreePath,
@@ -121,6 +123,7 @@ impl fmt::Display for MissingOutputs {
 /// assert_eq!(error.to_string(), told);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NoMatch {
     /// The pattern.
     pub glob: Glob,

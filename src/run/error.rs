@@ -312,6 +312,7 @@ fn ending(exit: Exit) -> String {
 /// assert_eq!(outcome.steps_not_run(), [["echo", "done"]]);
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct FailedJob {
     /// Why it failed.
     pub error: Error,
@@ -333,6 +334,7 @@ impl FailedJob {
 
 /// A step that failed, and everything that is known of the job; of an [`Error`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct StepFailure {
     /// How the step ended.
     pub exit: Exit,

@@ -36,6 +36,7 @@ impl fmt::Debug for Wanted {
 
 /// What was handed on of a file that [`Job::follow`](super::Job::follow) named.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Followed {
     /// The file.
     pub name: TreePath,

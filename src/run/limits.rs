@@ -61,6 +61,7 @@ pub enum LimitBy {
 /// What holds each of the limits of a job; `None` where there is no limit. See
 /// [`Outcome::limits_by`](super::Outcome::limits_by).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LimitsBy {
     /// Processor time.
     pub cpu: Option<LimitBy>,

@@ -217,6 +217,7 @@ impl Outcome {
 
 /// Where a job's time went; of an [`Outcome`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Phases {
     /// Inputs into the tree.
     pub stage: Duration,
@@ -284,6 +285,7 @@ impl EndedBy {
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StepReport {
     /// Its program and arguments.
     pub command: Vec<OsString>,

@@ -18,6 +18,7 @@ use crate::sys::socket;
 /// How a step ended, and what it used, with the processes that it waited for; of a
 /// [`StepReport`](crate::StepReport).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StepStatus {
     /// How it ended.
     pub exit: Exit,
