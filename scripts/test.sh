@@ -47,8 +47,9 @@ RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-default-features --no-deps --
 step "tests"
 log="$(mktemp)"
 trap 'rm -f -- "$log" "$log.suites"' EXIT
-# One binary after another: each mounts, and two of them at once would only fight for two cores.
-cargo test --locked "${profile[@]}" --all-features --no-fail-fast -- "${filter[@]}" 2>&1 | tee "$log"
+# One binary after another: each mounts, and two of them at once would only fight for two cores. Signals as a terminal has
+# them: under nohup, or behind `&`, the tools would inherit that some are ignored.
+env --default-signal=HUP,INT,QUIT,TERM cargo test --locked "${profile[@]}" --all-features --no-fail-fast -- "${filter[@]}" 2>&1 | tee "$log"
 
 suites=0
 if ((${#filter[@]} == 0)); then
