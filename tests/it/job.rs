@@ -295,7 +295,7 @@ fn errors_are_typed_and_say_where() {
 #[test]
 fn a_failed_job_tells_of_the_step_that_was_ended_and_of_those_that_were_not_run() {
     let job = Job::new()
-        .timeout(Duration::from_millis(200))
+        .timeout(Duration::from_secs(3))
         .step(["true"])
         .step(["sh", "-c", "echo half > out; sleep 600"])
         .pipe(["sleep", "600"])
