@@ -108,7 +108,8 @@ check "doctor as a user with a group" says "ok    --limit " as_nobody "$notapipe
 tests "$tests_it" cli_resources doctor:: cli_steps:: cli_tools:: job:: cli_limits::
 check "no group is left" bash -c '! compgen -G "/sys/fs/cgroup/**/notapipe-*"'
 tests "$tests_faults" private_mount:: public_mount:: degraded:: killed::
-tests "$tests_posix" rename open
+tests "$tests_posix" rename
+tests "$tests_posix" open
 
 # As some distributions have it.
 echo 0 >/proc/sys/user/max_user_namespaces
