@@ -109,7 +109,8 @@ tests "$tests_it" cli_resources doctor:: cli_steps:: cli_tools:: job:: cli_limit
 check "no group is left" bash -c '! compgen -G "/sys/fs/cgroup/**/notapipe-*"'
 tests "$tests_faults" private_mount:: public_mount:: degraded:: killed::
 tests "$tests_posix" rename
-tests "$tests_posix" open
+# What they compare with is tmpfs, which opens nothing with O_DIRECT before Linux 6.6.
+tests "$tests_posix" open --skip open::direct
 
 # As some distributions have it.
 echo 0 >/proc/sys/user/max_user_namespaces
