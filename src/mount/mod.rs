@@ -19,12 +19,12 @@ mod options;
 mod plain;
 pub(crate) mod privately;
 pub(crate) mod publicly;
+mod tenants;
 mod watchdog;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -38,6 +38,7 @@ pub(crate) use self::privately::needs_user_namespace;
 use self::privately::{Connection, PrivateMount};
 use self::publicly::PublicMount;
 pub use self::publicly::unmount_at;
+use self::tenants::Tenants;
 use crate::sys::namespaces::Namespaces;
 pub use crate::sys::proc::ProcessInfo;
 use crate::sys::witness::Witness;
@@ -113,11 +114,7 @@ pub struct Place {
     /// Lock order: the last. Starting a process holds it shared, so that unmounting waits for
     /// starts.
     standing: RwLock<Standing>,
-    /// How many may start processes inside. Held while one of them ends its own, so that the last one
-    /// to leave ends nobody else's. Lock order: before `standing`.
-    tenants: Mutex<usize>,
-    /// Whether processes are inside that could not be ended.
-    left_behind: AtomicBool,
+    tenants: Tenants,
     /// Whether anybody else has the descriptors of a private mount. Lock order: after `standing`.
     witness: Mutex<Option<Witness>>,
 }
@@ -282,8 +279,7 @@ impl Place {
                 path,
                 connection,
                 standing: RwLock::new(Standing::Private(Arc::new(namespaces))),
-                tenants: Mutex::new(0),
-                left_behind: AtomicBool::new(false),
+                tenants: Tenants::default(),
                 witness: Mutex::new(Some(witness)),
             },
         ))
@@ -298,8 +294,7 @@ impl Place {
                 path,
                 connection,
                 standing: RwLock::new(Standing::Public(mount)),
-                tenants: Mutex::new(0),
-                left_behind: AtomicBool::new(false),
+                tenants: Tenants::default(),
                 witness: Mutex::new(None),
             },
         ))
@@ -327,8 +322,7 @@ impl Place {
             path,
             connection: Connection { major: 0, minor: 0 },
             standing: RwLock::new(Standing::Plain { directory, inside }),
-            tenants: Mutex::new(0),
-            left_behind: AtomicBool::new(false),
+            tenants: Tenants::default(),
             witness: Mutex::new(None),
         };
         Ok((Arc::new(place), host))
@@ -385,19 +379,31 @@ impl Place {
 
     /// Says that processes may be started inside from now on.
     pub(crate) fn move_in(&self) {
-        *self.tenants.lock() += 1;
+        self.tenants.move_in();
     }
 
     /// Takes back [`move_in`](Self::move_in). `leave` ends the processes; it is told whether nobody
     /// else has any, and until it returns nobody else moves in.
     pub(crate) fn move_out<E>(&self, leave: impl FnOnce(bool) -> Result<(), E>) -> Result<(), E> {
-        let mut tenants = self.tenants.lock();
-        *tenants -= 1;
-        let left = leave(*tenants == 0);
-        if left.is_err() {
-            self.left_behind.store(true, Ordering::Release);
-        }
-        left
+        self.tenants.move_out(leave)
+    }
+
+    /// Starts a process there, and keeps the mount standing meanwhile.
+    pub(crate) fn start_inside<T>(&self, start: impl FnOnce(&Standing) -> T) -> T {
+        self.tenants.start(|| self.with_standing(start))
+    }
+
+    /// Looks at all processes that are in the mount's own namespaces, and remembers when there are none.
+    pub(crate) fn look_inside(
+        &self,
+        look: impl FnOnce() -> io::Result<Vec<i32>>,
+    ) -> io::Result<Vec<i32>> {
+        self.tenants.look(look)
+    }
+
+    /// Whether nobody can be in the mount's own namespaces, as a look at them has told.
+    pub(crate) fn is_known_empty(&self) -> bool {
+        self.tenants.are_out()
     }
 
     /// Runs `use_it`, and keeps the mount standing meanwhile.
@@ -435,7 +441,7 @@ impl Place {
     fn leave_privately(&self, inside: &Arc<Namespaces>) -> Result<(), MountError> {
         // Closing the descriptors is enough when nobody can be inside and nobody else has them, and
         // takes half the time. A child that our program forked for itself has them until it executes something.
-        let nobody_inside = !self.left_behind.load(Ordering::Acquire);
+        let nobody_inside = !self.tenants.left_somebody_behind();
         let witness = self.witness.lock().take();
         if nobody_inside
             && Arc::strong_count(inside) == 1

@@ -359,7 +359,7 @@ impl Processes {
         }
         let started = self
             .place
-            .with_standing(|standing| match (&self.starter, standing) {
+            .start_inside(|standing| match (&self.starter, standing) {
                 (_, Standing::Gone) => Err(LaunchError::new(
                     Stage::Unmounted,
                     io::ErrorKind::NotFound.into(),
@@ -385,9 +385,7 @@ impl Processes {
     /// # Errors
     /// `/proc` cannot be read.
     pub fn remaining(&self) -> io::Result<Vec<ProcessInfo>> {
-        let mut members = self.with_census(|mut census| census.members())??;
-        members.retain(|&pid| Some(pid) != self.init_pid());
-        Ok(members.into_iter().map(ProcessInfo::of).collect())
+        Ok(self.members()?.into_iter().map(ProcessInfo::of).collect())
     }
 
     /// Somebody who has a file of the mount (or of the directory that takes its place) open for writing, or mapped so that writes reach it, as
@@ -396,8 +394,7 @@ impl Processes {
     /// # Errors
     /// `/proc` cannot be read.
     pub fn writer(&self) -> io::Result<Option<Writer>> {
-        let mut members = self.with_census(|mut census| census.members())??;
-        members.retain(|&pid| Some(pid) != self.init_pid());
+        let members = self.members()?;
         let within = self.place.within();
         let writer = |pid| Some((pid, written_by(pid, within)?));
         Ok(members.into_iter().find_map(writer).map(|(pid, file)| {
@@ -407,6 +404,16 @@ impl Processes {
                 file: inside.unwrap_or(file),
             }
         }))
+    }
+
+    fn members(&self) -> io::Result<Vec<i32>> {
+        let look = || self.with_census(|mut census| census.members())?;
+        let mut members = match self.kinship {
+            Kinship::Inside(_) => self.place.look_inside(look),
+            Kinship::Marked(_) => look(),
+        }?;
+        members.retain(|&pid| Some(pid) != self.init_pid());
+        Ok(members)
     }
 
     /// Sends a signal to every process that runs now.
@@ -453,7 +460,7 @@ impl Processes {
             }
             Starter::Direct(direct) => direct.kill_descendants(&self.place)?,
         }
-        if !is_last && matches!(self.kinship, Kinship::Inside(_)) {
+        if matches!(self.kinship, Kinship::Inside(_)) && (!is_last || self.place.is_known_empty()) {
             return Ok(());
         }
         let outcome = self.with_census(|census| census.kill_all(&self.place));
