@@ -18,10 +18,10 @@ use crate::store::{Limits, Timestamp, Tree, Usage};
 /// Each job starts from a fork of it: nothing is copied, nothing is shared back, and the job has a
 /// mount and limits of its own. Making the fork takes no time that depends on what is in the base.
 ///
-/// What a job from a base adds to its tool, made, run and dropped, is 1.6 to 2.1 ms where `true` alone takes 0.7 to
-/// 0.9 (medians of 500, Linux 6.18, 2 virtual CPUs with other work on them), with a heap of 1 GiB as with a small
-/// one: 0.3 to 0.4 ms to make the mount, as much to end it, and the rest for the threads that serve it and for the
-/// look at `/proc` that finds what the tool may have left running. `cargo bench --bench job` tells it for a machine.
+/// What a job from a base adds to its tool, made, run and dropped, is 0.8 to 1.0 ms where `true` alone takes 0.8
+/// (medians of 500, Linux 6.18, 2 virtual CPUs), with a heap of 1 GiB as with a small one: 0.2 to 0.3 ms to make the
+/// mount, as much to end it, and the rest for the threads that serve it and for the look at `/proc` that finds what the
+/// tool may have left running. `cargo bench --bench job` tells it for a machine.
 ///
 /// # Examples
 ///
