@@ -110,7 +110,6 @@ pub fn doctor(args: DoctorArgs) -> ExitCode {
             Some(process_namespace()),
             Some(allow_other()),
             Some(fstab()),
-            Some(passthrough()),
             Some(limits()),
             Some(memory_check()),
             Some(unnamed_files()),
@@ -457,27 +456,6 @@ fn fstab() -> Check {
 }
 
 /// CAP_SYS_ADMIN among our effective capabilities (capabilities(7)).
-fn is_admin() -> bool {
-    const SYS_ADMIN: u64 = 1 << 21;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .is_some_and(|mask| mask & SYS_ADMIN != 0)
-}
-
-fn passthrough() -> Check {
-    const NAME: &str = "passthrough";
-    match (version() >= Some((6, 9)), is_admin()) {
-        (true, true) => Check::ok(NAME, "the kernel has it (6.9), and we may use it"),
-        (false, _) => Check::note(
-            NAME,
-            "the kernel has it from 6.9 on",
-            "nothing else needs it",
-        ),
-        (_, false) => Check::note(NAME, "it needs CAP_SYS_ADMIN", "nothing else needs it"),
-    }
-}
-
 fn memory_check() -> Check {
     const NAME: &str = "memory";
     let limits = memory::default_limits();

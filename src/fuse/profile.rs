@@ -7,6 +7,12 @@
 /// every change comes through the kernel, which then knows of it, or through our own API, which tells the
 /// kernel. Neither uses the kernel's writeback cache: it loses writes over the limit without a word, and
 /// serves stale bytes after a change through the API.
+///
+/// Neither has the kernel pass data through to a file of another file system (`FUSE_PASSTHROUGH`, Linux 6.9, root only). It
+/// is asked for in the answer to an open, so each open and release would be a request again: 35,770 requests instead of
+/// 16,207 for a Game Boy build of 3,000 files, and 7.2 times tmpfs instead of 1.5 for the open, read and close of a small
+/// file, before a backing file is even registered. What it would win is the first read and the write of large files, 1.4
+/// and 1.9 times tmpfs without it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
     /// No request for open, close, create-and-open, flush or fsync: the fewest requests.
