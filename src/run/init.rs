@@ -147,7 +147,11 @@ impl Init {
         }
     }
 
-    fn start(&mut self, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    fn start(&mut self, mut descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        let announce = match descriptors.len() > REQUEST_DESCRIPTORS {
+            true => descriptors.pop(),
+            false => None,
+        };
         let request: [OwnedFd; REQUEST_DESCRIPTORS] = descriptors
             .try_into()
             .map_err(|_| io::ErrorKind::InvalidData)?;
@@ -157,6 +161,7 @@ impl Init {
         let launch = Launch {
             dies_with_starter: !self.contained,
             group: self.group.as_ref().map(|group| group.procs.as_fd()),
+            announce: announce.as_ref().map(AsFd::as_fd),
             ..launch
         };
         // Who asked may be gone by now; the job then ends in a moment.

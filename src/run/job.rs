@@ -1223,11 +1223,15 @@ impl Ground<'_> {
 
     /// Begins to count what the steps of a pipe touch, each by itself.
     fn count_apart(&self, steps: usize) -> Descent {
-        let descent = Descent::default();
-        if let Self::Mounted(scratch) = self {
-            let known = descent.clone();
-            scratch.count_apart(steps, move |thread| known.step_of(thread));
-        }
+        let Self::Mounted(scratch) = self else {
+            return Descent::unasked();
+        };
+        let descent = match steps {
+            1 => Descent::unasked(),
+            _ => Descent::default(),
+        };
+        let known = descent.clone();
+        scratch.count_apart(steps, move |thread| known.step_of(thread));
         descent
     }
 

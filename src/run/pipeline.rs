@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -292,8 +293,9 @@ fn start(
         reader.set_stdin(Stdin::Fd(read.into()));
     }
     for step in steps {
-        descent.starting();
-        let (command, running, streams) = step.start(processes)?;
+        let announce = descent.starting();
+        let announce = announce.as_ref().map(AsFd::as_fd);
+        let (command, running, streams) = step.start(processes, announce)?;
         descent.started(running.pid());
         members.push(Member {
             command,
@@ -426,8 +428,6 @@ fn ask_to_end(
 
 /// Until a step ends, writes something or `until` has come.
 fn sleep(members: &[Member], bounds: Bounds<'_>, until: Option<Instant>) -> Result<(), Error> {
-    use std::os::fd::AsFd;
-
     let running = members.iter().filter(|it| it.ended.is_none());
     let descriptors = running.flat_map(|member| {
         let pipes = member.streams.open_pipes();

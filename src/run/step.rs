@@ -1,7 +1,7 @@
 //! One step: a command, its surroundings and its streams.
 
 use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use super::descent::Descent;
@@ -184,6 +184,7 @@ impl Step {
     pub(super) fn start(
         self,
         processes: &Processes,
+        announce: Option<BorrowedFd<'_>>,
     ) -> Result<(Vec<OsString>, Running, Streams), Error> {
         let program = self.program();
         let directory = match self.directory.as_os_str().is_empty() {
@@ -201,7 +202,7 @@ impl Step {
                 }
             })?;
         let [stdin, stdout, stderr] = &ends;
-        let running = processes.spawn(&StepCommand {
+        let command = StepCommand {
             program,
             arguments: self.command.get(1..).unwrap_or_default().to_vec(),
             environment: with_variables(environment, self.variables),
@@ -211,7 +212,8 @@ impl Step {
             stdout: stdout.as_fd(),
             stderr: stderr.as_fd(),
             stream_files: files,
-        })?;
+        };
+        let running = processes.spawn_announced(&command, announce)?;
         Ok((self.command, running, streams))
     }
 }

@@ -139,6 +139,9 @@ pub(crate) struct Launch<'a> {
     pub(crate) new_session: bool,
     /// SIGKILL when the *thread* that starts it ends (PR_SET_PDEATHSIG(2const)).
     pub(crate) dies_with_starter: bool,
+    /// Where the child writes its number as it sees it itself (getpid(2)), the first four bytes of the file, before it
+    /// touches any other file.
+    pub(crate) announce: Option<BorrowedFd<'a>>,
 }
 
 impl<'a> Launch<'a> {
@@ -158,6 +161,7 @@ impl<'a> Launch<'a> {
             close_others: false,
             new_session: false,
             dies_with_starter: false,
+            announce: None,
         }
     }
 
@@ -238,6 +242,10 @@ impl<'a> Launch<'a> {
     fn become_program(&self, prepared: &mut Prepared) -> Failure {
         // SAFETY: we are in a vforked child, whose table of signal actions is its own.
         unsafe { signals::restore_defaults() };
+        if let Some(file) = self.announce {
+            let number = rustix::process::getpid().as_raw_pid();
+            let _ = rustix::io::pwrite(file, &number.to_ne_bytes(), 0);
+        }
         if self.new_session {
             let _ = rustix::process::setsid();
         }

@@ -111,9 +111,20 @@ pub(crate) fn parent(pid: i32) -> Option<(i32, bool)> {
 
 /// The process of a thread (proc_pid_status(5)). Like [`parent`], it waits for nothing that the thread holds.
 pub(crate) fn process_of(thread: i32) -> Option<i32> {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
-    process.trim().parse().ok()
+    status(thread, "Tgid:")?.parse().ok()
+}
+
+/// The number of a process as it sees it itself: that of the innermost PID namespace that it is in (proc_pid_status(5)).
+pub(crate) fn own_number(pid: i32) -> Option<i32> {
+    let numbers = status(pid, "NSpid:")?;
+    numbers.split_ascii_whitespace().last()?.parse().ok()
+}
+
+/// A field of `/proc/PID/status` (proc_pid_status(5)).
+fn status(pid: i32, field: &str) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field))?;
+    Some(value.trim().to_owned())
 }
 
 /// What processes have used.
@@ -149,11 +160,8 @@ impl Usage {
 
 /// `VmHWM:   1234 kB` (proc_pid_status(5)).
 fn most_resident(pid: i32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kib = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = kib.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    let kib = status(pid, "VmHWM:")?;
+    let kib: u64 = kib.strip_suffix("kB")?.trim_end().parse().ok()?;
     Some(kib * 1024)
 }
 

@@ -11,7 +11,7 @@ use rustix::net::{
 };
 
 /// The most descriptors in one packet.
-pub(crate) const MAX_DESCRIPTORS: usize = 5;
+pub(crate) const MAX_DESCRIPTORS: usize = 6;
 /// The longest packet.
 pub(crate) const MAX_BYTES: usize = 64;
 

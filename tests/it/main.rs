@@ -43,3 +43,4 @@ mod scratch_open;
 mod source;
 mod stage;
 mod support;
+mod touched;

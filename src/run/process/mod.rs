@@ -348,7 +348,17 @@ impl Processes {
     /// # Errors
     /// [`SpawnError`]; nothing runs then.
     pub fn spawn(&self, command: &StepCommand<'_>) -> Result<Running, SpawnError> {
+        self.spawn_announced(command, None)
+    }
+
+    /// The same; the step writes its number as it sees it itself to the start of the file, before it touches any other.
+    pub(super) fn spawn_announced(
+        &self,
+        command: &StepCommand<'_>,
+        announce: Option<BorrowedFd<'_>>,
+    ) -> Result<Running, SpawnError> {
         let mut launch = command.launch(self.place.path())?;
+        launch.announce = announce;
         launch.rlimits = self.group.limits().rlimits(self.group.by());
         // An init has it from its own start.
         launch.group = self.group.entrance().map(|entrance| entrance.procs);

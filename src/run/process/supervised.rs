@@ -108,7 +108,8 @@ impl Supervisor {
         let (report, theirs) = socket::pair(SocketType::SEQPACKET).map_err(channel)?;
         let description = wire::encode(launch).map_err(channel)?;
         let [stdin, stdout, stderr] = launch.stdio;
-        let request = [description.as_fd(), theirs.as_fd(), stdin, stdout, stderr];
+        let mut request = vec![description.as_fd(), theirs.as_fd(), stdin, stdout, stderr];
+        request.extend(launch.announce);
         socket::send(self.control.as_fd(), b"S", &request).map_err(channel)?;
         drop(theirs);
         match first_report(report.as_fd()).map_err(channel)? {

@@ -1,7 +1,8 @@
 //! What passes between us and the init of a job.
 //!
 //! We send one packet a step over the control socket: a byte, and descriptors of the description
-//! ([`encode`]) in a memfd, of the socket to report to, and of the three streams. A memfd because a
+//! ([`encode`]) in a memfd, of the socket to report to, of the three streams, and of the file in which the step
+//! announces itself, if there is one. A memfd because a
 //! command line may be megabytes long, and a packet may not. The init reports on the step's own
 //! socket: [`Report::Started`] with the process's descriptor or [`Report::Failed`], and at last
 //! [`Report::Ended`]. End of file instead means that the init is gone, and with it the step.
@@ -21,7 +22,7 @@ use super::{Exit, StepStatus};
 use crate::sys::launch::{Candidate, Launch, Rlimits, Stage, StreamFiles};
 use crate::sys::socket;
 
-/// How many descriptors come with the request for a step.
+/// How many descriptors come with every request for a step.
 pub(crate) const REQUEST_DESCRIPTORS: usize = 5;
 
 /// What the init tells about a step.
