@@ -36,14 +36,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use notapipe::Outcome;
 use notapipe::Touched;
-use notapipe::collect::{self, Found};
+use notapipe::collect::{self, Found, WholeFile};
 use notapipe::fuse::RequestCounts;
 use notapipe::run::{self, EndedBy, Exit, LimitBy, StepReport};
 use notapipe::store::{Kind, Resource, Tree, TreePath};
@@ -146,28 +145,62 @@ struct Usage {
     limit_met: Option<&'static str>,
 }
 
-/// Writes the report of a job, with what there is of one that failed, to a file, or to standard output for `-`; `collect`
-/// is how long delivering took, if it came to that.
-///
-/// # Errors
-///
-/// When the file cannot be written.
-pub fn write(
-    file: &Path,
-    ending: &Ending<'_>,
-    outcome: Option<&Outcome>,
-    collect: Option<Duration>,
-) -> io::Result<()> {
-    let mut text = serde_json::to_string_pretty(&report(ending, outcome, collect))?;
-    text.push('\n');
-    match file.to_str() {
-        Some("-") => {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(text.as_bytes())?;
-            stdout.flush()
-        }
-        _ => fs::write(file, text),
+/// Where a report goes, looked at before anything runs.
+#[derive(Debug)]
+pub struct Reporting {
+    place: PathBuf,
+    /// None for standard output.
+    file: Option<WholeFile>,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the report {place:?}")]
+pub struct ReportNotWritten {
+    place: PathBuf,
+    source: io::Error,
+}
+
+impl Reporting {
+    /// Looks at a place, `-` for standard output, and refuses what can be seen to fail.
+    pub fn preflight(place: &Path) -> Result<Self, ReportNotWritten> {
+        let file = match place.to_str() {
+            Some("-") => None,
+            _ => Some(WholeFile::preflight(place).map_err(|source| not_written(place, source))?),
+        };
+        let place = place.to_owned();
+        Ok(Self { place, file })
     }
+
+    /// Writes the report of a job, with what there is of one that failed; `collect` is how long delivering took, if it
+    /// came to that.
+    pub fn write(
+        self,
+        ending: &Ending<'_>,
+        outcome: Option<&Outcome>,
+        collect: Option<Duration>,
+    ) -> Result<(), ReportNotWritten> {
+        let Self { place, file } = self;
+        write(file, &report(ending, outcome, collect)).map_err(|source| not_written(&place, source))
+    }
+}
+
+fn not_written(place: &Path, source: io::Error) -> ReportNotWritten {
+    let place = place.to_owned();
+    ReportNotWritten { place, source }
+}
+
+fn write(file: Option<WholeFile>, report: &Report) -> io::Result<()> {
+    let mut text = serde_json::to_string_pretty(report)?;
+    text.push('\n');
+    let Some(file) = file else {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        return stdout.flush();
+    };
+    let mut file = file.open()?;
+    file.writer().write_all(text.as_bytes())?;
+    file.place()
 }
 
 #[derive(Debug, Serialize)]

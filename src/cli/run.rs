@@ -25,7 +25,7 @@ use super::ending::Ending;
 use super::exit;
 use super::progress::Line;
 use super::report;
-use super::report_file;
+use super::report_file::Reporting;
 use super::save::{SavedFrom, Saving};
 use super::signals::Signals;
 use super::size::Size;
@@ -57,6 +57,8 @@ fn try_run(config: RunConfig, signals: Signals) -> Result<u8, NotStarted> {
     let keeping = config.keep_on_failure.as_deref();
     let keeping = keeping.map(|place| Saving::preflight(place, SavedFrom::Job, config.verbosity));
     let keeping = keeping.transpose()?;
+    let reporting = config.report.as_deref().map(Reporting::preflight);
+    let reporting = reporting.transpose()?;
     let staging = Staging::default();
     let steps_run = Arc::new(AtomicBool::new(false));
     let tools_have_it = {
@@ -104,7 +106,9 @@ fn try_run(config: RunConfig, signals: Signals) -> Result<u8, NotStarted> {
     };
     ending.say();
     let delivered = delivered.as_ref().and_then(|it| it.as_ref().ok());
-    Ok(wind_up(&config, ending, outcome, delivered, keeping))
+    Ok(wind_up(
+        &config, ending, outcome, delivered, reporting, keeping,
+    ))
 }
 
 /// Tells what happened, in all the ways that were asked for; gives the exit status.
@@ -113,6 +117,7 @@ fn wind_up(
     mut ending: Ending<'_>,
     outcome: Option<&Outcome>,
     delivered: Option<&(Vec<Skipped>, Duration)>,
+    reporting: Option<Reporting>,
     keeping: Option<Saving>,
 ) -> u8 {
     if let Some(outcome) = outcome
@@ -126,11 +131,10 @@ fn wind_up(
         skipped.iter().for_each(tell_skipped);
     }
     let collect = delivered.map(|(_, time)| *time);
-    if let Some(file) = &config.report
-        && let Err(source) = report_file::write(file, &ending, outcome, collect)
+    if let Some(reporting) = reporting
+        && let Err(error) = reporting.write(&ending, outcome, collect)
     {
-        let file = file.clone();
-        report::failure(&ReportNotWritten { file, source });
+        report::failure(&error);
         // What failed first decides the exit status.
         if ending.code == 0 {
             ending.code = exit::FAILED;
@@ -145,13 +149,6 @@ fn wind_up(
         tell(outcome);
     }
     ending.code
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write the report {file:?}")]
-struct ReportNotWritten {
-    file: PathBuf,
-    source: std::io::Error,
 }
 
 /// Delivers the outputs; tells what was left behind, and how long it took.

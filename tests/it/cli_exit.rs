@@ -243,9 +243,14 @@ fn when_notapipe_fails_it_ends_in_125_and_says_why() {
         ),
         // The report.
         (
-            &["--report", "gone/report"],
-            "",
-            &["cannot write the report \"gone/report\"", "No such file"],
+            &["--report", "file/report"],
+            "touch $RAN",
+            &["cannot write the report \"file/report\"", "Not a directory"],
+        ),
+        (
+            &["--report", "directory"],
+            "touch $RAN",
+            &["cannot write the report \"directory\"", "is a directory"],
         ),
     ];
     both(|site| {
@@ -281,6 +286,10 @@ fn what_an_ordinary_user_may_not_touch_ends_in_125() {
         (["-o", "x=closed/"], ["\"closed/\"", "Permission denied"]),
         (["-o", "x=closed/y"], ["\"closed/y\"", "Permission denied"]),
         (["-o", "x=/etc/hostname"], ["/etc", "Permission denied"]),
+        (
+            ["--report", "closed/y"],
+            ["\"closed/y\"", "Permission denied"],
+        ),
     ] {
         let words = [&options[..], &["--", "sh", "-c", &ran]].concat();
         site.run(&words).ended(125).saying(&expected);
@@ -291,7 +300,26 @@ fn what_an_ordinary_user_may_not_touch_ends_in_125() {
 #[test]
 fn a_report_that_cannot_be_written_does_not_hide_the_steps_status() {
     let site = Site::new(Who::Root);
-    let told = site.run(&["--report", "gone/report", "--", "sh", "-c", "exit 3"]);
+    site.create_dir("gone");
+    let script = format!("rmdir {0}; touch {0}; exit 3", site.text("gone"));
+    let told = site.run(&["--report", "gone/report", "--", "sh", "-c", &script]);
     told.ended(3)
         .saying(&["cannot write the report \"gone/report\""]);
+}
+
+#[test]
+fn a_report_takes_the_place_of_another_at_once_and_makes_directories() {
+    both(|site| {
+        site.write("old", "old");
+        site.chmod("old", 0o640);
+        let read = format!("cat {}", site.text("old"));
+        let told = site.run(&["--report", "old", "--", "sh", "-c", &read]);
+        told.ended(0).printing("old");
+        assert_eq!(site.mode("old"), 0o640);
+        site.run(&["--report", "new/er/report", "--", "true"])
+            .ended(0);
+        for report in ["old", "new/er/report"] {
+            assert!(site.read(report).starts_with(b"{"), "{report}");
+        }
+    });
 }
