@@ -227,6 +227,25 @@ static void mmap_write(const char *name, size_t bytes)
     stop();
 }
 
+/*
+ * touch-memory BYTES: takes this much memory, touches all of it and gives it back.
+ *
+ * A virtual machine gives memory that is free for some seconds back to its host (free page reporting), and gets it back
+ * page by page at many times the cost of a copy. Whoever comes next to memory that was just freed does not pay that.
+ */
+static void touch_memory(size_t bytes)
+{
+    start();
+    char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check(memory == MAP_FAILED, "mmap");
+    /* Not every system has huge pages; without, it only takes longer. */
+    madvise(memory, bytes, MADV_HUGEPAGE);
+    for (size_t at = 0; at < bytes; at += 4096)
+        *(volatile char *)(memory + at) = 1;
+    check(munmap(memory, bytes) < 0, "munmap");
+    stop();
+}
+
 /* list FILES PASSES: reads the current directory, which must hold that many files. */
 static void list(size_t files, size_t passes)
 {
@@ -283,6 +302,8 @@ int main(int count, char **arguments)
         mmap_read(name);
     else if (IS("mmap-write"))
         mmap_write(name, second);
+    else if (IS("touch-memory"))
+        touch_memory(first);
     else if (IS("list"))
         list(first, second);
     else {

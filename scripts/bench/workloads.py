@@ -32,6 +32,8 @@ class Case:
     size_unit: str = ""
     # Free bytes that it takes, per place.
     needs_bytes: int = 64 << 20
+    # The memory that it may come to use, the kernel's caches included.
+    memory_bytes: int = 256 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -300,6 +302,7 @@ def large(name, size, measure, *, stage=None, prepare=(), copies=1):
         size=size,
         size_unit="bytes",
         needs_bytes=(copies + 1) * size,
+        memory_bytes=(2 * copies + 1) * size,
         measure=measure,
         stage=stage,
         prepare=list(prepare),
@@ -430,6 +433,7 @@ def sized_directory(name, files, measure, *, count, prepare=()):
         size_unit="files in the directory",
         # An inode and its name; tmpfs takes more than that from its own limit of inodes.
         needs_bytes=files * 1024,
+        memory_bytes=files * 2048,
         measure=measure,
         prepare=list(prepare),
     )
@@ -465,5 +469,6 @@ def create_spread(scale, fixtures):
         unit="file",
         count=files,
         needs_bytes=files * 1024,
+        memory_bytes=files * 2048,
         measure=micro("create", files, min(1000, files // 100), 0),
     )
