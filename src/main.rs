@@ -4,7 +4,7 @@ mod cli;
 
 use std::process::ExitCode;
 
-use notapipe::run::init;
+use notapipe::run::{InitProgram, init};
 
 use cli::Command;
 use cli::signals::Signals;
@@ -26,6 +26,12 @@ fn main() -> ExitCode {
         Command::Plain(plain) => return plain.run(),
         command => command,
     };
+    let init = InitProgram::ourselves();
+    // While this process is small, and has neither threads nor files nor handlers.
+    let init = match command {
+        Command::Run(_) => init.forked_ahead(),
+        _ => init,
+    };
     // Before there is anything that a signal would leave behind.
     let signals = match Signals::install() {
         Ok(signals) => signals,
@@ -35,7 +41,7 @@ fn main() -> ExitCode {
         }
     };
     match command {
-        Command::Run(config) => cli::run::run(*config, signals),
+        Command::Run(config) => cli::run::run(*config, init, signals),
         Command::Mount(config) => cli::mount::mount(config, signals),
         Command::Plain(plain) => plain.run(),
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use notapipe::mount::{MountOptions, Visibility};
-use notapipe::run::{InitProgram, LimitBy, ResourceLimits, init};
+use notapipe::run::{InitProgram, LimitBy, ResourceLimits};
 use notapipe::{Job, Scratch, memory};
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
@@ -284,10 +284,7 @@ fn private_mount() -> Check {
 }
 
 fn job() -> Job {
-    Job::new().init(InitProgram {
-        path: "/proc/self/exe".into(),
-        arguments: vec![init::ARGUMENT.into()],
-    })
+    Job::new().init(InitProgram::ourselves())
 }
 
 /// Tried for real as well; whether it works decides the exit status.

@@ -32,8 +32,8 @@ use super::size::Size;
 use super::staging::Staging;
 
 /// Does what `config` says, and gives the exit status of the whole command.
-pub fn run(config: RunConfig, signals: Signals) -> ExitCode {
-    match try_run(config, signals) {
+pub fn run(config: RunConfig, init: InitProgram, signals: Signals) -> ExitCode {
+    match try_run(config, init, signals) {
         Ok(code) => ExitCode::from(code),
         Err(NotStarted(error)) => {
             report::failure(&*error);
@@ -51,7 +51,7 @@ impl<E: std::error::Error + 'static> From<E> for NotStarted {
     }
 }
 
-fn try_run(config: RunConfig, signals: Signals) -> Result<u8, NotStarted> {
+fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8, NotStarted> {
     let interrupt = Interrupt::new()?;
     let delivering = Delivering::preflight(&config, &interrupt)?;
     let keeping = config.keep_on_failure.as_deref();
@@ -72,7 +72,7 @@ fn try_run(config: RunConfig, signals: Signals) -> Result<u8, NotStarted> {
             staging.end_by(signal);
         }
     })?;
-    let job = job(&config, &interrupt, staging)?;
+    let job = job(&config, init, &interrupt, staging)?;
     let ran = job.running_flag(steps_run).attempt();
     let left = match &ran {
         Ok(outcome) => Some(outcome),
@@ -176,7 +176,12 @@ fn keep(keeping: &Saving, outcome: &Outcome, verbosity: Verbosity) {
     }
 }
 
-fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Job, NotStarted> {
+fn job(
+    config: &RunConfig,
+    init: InitProgram,
+    interrupt: &Interrupt,
+    staging: Staging,
+) -> Result<Job, NotStarted> {
     let line = Line::new("staging", config.verbosity);
     let mut tell = line.listener(interrupt.clone());
     let staging = staging.guard();
@@ -191,7 +196,7 @@ fn job(config: &RunConfig, interrupt: &Interrupt, staging: Staging) -> Result<Jo
         .extended_attributes(config.extended_attributes)
         .profile(profile(config))
         .interrupt(interrupt.clone())
-        .init(InitProgram::ourselves())
+        .init(init)
         .resource_limits(config.resources.0)
         .on_staging(move |progress| {
             let _held_while_it_listens = &staging;

@@ -1,4 +1,5 @@
-//! The init of a job: what our binary becomes when it is executed with its hidden argument.
+//! The init of a job: what our binary becomes when it is executed with its hidden argument, and a copy of our process
+//! without being executed.
 //!
 //! It starts the steps that it is asked for, collects every process that ends, and waits for the
 //! one of these that comes first: we close the control socket, or we are dead, which a descriptor
@@ -45,12 +46,17 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ! {
         eprintln!("notapipe: this is how notapipe starts its own helper; it is of no use by hand");
         std::process::exit(2);
     };
+    std::process::exit(serve(control, owner, group));
+}
+
+/// Serves until the owner ends, and gives the exit status.
+pub(super) fn serve(control: OwnedFd, owner: OwnedFd, group: Option<Group>) -> i32 {
     let outcome = Init::new(control, owner, group).and_then(|mut init| {
         let outcome = init.serve();
         init.end();
         outcome
     });
-    std::process::exit(i32::from(outcome.is_err()));
+    i32::from(outcome.is_err())
 }
 
 /// The control socket, the owner, and the control group for the steps, if there is one.
@@ -79,9 +85,9 @@ fn take(
 }
 
 /// The control group of the steps, which is our owner's to remove while it lives.
-struct Group {
-    procs: OwnedFd,
-    entry: Entry,
+pub(super) struct Group {
+    pub(super) procs: OwnedFd,
+    pub(super) entry: Entry,
 }
 
 struct Init {
@@ -240,7 +246,7 @@ impl Init {
     }
 }
 
-fn failure(error: &LaunchError) -> Report {
+pub(super) fn failure(error: &LaunchError) -> Report {
     Report::Failed {
         stage: error.stage,
         errno: error.errno.raw_os_error().unwrap_or(libc::EIO),

@@ -395,7 +395,8 @@ fn join(namespaces: Option<&Namespaces>) -> Result<(), Failure> {
     }
 }
 
-fn join_or_copy(namespaces: Option<&Namespaces>) -> Result<(), Failure> {
+/// Moves this process into the namespaces, or into a copy of its own mount namespace.
+pub(crate) fn join_or_copy(namespaces: Option<&Namespaces>) -> Result<(), Failure> {
     match namespaces {
         Some(_) => join(namespaces),
         None => copy_mount_namespace(),
@@ -411,7 +412,8 @@ fn copy_mount_namespace() -> Result<(), Failure> {
         .map_err(|errno| Failure::new(Stage::NewMount, errno))
 }
 
-fn mount_proc() -> Result<(), Failure> {
+/// The /proc of the PID namespace that this process is in, over the one that is there.
+pub(crate) fn mount_proc() -> Result<(), Failure> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount(c"proc", c"/proc", c"proc", flags, None)
         .map_err(|errno| Failure::new(Stage::MountProc, errno))
@@ -431,7 +433,7 @@ fn settle(child: io::Result<Child>, failure: Option<Failure>) -> Result<Child, L
 
 /// What a child leaves for us: plain values, since it may not allocate.
 #[derive(Debug, Clone, Copy)]
-struct Failure {
+pub(crate) struct Failure {
     stage: Stage,
     errno: Errno,
     program: usize,

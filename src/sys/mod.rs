@@ -1,11 +1,12 @@
 //! The few system calls that std and rustix leave out, and starting processes without copying ourselves.
 //!
-//! Nothing here knows what a mount or a job is. [`vfork`] is the one place where a process is made,
-//! [`launch`] the one place where one becomes another program.
+//! Nothing here knows what a mount or a job is. [`vfork`] is the place where a process is made that
+//! executes a program, and [`launch`] the one where it does; [`fork`] makes those that do not.
 
 pub(crate) mod cgroup;
 pub(crate) mod child;
 pub(crate) mod cpu;
+pub(crate) mod fork;
 pub(crate) mod launch;
 pub(crate) mod mountinfo;
 pub(crate) mod namespaces;

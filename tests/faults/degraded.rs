@@ -11,7 +11,7 @@ use crate::tiny_fs;
 
 /// Plays a scene behind a shell script that root runs in a mount namespace of its own. In it, `"$@"`
 /// is the scene.
-fn behind(script: &str, name: &str, who: Who, scene: fn()) {
+pub fn behind(script: &str, name: &str, who: Who, scene: fn()) {
     if stage::is_playing(name) {
         return scene();
     }
@@ -49,7 +49,7 @@ fn behind(script: &str, name: &str, who: Who, scene: fn()) {
 }
 
 /// As in a container: part of /proc is hidden, so that the kernel allows no new one to users.
-const HIDE_PART_OF_PROC: &str = "mount -t tmpfs none /proc/sys; exec \"$@\"";
+pub const HIDE_PART_OF_PROC: &str = "mount -t tmpfs none /proc/sys; exec \"$@\"";
 
 /// User namespaces are refused in a chroot (user_namespaces(7)).
 const IN_A_CHROOT: &str = "
@@ -229,7 +229,7 @@ const NO_FUSE: &str = "mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; m
 /// `notapipe run` with these words, in a directory of its own; gives its exit status and what it said.
 fn call(words: &[&str]) -> (i32, String) {
     let room = tempfile::tempdir().unwrap();
-    let output = Command::new(init().path)
+    let output = Command::new(stage::notapipe())
         .arg("run")
         .args(words)
         .current_dir(room.path())
@@ -345,7 +345,10 @@ fn fuse_can_be_required() {
         // The library promises a mount unless told otherwise.
         let refused = notapipe::Job::new().step(["true"]).run().unwrap_err();
         assert!(matches!(refused, notapipe::Error::Mount(it) if it.lacks_fuse()));
-        let doctor = Command::new(init().path).arg("doctor").output().unwrap();
+        let doctor = Command::new(stage::notapipe())
+            .arg("doctor")
+            .output()
+            .unwrap();
         let told = String::from_utf8(doctor.stdout).unwrap();
         assert!(
             told.contains("note  without FUSE") && told.contains("/dev/shm/notapipe-"),
@@ -427,7 +430,7 @@ fn followed(first: (&str, &str), then: &str) -> (String, String) {
         "{write}; while ! [ -e {} ]; do sleep 0.02; done; {then}",
         go.display()
     );
-    let mut call = Command::new(init().path)
+    let mut call = Command::new(stage::notapipe())
         .args(["run", "--follow", "log", "--", "sh", "-c", &script])
         .current_dir(room.path())
         .env_remove("XDG_RUNTIME_DIR")
@@ -656,7 +659,7 @@ fn without_fuse_failures_leave_nothing_behind() {
             assert_eq!(ended, code, "{said}");
             nothing_is_left();
         }
-        let mut killed = Command::new(init().path)
+        let mut killed = Command::new(stage::notapipe())
             .args(["run", "-q", "--", "sh", "-c", "echo x > x; sleep 600"])
             .spawn()
             .unwrap();

@@ -5,6 +5,7 @@
 
 mod degraded;
 mod figures;
+mod forked_init;
 mod kill_sweep;
 mod killed;
 mod private_mount;

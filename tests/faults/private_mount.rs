@@ -410,16 +410,10 @@ fn a_nested_namespace_does_not_hide() {
 fn the_running_program_can_be_the_init() {
     both("private_mount::the_running_program_can_be_the_init", || {
         let mount = private();
-        let ourselves = InitProgram {
-            path: "/proc/self/exe".into(),
-            arguments: vec!["--list".into()],
-        };
+        let ourselves = InitProgram::new("/proc/self/exe", ["--list"]);
         let processes = Processes::start(mount.place(), Some(&ourselves)).unwrap();
         assert_eq!(processes.containment(), Containment::PidNamespace);
-        let missing = InitProgram {
-            path: "/no/such/program".into(),
-            arguments: Vec::new(),
-        };
+        let missing = InitProgram::new("/no/such/program", ["--list"]);
         assert!(Processes::start(mount.place(), Some(&missing)).is_err());
         processes.end().unwrap();
     });

@@ -196,15 +196,20 @@ pub fn watchdogs(path: &Path) -> Vec<i32> {
 
 /// The inits that are our children.
 pub fn inits() -> Vec<i32> {
-    let ourselves = std::process::id().to_string();
-    let is_ours = |pid: &i32| {
+    children(std::process::id(), notapipe::run::init::ARGUMENT)
+}
+
+/// The children of a process that have this word in their command.
+pub fn children(parent: u32, word: &str) -> Vec<i32> {
+    let parent = parent.to_string();
+    let is_child = |pid: &i32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let mut parents = status.lines().filter_map(|line| line.strip_prefix("PPid:"));
-        parents.any(|parent| parent.trim() == ourselves)
+        parents.any(|it| it.trim() == parent)
     };
-    let mut inits = whose_command(|command| command.contains(notapipe::run::init::ARGUMENT));
-    inits.retain(is_ours);
-    inits
+    let mut children = whose_command(|command| command.contains(word));
+    children.retain(is_child);
+    children
 }
 
 fn run_away_time(tag: &str) -> String {
@@ -256,12 +261,14 @@ pub fn eventually(what: &str, mut ask: impl FnMut() -> bool) {
     }
 }
 
+/// The command line's program, for a scene.
+pub fn notapipe() -> PathBuf {
+    env::current_exe().unwrap().with_file_name("notapipe")
+}
+
 /// The init of the command line, for a scene.
 pub fn init() -> InitProgram {
-    InitProgram {
-        path: env::current_exe().unwrap().with_file_name("notapipe"),
-        arguments: vec![notapipe::run::init::ARGUMENT.into()],
-    }
+    InitProgram::new(notapipe(), [notapipe::run::init::ARGUMENT])
 }
 
 /// Plays a part once with steps as our own children, and once under an init.

@@ -16,10 +16,7 @@ fn names(touched: Option<&Touched>) -> Vec<String> {
 /// behind has made a file.
 #[test]
 fn an_orphan_is_not_taken_for_the_step_that_is_being_started() {
-    let binary = InitProgram {
-        path: env!("CARGO_BIN_EXE_notapipe").into(),
-        arguments: vec![init::ARGUMENT.into()],
-    };
+    let binary = InitProgram::new(env!("CARGO_BIN_EXE_notapipe"), [init::ARGUMENT]);
     for program in [None, Some(binary)] {
         let outside = tempfile::tempdir().unwrap();
         let made = outside.path().join("made");

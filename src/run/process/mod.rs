@@ -16,6 +16,7 @@ mod program;
 mod running;
 mod supervised;
 pub(super) mod wire;
+mod zygote;
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;

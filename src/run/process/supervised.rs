@@ -7,8 +7,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::net::{Shutdown, SocketType};
 use rustix::process::{PidfdFlags, Signal};
 
@@ -16,12 +18,13 @@ use super::super::init::ARGUMENT;
 use super::census::{self, Census};
 use super::running::{Running, Woken, wait_readable};
 use super::wire::{self, Report};
+use super::zygote::Zygote;
 use super::{Containment, LAST_PATIENCE, PATIENCE};
 use crate::mount::{Membership, Place, Standing, needs_user_namespace};
 use crate::sys::cgroup::Entrance;
 use crate::sys::child::Child;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Mask, Stage};
-use crate::sys::namespaces::NamespaceId;
+use crate::sys::namespaces::{NamespaceId, Namespaces};
 use crate::sys::socket;
 
 /// Our own binary, and the arguments that make it call [`run::init::main`](crate::run::init::main).
@@ -47,21 +50,73 @@ use crate::sys::socket;
 /// ```
 #[derive(Debug, Clone)]
 pub struct InitProgram {
-    /// An executable file; `/proc/self/exe` for the running one, even if it was replaced meanwhile.
-    pub path: PathBuf,
-    /// The hidden arguments that stand before the init's own two.
-    pub arguments: Vec<OsString>,
+    path: PathBuf,
+    arguments: Vec<OsString>,
+    /// For the first job that has use for it; clones share it.
+    zygote: Arc<Mutex<Option<Zygote>>>,
 }
 
 impl InitProgram {
-    /// The running program. Its `main` must hand over to [`run::init::main`](crate::run::init::main)
-    /// when its first argument is [`ARGUMENT`].
+    /// An executable file, and the hidden arguments that stand before the init's own. When the first of them is
+    /// [`ARGUMENT`], its `main` must hand over to [`run::init::main`](crate::run::init::main) with what follows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::run::{InitProgram, init};
+    ///
+    /// let elsewhere = InitProgram::new("/usr/local/bin/notapipe", [init::ARGUMENT]);
+    /// # drop(elsewhere);
+    /// ```
+    #[must_use]
+    pub fn new(
+        path: impl Into<PathBuf>,
+        arguments: impl IntoIterator<Item = impl Into<OsString>>,
+    ) -> Self {
+        InitProgram {
+            path: path.into(),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            zygote: Arc::default(),
+        }
+    }
+
+    /// The running program, even if its file was replaced meanwhile (`/proc/self/exe`). Its `main` must hand over to
+    /// [`run::init::main`](crate::run::init::main) when its first argument is [`ARGUMENT`].
     #[must_use]
     pub fn ourselves() -> Self {
-        InitProgram {
-            path: PathBuf::from("/proc/self/exe"),
-            arguments: vec![OsString::from(ARGUMENT)],
+        Self::new("/proc/self/exe", [ARGUMENT])
+    }
+
+    /// Makes a copy of this process now (fork(2)), which becomes the init of the first job in a private mount without
+    /// executing the program. That saves such a job the loading of it: about a millisecond.
+    ///
+    /// For a program that runs one job, at the start of its `main`, before it has threads, memory or files of its own:
+    /// the copy has all memory that there is at this moment until the job has ended. Where this process has several
+    /// threads already, or no copy can be made, the program is executed as without this.
+    ///
+    /// # Examples
+    ///
+    /// ```standalone_crate
+    /// use notapipe::run::{InitProgram, init};
+    ///
+    /// fn main() -> Result<(), notapipe::Error> {
+    ///     let mut arguments = std::env::args_os().skip(1);
+    ///     if arguments.next().is_some_and(|first| first == init::ARGUMENT) {
+    ///         init::main(arguments);
+    ///     }
+    ///     let init = InitProgram::ourselves().forked_ahead();
+    ///     let job = notapipe::Job::new().init(init).step(["sh", "-c", "echo $PPID"]);
+    ///     assert_eq!(job.run()?.steps()[0].stdout.to_text(), "1\n");
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn forked_ahead(self) -> Self {
+        match Zygote::fork() {
+            Ok(zygote) => *self.zygote.lock() = Some(zygote),
+            Err(error) => log::debug!("no copy of this process waits for a job: {error}"),
         }
+        self
     }
 }
 
@@ -82,6 +137,45 @@ impl Supervisor {
         program: &InitProgram,
         group: Option<Entrance<'_>>,
     ) -> io::Result<Self> {
+        let started = place.with_standing(|standing| {
+            let ground = Ground::of(standing)?;
+            let forked = ground
+                .may_contain
+                .then(|| Self::forked(program, ground.namespaces, group));
+            Some(match forked.flatten() {
+                Some(supervisor) => Ok(supervisor),
+                None => Self::executed(program, ground, group),
+            })
+        });
+        started.ok_or(io::ErrorKind::NotFound)?
+    }
+
+    /// From the copy of our process that waits, where there is one.
+    fn forked(
+        program: &InitProgram,
+        namespaces: Option<&Namespaces>,
+        group: Option<Entrance<'_>>,
+    ) -> Option<Self> {
+        let zygote = program.zygote.lock().take()?;
+        match zygote.into_init(namespaces, group) {
+            Ok((init, control)) => Some(Supervisor {
+                init,
+                control,
+                containment: Containment::PidNamespace,
+                ended: false,
+            }),
+            Err(LaunchError { stage, errno, .. }) => {
+                log::debug!("the waiting copy is no init: cannot {stage}: {errno}");
+                None
+            }
+        }
+    }
+
+    fn executed(
+        program: &InitProgram,
+        ground: Ground<'_>,
+        group: Option<Entrance<'_>>,
+    ) -> io::Result<Self> {
         let (control, theirs) = socket::pair(SocketType::SEQPACKET)?;
         let ourselves =
             rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
@@ -90,10 +184,7 @@ impl Supervisor {
             .write(true)
             .open("/dev/null")?;
         let launch = init_launch(program, &null, [&theirs, &ourselves], group)?;
-        let started = place.with_standing(|standing| start_init(&launch, standing));
-        let (init, containment) = started
-            .ok_or(io::ErrorKind::NotFound)?
-            .map_err(LaunchError::into_io)?;
+        let (init, containment) = execute(&launch, ground).map_err(LaunchError::into_io)?;
         Ok(Supervisor {
             init,
             control,
@@ -219,32 +310,45 @@ fn init_launch<'a>(
     })
 }
 
-type Started = Option<Result<(Child, Containment), LaunchError>>;
+/// Where an init is to start.
+#[derive(Clone, Copy)]
+struct Ground<'p> {
+    namespaces: Option<&'p Namespaces>,
+    /// Whether it may have a PID namespace, as far as can be told beforehand.
+    may_contain: bool,
+}
 
-/// Nothing when the mount is gone.
-fn start_init(launch: &Launch<'_>, standing: &Standing) -> Started {
-    let (namespaces, may_contain) = match standing {
-        Standing::Private(inside)
-        | Standing::Plain {
-            inside: Some(inside),
-            ..
-        } => (Some(&**inside), true),
-        // An ordinary user makes no PID namespace without a user namespace.
-        Standing::Public(_) | Standing::Plain { .. } => (None, !needs_user_namespace()),
-        Standing::Gone => return None,
-    };
-    if may_contain {
-        match launch.start_in_pid_namespace(namespaces) {
-            Ok(init) => return Some(Ok((init, Containment::PidNamespace))),
-            Err(error) if error.stage == Stage::Execute => return Some(Err(error)),
+impl<'p> Ground<'p> {
+    /// Nothing when the mount is gone.
+    fn of(standing: &'p Standing) -> Option<Self> {
+        let (namespaces, may_contain) = match standing {
+            Standing::Private(inside)
+            | Standing::Plain {
+                inside: Some(inside),
+                ..
+            } => (Some(&**inside), true),
+            // An ordinary user makes no PID namespace without a user namespace.
+            Standing::Public(_) | Standing::Plain { .. } => (None, !needs_user_namespace()),
+            Standing::Gone => return None,
+        };
+        Some(Self {
+            namespaces,
+            may_contain,
+        })
+    }
+}
+
+fn execute(launch: &Launch<'_>, ground: Ground<'_>) -> Result<(Child, Containment), LaunchError> {
+    if ground.may_contain {
+        match launch.start_in_pid_namespace(ground.namespaces) {
+            Ok(init) => return Ok((init, Containment::PidNamespace)),
+            Err(error) if error.stage == Stage::Execute => return Err(error),
             Err(error) => log::debug!("no PID namespace: cannot {}: {}", error.stage, error.errno),
         }
     }
-    Some(
-        launch
-            .start(namespaces)
-            .map(|init| (init, Containment::Subreaper)),
-    )
+    launch
+        .start(ground.namespaces)
+        .map(|init| (init, Containment::Subreaper))
 }
 
 /// Waits for the answer to a request; end of file means that the init has died.
