@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
 use rustix::io::Errno;
@@ -26,6 +27,12 @@ use crate::sys::child::Exit;
 use crate::sys::launch::{Candidate, Launch, LaunchError};
 use crate::sys::mountinfo::{self, MountLine};
 use crate::sys::socket;
+
+/// How long a mount is tried again that is in use although nobody is there who uses it.
+///
+/// Whoever reads a link in /proc that leads into it, `/proc/PID/fd/3` of somebody who had a file open, uses it for that
+/// moment (`fs/proc/base.c`, `proc_pid_readlink`), and many programs that look around do that all the time.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// A mount that everybody sees. Dropping it detaches it and removes what was made for it, quietly.
 #[derive(Debug)]
@@ -168,8 +175,7 @@ impl PublicMount {
         }
         if self.stands()? {
             self.tools
-                .unmount(&self.path, way)
-                .map_err(|error| explain(error, &self.path, self.connection))?;
+                .unmount_unless_used(&self.path, way, Some(self.connection))?;
         }
         if self.own_directory {
             let removed = std::fs::remove_dir(&self.path);
@@ -256,6 +262,31 @@ impl Tools {
         }
     }
 
+    /// Tries again for a while where it is in use and nobody is there who uses it.
+    fn unmount_unless_used(
+        &self,
+        path: &Path,
+        way: Way,
+        connection: Option<Connection>,
+    ) -> Result<(), MountError> {
+        let give_up = Instant::now() + GLANCE;
+        loop {
+            let Err(error) = self.unmount(path, way) else {
+                return Ok(());
+            };
+            let error = match connection {
+                Some(connection) => explain(error, path, connection),
+                None => error,
+            };
+            let is_a_glance =
+                matches!(&error, MountError::Busy { holders, .. } if holders.is_empty());
+            if !is_a_glance || Instant::now() >= give_up {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn unmount(&self, path: &Path, way: Way) -> Result<(), MountError> {
         match self {
             Tools::Root => {
@@ -321,12 +352,7 @@ pub fn unmount_at(path: &Path, lazy: bool, helper_path: &OsStr) -> Result<(), Mo
     };
     let tools = Tools::find(&place, &options)?;
     let way = if lazy { Way::Detach } else { Way::Checked };
-    tools
-        .unmount(&place, way)
-        .map_err(|error| match Connection::parse(&line.device) {
-            Some(connection) => explain(error, &place, connection),
-            None => error,
-        })
+    tools.unmount_unless_used(&place, way, Connection::parse(&line.device))
 }
 
 /// The path without symlinks in all but its last part, which is not looked at.

@@ -1,7 +1,9 @@
 //! `Scratch`: a directory in RAM for programs.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use notapipe::mount::{MountError, MountOptions, Visibility};
 use notapipe::run::Exit;
@@ -367,6 +369,23 @@ fn a_public_one_in_use_is_not_unmounted() {
             }
             other => panic!("{other:?}"),
         }
+    });
+}
+
+/// As a look into /proc does, which is over before one could see whose it was.
+#[test]
+fn who_uses_it_unseen_and_for_a_moment_does_not_hold_it() {
+    in_own_process(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = public(dir.path());
+        // What a socket is bound to is in use, and /proc does not tell that it leads here.
+        let socket = UnixListener::bind(dir.path().join("socket")).unwrap();
+        let moment = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(socket);
+        });
+        scratch.unmount().unwrap();
+        moment.join().unwrap();
     });
 }
 
