@@ -389,8 +389,8 @@ fn without_fuse_fifos_stay_behind_with_a_warning() {
 fn without_fuse_writers_that_are_left_behind_are_waited_for() {
     let name = "degraded::without_fuse_writers_that_are_left_behind_are_waited_for";
     behind(NO_FUSE, name, Who::User, || {
-        let late = "setsid sh -c 'exec > x; echo one; sleep 0.5; echo two' < /dev/null 2>&1 & \
-                    while ! [ -e x ]; do :; done";
+        let late = "setsid sh -c 'exec > x; : > ready; echo one; sleep 0.5; echo two' < /dev/null 2>&1 & \
+                    while ! [ -e ready ]; do :; done";
         let room = tempfile::tempdir().unwrap();
         let place = format!("x={}", room.path().join("x").display());
         let words = ["-o", &place, "--", "sh", "-c", late];
@@ -403,7 +403,8 @@ fn without_fuse_writers_that_are_left_behind_are_waited_for() {
             if os.fork(): sys.exit()\n\
             os.setsid(); os.close(1); os.close(2); time.sleep(600)";
         // Until it has opened the file there is nobody to wait for.
-        let open = "setsid sleep 600 > d/x < /dev/null 2>&1 & while ! [ -e d/x ]; do :; done";
+        let open = "(exec > d/x; : > ready; exec setsid sleep 600) < /dev/null 2>&1 & \
+                    while ! [ -e ready ]; do :; done";
         for (command, tool) in [
             ("sleep 600", ["sh", "-c", open]),
             ("python3", ["python3", "-c", mapped]),
@@ -519,7 +520,7 @@ fn stands_where_it_was_asked_for() {
     let word = |path: &std::path::Path| path.to_str().unwrap().to_owned();
     let input = format!("in={}", word(&room.path().join("in")));
     let output = format!("out={}", word(&room.path().join("out")));
-    let late = "pwd; ls; setsid sh -c 'exec > out; sleep 0.3; cat in' < /dev/null 2>&1 & while ! [ -e out ]; do :; done";
+    let late = "pwd; ls; setsid sh -c 'exec > out; : > ready; sleep 0.3; cat in' < /dev/null 2>&1 & while ! [ -e ready ]; do :; done";
     let words = [
         "--at",
         &word(&at),
@@ -552,11 +553,12 @@ fn stands_where_it_was_asked_for() {
         "--",
         "sh",
         "-c",
-        "setsid sleep 600 > x < /dev/null 2>&1 & while ! [ -e x ]; do :; done",
+        "(exec > x; : > ready; exec setsid sleep 600) < /dev/null 2>&1 & while ! [ -e ready ]; do :; done",
     ]);
     assert_eq!(code, 125, "{said}");
     assert!(
-        said.contains("\"x\" is still being written by sleep 600"),
+        // It may be on its way to that program.
+        said.contains("\"x\" is still being written by ") && said.contains("sleep 600"),
         "{said}"
     );
     nothing_is_left();

@@ -24,7 +24,7 @@ fn who_does_not_stop_writing_fails_the_job() {
     both(|site| {
         site.write("out", "old");
         let work = format!(
-            "(exec 3>sub/file; {}) & until test -e sub/file; do :; done; echo new > out",
+            "(exec 3>sub/file; : > ready; {}) & until test -e ready; do :; done; echo new > out",
             site.endless()
         );
         let line = [
@@ -74,7 +74,7 @@ fn who_writes_nothing_is_ended_at_once() {
 fn a_failed_step_waits_for_nobody() {
     both(|site| {
         let work = format!(
-            "(exec 3>out; {}) & until test -e out; do :; done; exit 7",
+            "(exec 3>out; : > ready; {}) & until test -e ready; do :; done; exit 7",
             site.endless()
         );
         let told = site.run(&["--settle", "1h", "--", "sh", "-c", &work]);
@@ -86,10 +86,13 @@ fn a_failed_step_waits_for_nobody() {
 #[test]
 fn the_library_waits_too() {
     let job = |work| Job::new().step(["sh", "-c", work]).output("out");
-    let work = "(exec 3>out; sleep 0.3; echo done >&3) & until test -e out; do :; done";
+    // The file is there before it is open.
+    let work =
+        "(exec 3>out; : > ready; sleep 0.3; echo done >&3) & until test -e ready; do :; done";
     let outcome = job(work).run().unwrap();
     assert_eq!(outcome.output("out").unwrap(), "done\n");
-    let work = "(exec 3>out; exec sleep 1000) & until test -e out; do :; done; sleep 0.2";
+    let work =
+        "(exec 3>out; : > ready; exec sleep 1000) & until test -e ready; do :; done; sleep 0.2";
     let now = std::time::Duration::ZERO;
     let error = job(work).settle(now).run().unwrap_err();
     let Error::StillWritten { file, process, .. } = error else {
