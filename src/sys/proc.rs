@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
@@ -231,6 +231,8 @@ pub(crate) enum Whereabouts {
 /// How often is looked for members while processes end on the machine faster than one can look: a look takes well under
 /// a millisecond for a hundred processes.
 const MOST_LOOKS: u32 = 100;
+/// How long is waited for whoever cannot be told, who reads another program at that moment, from wherever that lies.
+const UNSETTLED: Duration = Duration::from_secs(1);
 
 /// All processes inside. When there are none, nobody was and nobody can come: processes come from processes.
 ///
@@ -247,8 +249,10 @@ pub(crate) fn members(mut whereabouts: impl FnMut(i32) -> Whereabouts) -> io::Re
 fn members_by_looks(
     mut look: impl FnMut(Vec<i32>) -> Vec<(i32, Whereabouts)>,
 ) -> io::Result<Vec<i32>> {
+    let give_up = Instant::now() + UNSETTLED;
     let mut dead_before = HashSet::new();
-    for _ in 0..MOST_LOOKS {
+    let mut looks = 0;
+    while looks < MOST_LOOKS {
         let (mut members, mut dead) = (Vec::new(), HashSet::new());
         let mut is_settled = true;
         for (pid, whereabouts) in look(all()?) {
@@ -265,6 +269,13 @@ fn members_by_looks(
             return Ok(members);
         }
         dead_before = dead;
+        if is_settled {
+            looks += 1;
+        } else if Instant::now() < give_up {
+            std::thread::sleep(Duration::from_millis(1));
+        } else {
+            break;
+        }
     }
     Ok(Vec::new())
 }
@@ -298,4 +309,26 @@ pub(crate) fn descends(pid: i32, ancestor: i32) -> bool {
 pub(crate) fn ancestors(pid: i32) -> impl Iterator<Item = i32> {
     let of = |pid: i32| parent(pid).map(|(up, _)| up);
     std::iter::successors(of(pid), move |&up| of(up))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cannot_be_told_for_a_while_is_waited_for() {
+        let ourselves = rustix::process::getpid().as_raw_pid();
+        let mut looks = 0;
+        let found = members(|pid| match pid == ourselves {
+            false => Whereabouts::Outside,
+            true => {
+                looks += 1;
+                match looks > 2 * MOST_LOOKS {
+                    true => Whereabouts::Inside,
+                    false => Whereabouts::Unsettled,
+                }
+            }
+        });
+        assert_eq!(found.unwrap(), [ourselves]);
+    }
 }

@@ -87,8 +87,8 @@ impl InitProgram {
         Self::new("/proc/self/exe", [ARGUMENT])
     }
 
-    /// Makes a copy of this process now (fork(2)), which becomes the init of the first job in a private mount without
-    /// executing the program. That saves such a job the loading of it: about a millisecond.
+    /// Makes a copy of this process now (fork(2)), which becomes the init of the first job that has a PID namespace,
+    /// without executing the program. That saves this job the loading of it: some 0.6 ms of 4.3, for `notapipe run`.
     ///
     /// For a program that runs one job, at the start of its `main`, before it has threads, memory or files of its own:
     /// the copy has all memory that there is at this moment until the job has ended. Where this process has several

@@ -1,7 +1,7 @@
 //! An init that executes no program: a copy of this process, made while it is small and has one thread, waits until there
 //! is a job, makes the job's PID namespace and has a copy of its own be the init there.
 //!
-//! That saves loading our program a second time, about a millisecond of a job. What execve(2) would have done is done by
+//! That saves loading our program a second time, half a millisecond of a job. What execve(2) would have done is done by
 //! hand: descriptors that are close-on-exec are closed, capabilities that come with a user namespace are given up, and
 //! the job's /proc shows neither the arguments nor the environment of our process.
 //!
