@@ -28,7 +28,8 @@ pub(crate) struct Membership {
     namespace: NamespaceId,
     /// The job's mount, while it stands.
     device: Option<String>,
-    /// What was found out about other namespaces. Nearly all processes share one.
+    /// What was found out about other namespaces in this look, since their numbers too are given anew. Nearly all
+    /// processes share one.
     others: HashMap<NamespaceId, bool>,
 }
 
@@ -45,11 +46,18 @@ impl Membership {
 
     /// All processes inside.
     pub(crate) fn members(&mut self) -> io::Result<Vec<i32>> {
+        self.others.clear();
         proc::members(|pid| self.whereabouts(pid))
     }
 
     pub(crate) fn contains(&mut self, pid: i32) -> bool {
+        self.others.clear();
         matches!(self.whereabouts(pid), Whereabouts::Inside)
+    }
+
+    /// The mount may be gone, and its number be another's.
+    pub(crate) fn forget_mount(&mut self) {
+        self.device = None;
     }
 
     fn whereabouts(&mut self, pid: i32) -> Whereabouts {

@@ -365,6 +365,12 @@ impl Place {
         }
     }
 
+    /// Who is in these namespaces, and in copies of them that hold the private mount, if that stands in them.
+    pub(crate) fn membership(&self, inside: &Namespaces, stands: bool) -> io::Result<Membership> {
+        let stands = stands && PrivateMount::may_stand(&self.path, inside, self.connection);
+        Membership::new(inside.mount_id()?, stands.then_some(self.connection))
+    }
+
     pub(crate) fn connection(&self) -> Connection {
         self.connection
     }
@@ -453,9 +459,7 @@ impl Place {
             return Ok(());
         };
         let fail = |error| MountError::system(Operation::Unmount, &self.path, error);
-        let membership = inside
-            .mount_id()
-            .and_then(|id| Membership::new(id, Some(self.connection)));
+        let membership = self.membership(inside, true);
         let members = membership.and_then(|mut it| it.members()).map_err(fail)?;
         if !members.is_empty() {
             return Err(MountError::busy(&self.path, members));

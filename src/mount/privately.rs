@@ -8,7 +8,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, StatxFlags, openat, statx};
@@ -147,6 +147,15 @@ impl PrivateMount {
     /// Ends the connection: every request, waiting or to come, fails, and nobody hangs on it.
     pub(crate) fn abort(path: &Path, namespaces: &Namespaces) -> io::Result<()> {
         inside(path, namespaces, UnmountFlags::FORCE)
+    }
+
+    /// Whether it may still be mounted. Its number is given to another mount as soon as it is not, which
+    /// [`abort`](Self::abort) may have brought about.
+    pub(crate) fn may_stand(path: &Path, namespaces: &Namespaces, connection: Connection) -> bool {
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        // Mounts below a directory are those of its namespace, whoever looks. An ordinary user is not let in.
+        connection_below(&namespaces.root, &c_path(inside))
+            .map_or(true, |there| there == connection)
     }
 
     /// Unmounts now, even if somebody else keeps the namespace.
@@ -333,8 +342,12 @@ fn keep_namespaces(has_user: bool, found: &mut Found) -> Result<(), Errno> {
 
 /// The connection mounted here. Asks the kernel's cache only: nobody need serve it.
 pub(crate) fn connection_at(path: &CStr) -> Result<Connection, Errno> {
+    connection_below(CWD, path)
+}
+
+fn connection_below(directory: impl AsFd, path: &CStr) -> Result<Connection, Errno> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
-    let stat = statx(CWD, path, flags, StatxFlags::TYPE)?;
+    let stat = statx(directory, path, flags, StatxFlags::TYPE)?;
     Ok(Connection {
         major: stat.stx_dev_major,
         minor: stat.stx_dev_minor,

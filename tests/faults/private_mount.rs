@@ -405,6 +405,29 @@ fn a_nested_namespace_does_not_hide() {
     });
 }
 
+/// The kernel gives the number of a mount that is gone to the next one, whose processes are others'.
+#[test]
+fn who_is_in_a_later_mount_is_not_taken_for_ours() {
+    both(
+        "private_mount::who_is_in_a_later_mount_is_not_taken_for_ours",
+        || {
+            let first = private();
+            let ours = Processes::start(first.place(), None).unwrap();
+            first.place().abort().unwrap();
+            let second = private();
+            let theirs = Processes::start(second.place(), None).unwrap();
+            let [sleep, time] = stage::sleep_for_long();
+            let line = format!("exec {sleep} {time}");
+            let running = stage::spawn(&theirs, &["sh", "-c", &line]);
+            assert!(ours.remaining().unwrap().is_empty());
+            ours.end().unwrap();
+            assert_eq!(theirs.remaining().unwrap().len(), 1);
+            theirs.end().unwrap();
+            drop(running);
+        },
+    );
+}
+
 /// The command line's init is the running program itself, whatever became of its file.
 #[test]
 fn the_running_program_can_be_the_init() {

@@ -101,6 +101,9 @@ impl Census {
             if Instant::now() >= abort_at && !aborted {
                 aborted = true;
                 abort(place);
+                if let Census::Namespace(membership) = &mut self {
+                    membership.forget_mount();
+                }
             }
             self.kill(&members, abort_at.max(Instant::now() + ROUND));
         }

@@ -36,7 +36,7 @@ use self::supervised::Supervisor;
 use super::error::Error;
 use super::group::Group;
 use super::limits::{LimitsBy, ResourceLimits};
-use crate::mount::{Membership, Place, ProcessInfo, Standing, written_by};
+use crate::mount::{Place, ProcessInfo, Standing, written_by};
 pub use crate::sys::child::Exit;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Stage, StreamFiles};
 use crate::sys::namespaces::Namespaces;
@@ -484,17 +484,16 @@ impl Processes {
     /// Looks for the processes while the mount stays as it is: what its numbers mean does not change
     /// meanwhile.
     fn with_census<T>(&self, look: impl FnOnce(Census) -> T) -> io::Result<T> {
-        self.place.with_standing(|standing| {
-            let stands_privately = matches!(standing, Standing::Private(_));
-            Ok(look(self.census(stands_privately)?))
-        })
+        self.place
+            .with_standing(|standing| Ok(look(self.census(standing)?)))
     }
 
-    fn census(&self, stands_privately: bool) -> io::Result<Census> {
-        let mount = stands_privately.then(|| self.place.connection());
+    fn census(&self, standing: &Standing) -> io::Result<Census> {
         match (&self.kinship, &self.starter) {
             (Kinship::Inside(namespaces), _) => {
-                Membership::new(namespaces.mount_id()?, mount).map(Census::Namespace)
+                let stands = matches!(standing, Standing::Private(_));
+                let membership = self.place.membership(namespaces, stands);
+                membership.map(Census::Namespace)
             }
             (Kinship::Marked(_), Starter::Init(supervisor)) if !supervisor.has_ended() => {
                 supervisor.census()
