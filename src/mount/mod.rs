@@ -43,8 +43,9 @@ use crate::sys::namespaces::Namespaces;
 pub use crate::sys::proc::ProcessInfo;
 use crate::sys::witness::Witness;
 
-/// How long a session may take to end once its mount is gone. It takes well under a millisecond,
-/// unless somebody still holds the mount in a way that `/proc` does not show.
+/// How long a session may take to end once its mount is gone. It takes well under a millisecond, unless somebody has
+/// a copy of the mount: a mount namespace that was made meanwhile, by a sandbox or a service, has one of each mount, and
+/// unmounting takes only ours away (mount_namespaces(7)).
 const SESSION_END: Duration = Duration::from_secs(2);
 
 /// Whatever serves a mounted device: it ends by itself when the mount is gone.
@@ -177,6 +178,9 @@ impl Mount {
 
     /// Unmounts and waits for the end of the session. A second call does nothing.
     ///
+    /// Where another mount namespace was copied from ours meanwhile, it may have a copy of a public mount. That is served until
+    /// the namespace ends, or this process does; it is not waited for, as long as nobody uses it.
+    ///
     /// # Errors
     /// [`MountError::Busy`] when processes still use it: it is then still mounted and served, and
     /// the call can be repeated. [`MountError::SessionLost`] when nobody served it any more: it is gone then.
@@ -211,6 +215,14 @@ impl Mount {
     fn join(&mut self, session: Box<dyn Session>) -> Result<(), MountError> {
         if !session.ends_within(SESSION_END) {
             let holders = holders::users(self.place.connection).unwrap_or_default();
+            if holders.is_empty() {
+                // Gone from here, and a copy keeps nobody from anything: as with detach, its session ends with it.
+                log::debug!(
+                    "{}: another mount namespace has a copy",
+                    self.place.path.display()
+                );
+                return Ok(());
+            }
             self.session = Some(session);
             return Err(MountError::busy(&self.place.path, holders));
         }

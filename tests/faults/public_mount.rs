@@ -1,6 +1,8 @@
 //! A public mount: by root and by fusermount3.
 
 use std::fs;
+use std::io::Read as _;
+use std::process::{Command, Stdio};
 
 use notapipe::mount::{Mount, MountError, MountOptions, Remedy, Visibility};
 use notapipe::run::Exit;
@@ -168,6 +170,36 @@ fn a_later_mount_at_the_same_path_stays() {
         );
         first.unmount().unwrap();
     });
+}
+
+/// Sandboxes and services live in mount namespaces that have a copy of each mount.
+#[test]
+fn a_copy_in_another_namespace_is_not_waited_for() {
+    both(
+        "public_mount::a_copy_in_another_namespace_is_not_waited_for",
+        || {
+            let directory = tempfile::tempdir().unwrap();
+            let mut mount = tiny_fs::mount(&MountOptions {
+                at: Some(directory.path().to_owned()),
+                ..options()
+            })
+            .unwrap();
+            let mut sandbox = Command::new("unshare")
+                .args("--user --map-root-user --mount --propagation private".split(' '))
+                .args(["sh", "-c", "echo ready; read end"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut ready = [0; 6];
+            let said = sandbox.stdout.as_mut().unwrap();
+            said.read_exact(&mut ready).unwrap();
+            mount.unmount().unwrap();
+            assert!(!directory.path().join("hello").exists());
+            drop(sandbox.stdin.take());
+            sandbox.wait().unwrap();
+        },
+    );
 }
 
 #[test]
