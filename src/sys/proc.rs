@@ -105,8 +105,16 @@ fn stat(pid: i32) -> Option<Vec<String>> {
 /// The parent of a process and whether it is a zombie.
 pub(crate) fn parent(pid: i32) -> Option<(i32, bool)> {
     let fields = stat(pid)?;
-    let state = fields.first()?;
-    Some((fields.get(1)?.parse().ok()?, state == "Z" || state == "X"))
+    Some((fields.get(1)?.parse().ok()?, is_zombie(fields.first()?)))
+}
+
+fn is_zombie(state: &str) -> bool {
+    state == "Z" || state == "X"
+}
+
+/// One of the fields of [`stat`], as the man page counts them.
+fn number(fields: &[String], field: usize) -> Option<u64> {
+    fields.get(field - 3)?.parse().ok()
 }
 
 /// The process of a thread (proc_pid_status(5)). Like [`parent`], it waits for nothing that the thread holds.
@@ -141,14 +149,9 @@ impl Usage {
     pub(crate) fn of(pid: i32) -> Self {
         let fields = stat(pid).unwrap_or_default();
         let tick = |field: usize| {
-            // As the man page counts them.
-            let ticks: Option<u64> = fields.get(field - 3).and_then(|it| it.parse().ok());
+            let ticks = number(&fields, field).unwrap_or(0);
             let per_second = rustix::param::clock_ticks_per_second().max(1);
-            Duration::from_nanos(
-                ticks
-                    .unwrap_or(0)
-                    .saturating_mul(1_000_000_000 / per_second),
-            )
+            Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / per_second))
         };
         Self {
             user_time: tick(14) + tick(16),
@@ -181,8 +184,8 @@ pub(crate) fn is_alive(pid: i32) -> bool {
     parent(pid).is_some_and(|(_, is_zombie)| !is_zombie)
 }
 
-/// The environment with which a process was started, or what it has put there since (proc_pid_environ(5)); empty for what
-/// has ended, and see [`is_executing`].
+/// The environment with which a process was started, or what it has put there since (proc_pid_environ(5)). Where there is
+/// none, [`phase`] tells why.
 ///
 /// In one read(2) unless it is huge: between two of them the process may take up another program, and then the second
 /// tells of an end.
@@ -196,20 +199,40 @@ pub(crate) fn environment(pid: i32) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Whether no environment is to be seen because a process has just taken up another program (execve(2)): what was read
-/// is of the memory that it left, or of the new one before it is filled (`fs/exec.c`). Asked of processes whose memory we
-/// may read.
-pub(crate) fn is_executing(pid: i32) -> bool {
-    /// A thread of the kernel, which never has any (`include/linux/sched.h`).
+/// What a process is doing of whom no environment could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It has none, or not for us.
+    Running,
+    /// It is taking up a program (execve(2)), or has just done so: it has one by now, or will.
+    Executing,
+    /// It has ended, or is about to, and starts nobody any more.
+    Ending,
+}
+
+/// Tells why no environment could be read of a process.
+///
+/// While it ends, the file of its environment belongs to root (`fs/proc/base.c`, task_dump_owner), so that an ordinary user is
+/// refused; and it is no zombie yet. While it takes up a program, its memory begins to tell of an environment before
+/// that is there, and of the program's code after it (`fs/binfmt_elf.c`, load_elf_binary).
+pub(crate) fn phase(pid: i32) -> Phase {
+    // Of `include/linux/sched.h`.
+    const PF_EXITING: u64 = 0x0000_0004;
     const PF_KTHREAD: u64 = 0x0020_0000;
-    let fields = stat(pid).unwrap_or_default();
-    // As the man page counts them.
-    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-    let (Some(flags), Some(start), Some(end)) = (number(9), number(50), number(51)) else {
-        return false;
+    let Some(fields) = stat(pid) else {
+        return Phase::Ending;
     };
-    let is_without_for_good = flags & PF_KTHREAD != 0 || start == end && start != 0;
-    !is_without_for_good && is_alive(pid)
+    let number = |field| number(&fields, field).unwrap_or(0);
+    let (flags, start_code, [env_start, env_end]) = (number(9), number(26), [50, 51].map(number));
+    let is_zombie = fields.first().is_some_and(|state| is_zombie(state));
+    if is_zombie || flags & PF_EXITING != 0 {
+        Phase::Ending
+    } else if flags & PF_KTHREAD != 0 || start_code != 0 && env_start == env_end {
+        // The kernel's threads have no memory; nor has, as it is told to us, whom we may not look into.
+        Phase::Running
+    } else {
+        Phase::Executing
+    }
 }
 
 /// Whether there is no such process any more, not even a zombie. Quicker than a look at `/proc`.

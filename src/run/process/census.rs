@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::{LAST_PATIENCE, PATIENCE, StillRunning};
 use crate::mount::{Membership, Place, ProcessInfo};
-use crate::sys::proc::{self, Held, Whereabouts};
+use crate::sys::proc::{self, Held, Phase, Whereabouts};
 
 /// How the processes of a job are found.
 #[derive(Debug)]
@@ -43,10 +43,12 @@ impl Mark {
     fn whereabouts(&self, pid: i32) -> Whereabouts {
         match proc::environment(pid) {
             Ok(text) if self.is_in(&text) => Whereabouts::Inside,
-            Ok(text) if text.is_empty() && proc::is_executing(pid) => Whereabouts::Unsettled,
-            Ok(text) if text.is_empty() && !proc::is_alive(pid) => Whereabouts::Dead,
-            Err(_) if !proc::is_alive(pid) => Whereabouts::Dead,
-            _ => Whereabouts::Outside,
+            Ok(text) if !text.is_empty() => Whereabouts::Outside,
+            _ => match proc::phase(pid) {
+                Phase::Running => Whereabouts::Outside,
+                Phase::Executing => Whereabouts::Unsettled,
+                Phase::Ending => Whereabouts::Dead,
+            },
         }
     }
 
@@ -166,6 +168,46 @@ impl StillRunning {
         StillRunning {
             path: place.path().to_owned(),
             processes: left.into_iter().map(ProcessInfo::of).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Outside is who is certainly no member: a process that takes up a program or ends may have left a child that is one.
+    #[test]
+    fn a_member_is_never_taken_for_an_outsider_by_its_mark() {
+        let mark = Mark::new();
+        let variable = mark.variable();
+        let (name, value) = variable.to_str().unwrap().split_once('=').unwrap();
+        // Programs whose environment takes the kernel long to pass on, one after another, and many ends.
+        let script = r#"
+            test $# -gt 60 && exit
+            for end in 1 2 3 4 5; do (exit); done
+            exec sh -c "$0" "$0" "$@" again"#;
+        let filler = (0..5_000).map(|it| (format!("V{it}"), "x".repeat(20)));
+        for _ in 0..5 {
+            let mut child = Command::new("sh")
+                .args(["-c", script, script])
+                .envs(filler.clone())
+                .env(name, value)
+                .spawn()
+                .unwrap();
+            let pid = child.id().cast_signed();
+            loop {
+                let ours = proc::descendants(pid).unwrap();
+                for pid in ours.into_iter().chain([pid]) {
+                    let whereabouts = mark.whereabouts(pid);
+                    assert!(!matches!(whereabouts, Whereabouts::Outside), "{pid}");
+                }
+                if child.try_wait().unwrap().is_some() {
+                    break;
+                }
+            }
         }
     }
 }
