@@ -61,10 +61,16 @@ impl Membership {
     }
 
     fn whereabouts(&mut self, pid: i32) -> Whereabouts {
-        match NamespaceId::at(&format!("/proc/{pid}/ns/mnt")) {
-            Ok(its) => self.inside_or_outside(pid, its),
-            // The first thread may have ended while others go on.
-            Err(error) if is_gone(&error) => self.whereabouts_of_threads(pid),
+        let namespace_of = |thread| NamespaceId::at(&format!("/proc/{thread}/ns/mnt"));
+        let (mut thread, mut its) = (pid, namespace_of(pid));
+        if its.as_ref().is_err_and(is_gone) {
+            thread = proc::living_thread(pid);
+            its = namespace_of(thread);
+        }
+        match its {
+            Ok(its) if self.is_inside(thread, its) => Whereabouts::Inside,
+            Ok(_) => Whereabouts::Outside,
+            Err(error) if is_gone(&error) => Whereabouts::Dead,
             // We may not look, or it ended just before its link was followed: both are EACCES (fs/proc/namespaces.c,
             // proc_ns_get_link).
             Err(_) if proc::is_gone(pid) => Whereabouts::Dead,
@@ -72,35 +78,14 @@ impl Membership {
         }
     }
 
-    fn whereabouts_of_threads(&mut self, pid: i32) -> Whereabouts {
-        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
-            return Whereabouts::Dead;
-        };
-        let alive = threads.flatten().find_map(|thread| {
-            let link = thread.path().join("ns/mnt");
-            link.to_str().and_then(|link| NamespaceId::at(link).ok())
-        });
-        match alive {
-            Some(its) => self.inside_or_outside(pid, its),
-            None => Whereabouts::Dead,
-        }
-    }
-
-    fn inside_or_outside(&mut self, pid: i32, its: NamespaceId) -> Whereabouts {
-        match self.is_inside(pid, its) {
-            true => Whereabouts::Inside,
-            false => Whereabouts::Outside,
-        }
-    }
-
-    fn is_inside(&mut self, pid: i32, its: NamespaceId) -> bool {
+    fn is_inside(&mut self, thread: i32, its: NamespaceId) -> bool {
         if its == self.own {
             return false;
         }
         let holds = || {
             self.device
                 .as_ref()
-                .is_some_and(|device| mountinfo::lists_device(pid, device))
+                .is_some_and(|device| mountinfo::lists_device(thread, device))
         };
         its == self.namespace || *self.others.entry(its).or_insert_with(holds)
     }
@@ -115,14 +100,15 @@ pub(crate) fn users(connection: Connection) -> io::Result<Vec<i32>> {
 }
 
 fn uses(pid: i32, connection: Connection) -> bool {
-    let links = ["cwd", "root", "exe"].map(|name| format!("/proc/{pid}/{name}"));
+    let thread = proc::living_thread(pid);
+    let links = ["cwd", "root", "exe"].map(|name| format!("/proc/{thread}/{name}"));
     links.iter().any(|link| is_on(link, connection))
-        || has_open(pid, connection)
-        || maps(pid, connection)
+        || has_open(thread, connection)
+        || maps(thread, connection)
 }
 
-fn has_open(pid: i32, connection: Connection) -> bool {
-    let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+fn has_open(thread: i32, connection: Connection) -> bool {
+    let Ok(open) = std::fs::read_dir(format!("/proc/{thread}/fd")) else {
         return false;
     };
     open.flatten().any(|entry| {
@@ -144,23 +130,24 @@ pub(crate) enum Within<'w> {
 /// A file in there that a process may still write to, as `/proc` names it: open for writing, or
 /// mapped shared and writable. One without a name is left out.
 pub(crate) fn written_by(pid: i32, within: Within<'_>) -> Option<PathBuf> {
-    opened_to_write(pid, within).or_else(|| mapped_to_write(pid, within))
+    let thread = proc::living_thread(pid);
+    opened_to_write(thread, within).or_else(|| mapped_to_write(thread, within))
 }
 
 /// In a mount by the numbers of mounts, since an ordinary user in another user namespace may not even
 /// look at a file's attributes.
-fn opened_to_write(pid: i32, within: Within<'_>) -> Option<PathBuf> {
+fn opened_to_write(thread: i32, within: Within<'_>) -> Option<PathBuf> {
     let mounts = match within {
-        Within::Mount(connection) => mountinfo::ids_of(pid, &connection.device()),
+        Within::Mount(connection) => mountinfo::ids_of(thread, &connection.device()),
         Within::Directory(_) => Default::default(),
     };
-    let open = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?;
+    let open = std::fs::read_dir(format!("/proc/{thread}/fdinfo")).ok()?;
     open.flatten().find_map(|entry| {
         let info = std::fs::read_to_string(entry.path()).ok()?;
         if !opens_to_write(&info)? {
             return None;
         }
-        let link = format!("/proc/{pid}/fd/{}", entry.file_name().to_str()?);
+        let link = format!("/proc/{thread}/fd/{}", entry.file_name().to_str()?);
         let file = || named(std::fs::read_link(link).ok()?);
         match within {
             Within::Mount(_) => mounts.contains(&number(&info, "mnt_id:", 10)?).then(file)?,
@@ -182,14 +169,14 @@ fn number(info: &str, field: &str, radix: u32) -> Option<u64> {
 }
 
 /// `ADDRESS rw-s OFFSET MAJOR:MINOR INODE   NAME` (proc_pid_maps(5)).
-fn mapped_to_write(pid: i32, within: Within<'_>) -> Option<PathBuf> {
+fn mapped_to_write(thread: i32, within: Within<'_>) -> Option<PathBuf> {
     let is_ours = |device: &[u8], name: &Path| match within {
         Within::Mount(Connection { major, minor }) => {
             device == format!("{major:02x}:{minor:02x}").as_bytes()
         }
         Within::Directory(directory) => name.starts_with(directory),
     };
-    let maps = std::fs::read(format!("/proc/{pid}/maps")).ok()?;
+    let maps = std::fs::read(format!("/proc/{thread}/maps")).ok()?;
     maps.split(|&byte| byte == b'\n').find_map(|line| {
         let mut words = line.splitn(6, |&byte| byte == b' ');
         let permissions = words.nth(1)?;
@@ -215,9 +202,9 @@ fn is_on(link: &str, connection: Connection) -> bool {
 }
 
 /// `ADDRESS PERMISSIONS OFFSET MAJOR:MINOR …` (proc_pid_maps(5)).
-fn maps(pid: i32, connection: Connection) -> bool {
+fn maps(thread: i32, connection: Connection) -> bool {
     let device = format!("{:02x}:{:02x}", connection.major, connection.minor);
-    std::fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| {
+    std::fs::read_to_string(format!("/proc/{thread}/maps")).is_ok_and(|maps| {
         maps.lines()
             .any(|line| line.split(' ').nth(3) == Some(device.as_str()))
     })

@@ -27,15 +27,15 @@ pub(crate) fn top_at(path: &Path) -> io::Result<Option<MountLine>> {
     Ok(own()?.into_iter().rfind(|line| line.path == path))
 }
 
-/// Whether the process sees a file system with this device number.
-pub(crate) fn lists_device(pid: i32, device: &str) -> bool {
-    std::fs::read(format!("/proc/{pid}/mountinfo"))
+/// Whether a living thread sees a file system with this device number.
+pub(crate) fn lists_device(thread: i32, device: &str) -> bool {
+    std::fs::read(format!("/proc/{thread}/mountinfo"))
         .is_ok_and(|text| parse(&text).iter().any(|line| line.device == device))
 }
 
-/// The numbers of the mounts of this file system that the process sees.
-pub(crate) fn ids_of(pid: i32, device: &str) -> Vec<u64> {
-    let text = std::fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+/// The numbers of the mounts of this file system that a living thread sees.
+pub(crate) fn ids_of(thread: i32, device: &str) -> Vec<u64> {
+    let text = std::fs::read(format!("/proc/{thread}/mountinfo")).unwrap_or_default();
     let lines = parse(&text).into_iter();
     let of_device = lines.filter(|line| line.device == device);
     of_device.map(|line| line.id).collect()

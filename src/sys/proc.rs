@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -30,21 +31,25 @@ impl ProcessInfo {
 
 /// The numbers of all processes that `/proc` shows.
 pub(crate) fn all() -> io::Result<Vec<i32>> {
-    let mut pids = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        if let Some(pid) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        {
-            pids.push(pid);
-        }
+    numbers_in("/proc")
+}
+
+fn numbers_in(directory: &str) -> io::Result<Vec<i32>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        numbers.extend(
+            entry?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<i32>().ok()),
+        );
     }
-    Ok(pids)
+    Ok(numbers)
 }
 
 fn command(pid: i32) -> OsString {
-    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let thread = living_thread(pid);
+    let words = std::fs::read(format!("/proc/{thread}/cmdline")).unwrap_or_default();
     if words.is_empty() {
         let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
         let name = name.trim_ascii_end();
@@ -102,18 +107,53 @@ fn stat(pid: i32) -> Option<Vec<String>> {
     Some(rest.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
-/// The parent of a process and whether it is a zombie.
+/// The parent of a process and whether it has ended. A process whose first thread has ended while others go on has not,
+/// although it looks like a zombie.
 pub(crate) fn parent(pid: i32) -> Option<(i32, bool)> {
     let fields = stat(pid)?;
-    Some((fields.get(1)?.parse().ok()?, is_zombie(fields.first()?)))
+    Some((
+        number(&fields, 4)?,
+        is_zombie(&fields) && !has_more_threads(&fields),
+    ))
 }
 
-fn is_zombie(state: &str) -> bool {
-    state == "Z" || state == "X"
+fn is_zombie(fields: &[String]) -> bool {
+    fields
+        .first()
+        .is_some_and(|state| state == "Z" || state == "X")
+}
+
+/// Whether threads of it are left beside its first.
+fn has_more_threads(fields: &[String]) -> bool {
+    number(fields, 20).is_some_and(|threads: u32| threads > 1)
+}
+
+/// Whether it is a zombie, or about to be one; it has no files and no memory any more, and starts nobody.
+fn is_ending(fields: &[String]) -> bool {
+    /// Of `include/linux/sched.h`.
+    const PF_EXITING: u64 = 0x0000_0004;
+    is_zombie(fields) || number(fields, 9).is_some_and(|flags: u64| flags & PF_EXITING != 0)
+}
+
+/// A thread of a process to ask `/proc` about: the first, whose number is the process's own, or another once that has ended
+/// and only others know of files, memory and namespaces.
+pub(crate) fn living_thread(pid: i32) -> i32 {
+    match stat(pid) {
+        Some(fields) if is_ending(&fields) && has_more_threads(&fields) => {
+            other_living_thread(pid).unwrap_or(pid)
+        }
+        _ => pid,
+    }
+}
+
+fn other_living_thread(pid: i32) -> Option<i32> {
+    let threads = numbers_in(&format!("/proc/{pid}/task")).ok()?;
+    let is_living = |&thread: &i32| stat(thread).is_some_and(|fields| !is_ending(&fields));
+    threads.into_iter().find(is_living)
 }
 
 /// One of the fields of [`stat`], as the man page counts them.
-fn number(fields: &[String], field: usize) -> Option<u64> {
+fn number<N: FromStr>(fields: &[String], field: usize) -> Option<N> {
     fields.get(field - 3)?.parse().ok()
 }
 
@@ -149,7 +189,7 @@ impl Usage {
     pub(crate) fn of(pid: i32) -> Self {
         let fields = stat(pid).unwrap_or_default();
         let tick = |field: usize| {
-            let ticks = number(&fields, field).unwrap_or(0);
+            let ticks: u64 = number(&fields, field).unwrap_or(0);
             let per_second = rustix::param::clock_ticks_per_second().max(1);
             Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / per_second))
         };
@@ -184,54 +224,54 @@ pub(crate) fn is_alive(pid: i32) -> bool {
     parent(pid).is_some_and(|(_, is_zombie)| !is_zombie)
 }
 
-/// The environment with which a process was started, or what it has put there since (proc_pid_environ(5)). Where there is
-/// none, [`phase`] tells why.
+/// The environment with which a process was started, or what it has put there since (proc_pid_environ(5)).
 ///
+/// # Errors
+/// Where the process is, when none can be read: outside only if it has none, or none for us.
+pub(crate) fn environment(pid: i32) -> Result<Vec<u8>, Whereabouts> {
+    if let Some(text) = environment_of_thread(pid) {
+        return Ok(text);
+    }
+    let fields = stat(pid).ok_or(Whereabouts::Dead)?;
+    if !is_ending(&fields) {
+        return Err(without_environment(&fields));
+    }
+    if !has_more_threads(&fields) {
+        return Err(Whereabouts::Dead);
+    }
+    let thread = other_living_thread(pid).ok_or(Whereabouts::Unsettled)?;
+    environment_of_thread(thread).ok_or_else(|| {
+        stat(thread).map_or(Whereabouts::Unsettled, |fields| {
+            without_environment(&fields)
+        })
+    })
+}
+
 /// In one read(2) unless it is huge: between two of them the process may take up another program, and then the second
-/// tells of an end.
-pub(crate) fn environment(pid: i32) -> io::Result<Vec<u8>> {
+/// tells of an end. While a thread ends, this belongs to root (`fs/proc/base.c`, task_dump_owner).
+fn environment_of_thread(thread: i32) -> Option<Vec<u8>> {
     const NEARLY_ALL_BYTES: usize = 256 << 10;
-    let file = File::open(format!("/proc/{pid}/environ"))?;
+    let file = File::open(format!("/proc/{thread}/environ")).ok()?;
     let mut text = Vec::with_capacity(NEARLY_ALL_BYTES);
-    while rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text))? > 0 {
+    while rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)).ok()? > 0 {
         text.reserve(NEARLY_ALL_BYTES);
     }
-    Ok(text)
+    (!text.is_empty()).then_some(text)
 }
 
-/// What a process is doing of whom no environment could be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// It has none, or not for us.
-    Running,
-    /// It is taking up a program (execve(2)), or has just done so: it has one by now, or will.
-    Executing,
-    /// It has ended, or is about to, and starts nobody any more.
-    Ending,
-}
-
-/// Tells why no environment could be read of a process.
+/// Where a process that goes on is, of whom no environment could be read.
 ///
-/// While it ends, the file of its environment belongs to root (`fs/proc/base.c`, task_dump_owner), so that an ordinary user is
-/// refused; and it is no zombie yet. While it takes up a program, its memory begins to tell of an environment before
-/// that is there, and of the program's code after it (`fs/binfmt_elf.c`, load_elf_binary).
-pub(crate) fn phase(pid: i32) -> Phase {
-    // Of `include/linux/sched.h`.
-    const PF_EXITING: u64 = 0x0000_0004;
+/// While it takes up a program (execve(2)), its memory begins to tell of an environment before that is there, and of the
+/// program's code after it (`fs/binfmt_elf.c`, load_elf_binary).
+fn without_environment(fields: &[String]) -> Whereabouts {
+    /// A thread of the kernel, which has no memory; of `include/linux/sched.h`.
     const PF_KTHREAD: u64 = 0x0020_0000;
-    let Some(fields) = stat(pid) else {
-        return Phase::Ending;
-    };
-    let number = |field| number(&fields, field).unwrap_or(0);
+    let number = |field| number(fields, field).unwrap_or(0_u64);
     let (flags, start_code, [env_start, env_end]) = (number(9), number(26), [50, 51].map(number));
-    let is_zombie = fields.first().is_some_and(|state| is_zombie(state));
-    if is_zombie || flags & PF_EXITING != 0 {
-        Phase::Ending
-    } else if flags & PF_KTHREAD != 0 || start_code != 0 && env_start == env_end {
-        // The kernel's threads have no memory; nor has, as it is told to us, whom we may not look into.
-        Phase::Running
-    } else {
-        Phase::Executing
+    // The latter is also told of whom we may not look into.
+    match flags & PF_KTHREAD != 0 || start_code != 0 && env_start == env_end {
+        true => Whereabouts::Outside,
+        false => Whereabouts::Unsettled,
     }
 }
 

@@ -79,6 +79,8 @@ fn without_a_proc_of_its_own_the_init_is_a_subreaper() {
         assert!(processes.remaining().unwrap().len() >= 3);
         processes.end().unwrap();
         assert_eq!(stage::ran_away(), [0; 0]);
+        let processes = Processes::start(mount.place(), Some(&init())).unwrap();
+        stage::end_a_headless_one(processes);
         mount.unmount().unwrap();
     });
 }

@@ -492,3 +492,11 @@ fn ending_ones_own_leaves_those_of_others() {
         },
     );
 }
+
+#[test]
+fn a_process_whose_first_thread_has_ended_is_ended() {
+    both(
+        "private_mount::a_process_whose_first_thread_has_ended_is_ended",
+        || both_ways(private, |_, processes| stage::end_a_headless_one(processes)),
+    );
+}

@@ -322,3 +322,11 @@ fn a_process_that_is_forked_while_one_looks_is_ended() {
         },
     );
 }
+
+#[test]
+fn a_process_whose_first_thread_has_ended_is_ended() {
+    both(
+        "public_mount::a_process_whose_first_thread_has_ended_is_ended",
+        || both_ways(public, |_, processes| stage::end_a_headless_one(processes)),
+    );
+}

@@ -242,6 +242,36 @@ pub fn fork_and_end(mut mount: Mount) {
     mount.unmount().unwrap();
 }
 
+/// A step that leaves a process behind whose first thread has ended, so that it looks like a zombie, while another sleeps.
+/// Ends them, and expects that nothing is left.
+pub fn end_a_headless_one(processes: Processes) {
+    let script = format!(
+        "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(1000,)).start(); \
+         ctypes.CDLL(None).syscall({})",
+        libc::SYS_exit
+    );
+    let leave = "setsid python3 -c \"$0\" & exec sleep 0.05";
+    assert_eq!(
+        exit(&processes, &["sh", "-c", leave, &script]),
+        Exit::Code(0)
+    );
+    let mut headless = 0;
+    eventually("its first thread has ended", || {
+        let remaining = processes.remaining().unwrap();
+        let is_headless = |pid: &i32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            stat.is_ok_and(|stat| stat.contains("(python3) Z"))
+        };
+        let found = remaining.iter().find(|it| is_headless(&it.pid));
+        headless = found.map_or(0, |it| it.pid);
+        found.is_some_and(|it| it.command.to_string_lossy().contains("ctypes"))
+    });
+    processes.end().unwrap();
+    // The first one may wait for whoever collects it.
+    let threads = fs::read_dir(format!("/proc/{headless}/task")).map_or(0, Iterator::count);
+    assert!(threads <= 1, "{threads} left");
+}
+
 /// The processes that ran away.
 pub fn ran_away() -> Vec<i32> {
     let time = run_away_time(&tag());

@@ -54,6 +54,24 @@ fn a_shared_mapping_counts_as_writing() {
     });
 }
 
+/// Of a process whose first thread has ended, `/proc` shows no files unless another is asked.
+#[test]
+fn a_thread_that_goes_on_counts_as_writing() {
+    both(|site| {
+        let work = format!(
+            "import ctypes, os, threading, time\n\
+             file = open('out', 'w')\n\
+             def write():\n  time.sleep(0.5); file.write('done'); file.close(); os._exit(0)\n\
+             threading.Thread(target=write).start()\n\
+             ctypes.CDLL(None).syscall({})\n",
+            libc::SYS_exit
+        );
+        let work = format!("python3 -c \"{work}\" & until test -e out; do :; done; sleep 0.2");
+        site.run(&["-o", "out", "--", "sh", "-c", &work]).ended(0);
+        assert_eq!(site.read("out"), b"done");
+    });
+}
+
 #[test]
 fn who_writes_nothing_is_ended_at_once() {
     both(|site| {

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::{LAST_PATIENCE, PATIENCE, StillRunning};
 use crate::mount::{Membership, Place, ProcessInfo};
-use crate::sys::proc::{self, Held, Phase, Whereabouts};
+use crate::sys::proc::{self, Held, Whereabouts};
 
 /// How the processes of a job are found.
 #[derive(Debug)]
@@ -43,12 +43,8 @@ impl Mark {
     fn whereabouts(&self, pid: i32) -> Whereabouts {
         match proc::environment(pid) {
             Ok(text) if self.is_in(&text) => Whereabouts::Inside,
-            Ok(text) if !text.is_empty() => Whereabouts::Outside,
-            _ => match proc::phase(pid) {
-                Phase::Running => Whereabouts::Outside,
-                Phase::Executing => Whereabouts::Unsettled,
-                Phase::Ending => Whereabouts::Dead,
-            },
+            Ok(_) => Whereabouts::Outside,
+            Err(whereabouts) => whereabouts,
         }
     }
 
