@@ -154,8 +154,7 @@ impl PrivateMount {
     pub(crate) fn may_stand(path: &Path, namespaces: &Namespaces, connection: Connection) -> bool {
         let inside = path.strip_prefix("/").unwrap_or(path);
         // Mounts below a directory are those of its namespace, whoever looks. An ordinary user is not let in.
-        connection_below(&namespaces.root, &c_path(inside))
-            .map_or(true, |there| there == connection)
+        connection_at(&namespaces.root, &c_path(inside)).map_or(true, |there| there == connection)
     }
 
     /// Unmounts now, even if somebody else keeps the namespace.
@@ -273,7 +272,7 @@ fn build(plan: &Plan, found: &mut Found) -> Result<(), (Operation, Errno)> {
     make_namespaces(plan.user.as_ref())?;
     found.device = Some(open(c"/dev/fuse", OFlags::RDWR).map_err(at(Operation::OpenDevice))?);
     mount_device(plan, found).map_err(at(Operation::Mount))?;
-    found.connection = Some(connection_at(&plan.path).map_err(at(Operation::OpenNamespaces))?);
+    found.connection = Some(connection_at(CWD, &plan.path).map_err(at(Operation::OpenNamespaces))?);
     keep_namespaces(plan.user.is_some(), found).map_err(at(Operation::OpenNamespaces))
 }
 
@@ -341,11 +340,7 @@ fn keep_namespaces(has_user: bool, found: &mut Found) -> Result<(), Errno> {
 }
 
 /// The connection mounted here. Asks the kernel's cache only: nobody need serve it.
-pub(crate) fn connection_at(path: &CStr) -> Result<Connection, Errno> {
-    connection_below(CWD, path)
-}
-
-fn connection_below(directory: impl AsFd, path: &CStr) -> Result<Connection, Errno> {
+fn connection_at(directory: impl AsFd, path: &CStr) -> Result<Connection, Errno> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
     let stat = statx(directory, path, flags, StatxFlags::TYPE)?;
     Ok(Connection {
