@@ -1,5 +1,6 @@
 //! Other threads of the program fork and spawn: what is ours stays ours.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -80,8 +81,10 @@ fn a_child_that_was_forked_keeps_no_mount() {
 #[test]
 fn a_program_that_was_started_beside_has_nothing_of_a_job() {
     in_own_process(|| {
+        // The mounts of jobs stand at one path, each in a namespace of its own. Elsewhere those of other tests come and go.
+        let place = Scratch::new().unwrap().path().to_owned();
         // Whatever it inherits from whoever started the tests, and what it opens itself.
-        let alone = descriptors_and_mounts();
+        let alone = descriptors_and_mounts_at(&place);
         let done = AtomicBool::new(false);
         let beside: Vec<_> = thread::scope(|scope| {
             scope.spawn(|| {
@@ -91,7 +94,9 @@ fn a_program_that_was_started_beside_has_nothing_of_a_job() {
                     scratch.unmount().unwrap();
                 }
             });
-            let beside = (0..100).map(|_| descriptors_and_mounts()).collect();
+            let beside = (0..100)
+                .map(|_| descriptors_and_mounts_at(&place))
+                .collect();
             done.store(true, Ordering::Relaxed);
             beside
         });
@@ -100,8 +105,9 @@ fn a_program_that_was_started_beside_has_nothing_of_a_job() {
 }
 
 /// What a program has that is started in this moment.
-fn descriptors_and_mounts() -> String {
-    let script = "ls /proc/self/fd; wc -l < /proc/self/mountinfo";
-    let output = Command::new("sh").args(["-c", script]).output().unwrap();
+fn descriptors_and_mounts_at(place: &Path) -> String {
+    let script = "ls /proc/self/fd; grep -cF \" $0 \" /proc/self/mountinfo";
+    let mut sh = Command::new("sh");
+    let output = sh.args(["-c", script]).arg(place).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
