@@ -219,9 +219,9 @@ impl std::iter::Sum for Usage {
     }
 }
 
-/// Whether a process has not ended: neither gone nor a zombie.
+/// Whether a process has not ended, as [`parent`] tells.
 pub(crate) fn is_alive(pid: i32) -> bool {
-    parent(pid).is_some_and(|(_, is_zombie)| !is_zombie)
+    parent(pid).is_some_and(|(_, has_ended)| !has_ended)
 }
 
 /// The environment with which a process was started, or what it has put there since (proc_pid_environ(5)).
@@ -343,7 +343,7 @@ fn members_by_looks(
     Ok(Vec::new())
 }
 
-/// All processes that descend from `ancestor`, zombies left out.
+/// All processes that descend from `ancestor`, without those that have ended.
 pub(crate) fn descendants(ancestor: i32) -> io::Result<Vec<i32>> {
     members_by_looks(|pids| {
         let parents = pids.iter().map(|&pid| (pid, parent(pid)));
