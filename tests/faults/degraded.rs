@@ -28,12 +28,7 @@ pub fn behind(script: &str, name: &str, who: Who, scene: fn()) {
         "sh",
     ]);
     if who == Who::User {
-        command.args([
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-        ]);
+        command.args(["setpriv", "--reuid=1", "--regid=1", "--clear-groups"]);
     }
     command
         .arg(inner.get_program())
@@ -495,7 +490,7 @@ fn without_fuse_other_users_come_in_where_root_allows_it() {
         let step = [
             "--",
             "setpriv",
-            "--reuid=65534",
+            "--reuid=1",
             "--clear-groups",
             "sh",
             "-c",

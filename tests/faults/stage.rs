@@ -27,7 +27,7 @@ const SCENE: &str = "NOTAPIPE_TEST_SCENE";
 /// What marks its mounts and processes.
 const TAG: &str = "NOTAPIPE_TEST_TAG";
 /// An ordinary user that every system has.
-const NOBODY: u32 = 65534;
+const USER: u32 = 1;
 /// Long enough for a slow machine; nothing that works waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -80,7 +80,7 @@ impl Stage {
             .env(TAG, &self.tag)
             .stdin(Stdio::null());
         if who == Who::User {
-            command.uid(NOBODY).gid(NOBODY);
+            command.uid(USER).gid(USER);
         }
         command
     }

@@ -235,7 +235,7 @@ fn delivered_files_are_the_users() {
         let owner = if site.is_root() {
             0
         } else {
-            crate::support::site::NOBODY
+            crate::support::site::USER
         };
         for name in ["new", "new/file"] {
             let metadata = fs::metadata(site.path(name)).unwrap();

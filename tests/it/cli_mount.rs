@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::site::{
-    Call, NOBODY, Site, Told, Who, both, mounts_below, until, with_own_mounts,
+    Call, Site, Told, USER, Who, both, mounts_below, until, with_own_mounts,
 };
 
 /// As root and as an ordinary user, where no other test sees what is mounted.
@@ -178,11 +178,15 @@ fn options_show_in_the_mount() {
         mount(site, &words).ended(0).silently();
         let look =
             "stat -c '%a %U' m; stat -f -c '%S %b %c' m; df --output=source,size m | tail -n1";
-        let user = if site.is_root() { "root" } else { "nobody" };
+        let user = site.tool(&["id", "-un"]).output().unwrap().stdout;
+        let user = String::from_utf8(user).unwrap();
         let told = shell(site, look).ended(0);
         let text = told.text();
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[..2], [&format!("1777 {user}"), "4096 2048 64"]);
+        assert_eq!(
+            lines[..2],
+            [&format!("1777 {}", user.trim_end()), "4096 2048 64"]
+        );
         assert_eq!(
             lines[2].split_whitespace().collect::<Vec<_>>(),
             ["my-scratch", "8192"]
@@ -207,8 +211,8 @@ fn nobody_writes_to_a_read_only_mount() {
 }
 
 fn as_nobody(site: &Site, script: &str) -> Told {
-    let user = format!("--reuid={NOBODY}");
-    let group = format!("--regid={NOBODY}");
+    let user = format!("--reuid={USER}");
+    let group = format!("--regid={USER}");
     let words = [
         "setpriv",
         &user,
@@ -237,7 +241,7 @@ fn other_users_are_kept_out_unless_they_are_let_in() {
         mount(&site, &["--mode", "1777", "--allow-other", "m"]).ended(0);
         as_nobody(&site, "echo mine > m/x; stat -c %u m/x")
             .ended(0)
-            .printing("65534\n");
+            .printing(&format!("{USER}\n"));
         shell(&site, "echo roots > m/y; chmod 600 m/y").ended(0);
         assert!(!as_nobody(&site, "cat m/y").status.success());
         site.call(&["umount", "m"]).ended(0);

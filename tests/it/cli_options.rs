@@ -1,6 +1,6 @@
 //! The other options of `notapipe run`: what it tells, and what the mount is like.
 
-use crate::support::site::{Call, NOBODY, Site, Who, both, mounts_below};
+use crate::support::site::{Call, Site, USER, Who, both, mounts_below};
 
 /// The value at a path of a JSON document, as text; numbers that vary are replaced by `N`.
 fn shape(json: &serde_json::Value) -> String {
@@ -189,8 +189,8 @@ fn what_fails_in_a_public_mount_leaves_nothing() {
 #[test]
 fn other_users_come_in_when_they_are_let() {
     let site = Site::new(Who::Root);
-    let user = format!("--reuid={NOBODY}");
-    let group = format!("--regid={NOBODY}");
+    let user = format!("--reuid={USER}");
+    let group = format!("--regid={USER}");
     for (options, may) in [(&[][..], false), (&["--allow-other"], true)] {
         let step = ["sh", "-c", "chmod 755 .; echo inside > x; chmod 644 x"];
         let other = ["setpriv", &user, &group, "--clear-groups", "cat", "x"];

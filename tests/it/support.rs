@@ -155,8 +155,8 @@ pub fn as_ordinary_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
             if rustix::process::geteuid().is_root() {
                 // SAFETY: the raw system calls change this thread alone, which ends right after.
                 let changed = unsafe {
-                    libc::syscall(libc::SYS_setresgid, 65534, 65534, 65534)
-                        + libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534)
+                    libc::syscall(libc::SYS_setresgid, 1, 1, 1)
+                        + libc::syscall(libc::SYS_setresuid, 1, 1, 1)
                 };
                 assert_eq!(changed, 0);
             }

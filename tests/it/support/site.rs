@@ -16,8 +16,9 @@ use tempfile::TempDir;
 
 use super::listing;
 
-/// An ordinary user that every system has.
-pub const NOBODY: u32 = 65534;
+/// An ordinary user that every system has (daemon or bin). Not 65534, which is what a user namespace calls all users
+/// that it does not map.
+pub const USER: u32 = 1;
 /// Long enough for a machine that does other things; nothing that works waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// In the environment of everything that a site starts.
@@ -164,7 +165,7 @@ impl Site {
     }
 
     fn give(&self, path: &Path) {
-        let owner = (!self.is_root()).then_some(NOBODY);
+        let owner = (!self.is_root()).then_some(USER);
         chown(path, owner, owner).unwrap();
     }
 
@@ -205,7 +206,7 @@ impl Site {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         if !self.is_root() {
-            command.uid(NOBODY).gid(NOBODY);
+            command.uid(USER).gid(USER);
         }
         command
     }

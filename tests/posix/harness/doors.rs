@@ -15,8 +15,9 @@ use super::case::{Case, Needs, PERFORM};
 use super::compare;
 use super::differences::Side;
 
-/// `nobody`, on every distribution.
-const ORDINARY_USER: u32 = 65534;
+/// An ordinary user that every system has (daemon or bin). Not 65534, which is what a user namespace calls all users
+/// that it does not map.
+const ORDINARY_USER: u32 = 1;
 
 /// How a case gets at the mount, and as whom; see the table in `main.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
