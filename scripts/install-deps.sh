@@ -3,6 +3,8 @@
 # are missing, and opens /dev/fuse. Says nothing when there is nothing to do.
 #
 #     scripts/install-deps.sh demo|test|bench|conformance|kernels
+#     scripts/install-deps.sh --missing test
+#                             prints the commands that are missing, one a line
 #
 # As root on a machine with apt it installs Debian's packages. Anywhere else it
 # names what is missing, one line each, and ends with status 1: which package
@@ -148,6 +150,11 @@ ensure_fuse() {
         return 1
     fi
 }
+
+if [[ ${1-} == --missing ]]; then
+    missing "${2:?a purpose}" | cut -d ' ' -f 1
+    exit
+fi
 
 case ${1-} in
 demo | test | bench | conformance | kernels) ;;

@@ -232,11 +232,7 @@ fn delivered_files_are_the_users() {
         site.run(&["-o", "new/file", "--", "touch", "new/file"])
             .ended(0)
             .silently();
-        let owner = if site.is_root() {
-            0
-        } else {
-            crate::support::site::USER
-        };
+        let owner = site.uid();
         for name in ["new", "new/file"] {
             let metadata = fs::metadata(site.path(name)).unwrap();
             assert_eq!((metadata.uid(), metadata.gid()), (owner, owner), "{name}");

@@ -102,7 +102,9 @@ fn a_tool_that_cannot_be_executed_ends_in_126() {
 
 #[test]
 fn errors_of_the_system_are_told_without_their_number() {
-    let site = Site::new(Who::Root);
+    let Some(site) = Site::of_root() else {
+        return;
+    };
     let told = site.run(&["--", "/etc"]).ended(126);
     assert!(!told.stderr.contains("os error"), "{}", told.stderr);
 }
@@ -299,7 +301,9 @@ fn what_an_ordinary_user_may_not_touch_ends_in_125() {
 
 #[test]
 fn a_report_that_cannot_be_written_does_not_hide_the_steps_status() {
-    let site = Site::new(Who::Root);
+    let Some(site) = Site::of_root() else {
+        return;
+    };
     site.create_dir("gone");
     let script = format!("rmdir {0}; touch {0}; exit 3", site.text("gone"));
     let told = site.run(&["--report", "gone/report", "--", "sh", "-c", &script]);

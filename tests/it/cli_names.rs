@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
-use crate::support::site::{Site, Who, both};
+use crate::support::site::{Site, both};
 
 #[test]
 fn refused_lines_run_nothing_and_write_nothing() {
@@ -131,7 +131,9 @@ fn refused_lines_run_nothing_and_write_nothing() {
 
 #[test]
 fn long_names_are_refused() {
-    let site = Site::new(Who::Root);
+    let Some(site) = Site::of_root() else {
+        return;
+    };
     let long = "n".repeat(256);
     for words in [["-i", &format!("{long}=/etc/hostname")], ["-o", &long]] {
         let told = site.run(&[&words[..], &["--", "true"]].concat());

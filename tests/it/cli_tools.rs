@@ -183,7 +183,7 @@ fn every_run_sees_the_same_path() {
             site.run(&["--", "pwd"]).ended(0);
         }
     });
-    for who in [Who::Root, Who::User] {
+    for &who in Who::all() {
         let site = Site::new(who);
         for options in [
             &[][..],

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::listing;
+use super::{leave_out, listing};
 
 /// An ordinary user that every system has (daemon or bin). Not 65534, which is what a user namespace calls all users
 /// that it does not map.
@@ -32,9 +32,28 @@ pub enum Who {
     User,
 }
 
+impl Who {
+    /// Those as whom this process can run the program. An ordinary user leaves root's part of each test out.
+    pub fn all() -> &'static [Self] {
+        match may_be_root("what root would see") {
+            true => &[Self::Root, Self::User],
+            false => &[Self::User],
+        }
+    }
+}
+
+/// Whether this process is root, without whom `why` is left out by `scripts/test.sh --fast` and fails elsewhere.
+pub fn may_be_root(why: &str) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        leave_out(&format!("{why}: only as root"));
+    }
+    is_root
+}
+
 /// Runs a test as root and as an ordinary user, in a site each.
 pub fn both(test: impl Fn(&Site)) {
-    for who in [Who::Root, Who::User] {
+    for &who in Who::all() {
         // Shown when the test fails.
         println!("as {who:?}");
         test(&Site::new(who));
@@ -55,10 +74,6 @@ impl Site {
     pub fn new(who: Who) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
 
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "run the tests as root, so that both users can be tried"
-        );
         // As the distributions have it; on a bare machine it is root's alone.
         let _ = fs::set_permissions("/dev/fuse", Permissions::from_mode(0o666));
         let directory = tempfile::tempdir().unwrap();
@@ -85,6 +100,26 @@ impl Site {
 
     pub fn is_root(&self) -> bool {
         self.who == Who::Root
+    }
+
+    /// Root, for what an ordinary user cannot do at all; none where this process is no root, see [`may_be_root`].
+    pub fn of_root() -> Option<Self> {
+        may_be_root("all of it").then(|| Self::new(Who::Root))
+    }
+
+    /// The user of this site.
+    pub fn uid(&self) -> u32 {
+        match self.is_root() {
+            true => 0,
+            false => self
+                .other_user()
+                .unwrap_or_else(|| rustix::process::geteuid().as_raw()),
+        }
+    }
+
+    /// The user to become, where this process is root and the site's user is not.
+    fn other_user(&self) -> Option<u32> {
+        (!self.is_root() && rustix::process::geteuid().is_root()).then_some(USER)
     }
 
     /// The current directory of what is called.
@@ -165,8 +200,9 @@ impl Site {
     }
 
     fn give(&self, path: &Path) {
-        let owner = (!self.is_root()).then_some(USER);
-        chown(path, owner, owner).unwrap();
+        if let Some(user) = self.other_user() {
+            chown(path, Some(user), Some(user)).unwrap();
+        }
     }
 
     /// Words for a shell: a process that does not end by itself, and that is found even when it
@@ -205,8 +241,8 @@ impl Site {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        if !self.is_root() {
-            command.uid(USER).gid(USER);
+        if let Some(user) = self.other_user() {
+            command.uid(user).gid(user);
         }
         command
     }
@@ -317,7 +353,9 @@ fn processes(file: &'static str) -> impl Iterator<Item = (i32, Vec<u8>)> {
 
 /// The mounts of ours that this thread's namespace shows at or below a directory.
 pub fn mounts_below(directory: &Path) -> Vec<String> {
-    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    let mounts = fs::read("/proc/thread-self/mountinfo").unwrap();
+    // Another test's name need not be UTF-8.
+    let mounts = String::from_utf8_lossy(&mounts);
     let directory = directory.to_str().unwrap();
     mounts
         .lines()
@@ -483,13 +521,17 @@ impl Told {
 /// Does `work` in a mount namespace of its own, from which and into which no mount shows, on a
 /// thread of its own: what other tests mount and unmount meanwhile stays out of the way.
 ///
-/// Jobs of other tests copy the mounts that they see when they start, and keep them.
+/// Jobs of other tests copy the mounts that they see when they start, and keep them. An ordinary user has no such
+/// namespace in which `fusermount3` would work, and shares the machine's.
 pub fn with_own_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     use rustix::mount::{MountPropagationFlags, mount_change};
     use rustix::thread::{UnshareFlags, unshare_unsafe};
 
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
+            if !rustix::process::geteuid().is_root() {
+                return work();
+            }
             // SAFETY: this thread alone gets a namespace and file system attributes of its own, and
             // it ends right after; no descriptor is touched.
             unsafe { unshare_unsafe(UnshareFlags::FS | UnshareFlags::NEWNS) }.unwrap();
