@@ -581,7 +581,7 @@ impl Job {
     }
 
     /// The most time that all commands and steps together may take. After it, everything in the job is killed; or
-    /// first asked to end, see [`kill_after`](Self::kill_after).
+    /// first asked to end, see [`kill_after`](Self::kill_after). More than the clock can count is no limit.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -1045,8 +1045,8 @@ impl Job {
     /// The time that commands and steps may take runs from the first of them on.
     fn start_clock(&mut self) {
         if self.deadline.is_none() {
-            let end = |timeout| (Instant::now() + timeout, timeout);
-            self.deadline = self.timeout.map(end);
+            let end = |timeout| Some((Instant::now().checked_add(timeout)?, timeout));
+            self.deadline = self.timeout.and_then(end);
         }
     }
 

@@ -91,7 +91,10 @@ impl ResourceLimits {
 
     /// In the unit of RLIMIT_CPU.
     fn cpu_seconds(&self) -> Option<u64> {
-        let round_up = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
+        let round_up = |time: Duration| {
+            let begun = u64::from(time.subsec_nanos() > 0);
+            time.as_secs().saturating_add(begun)
+        };
         self.cpu.map(round_up)
     }
 

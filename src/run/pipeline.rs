@@ -405,14 +405,15 @@ fn ask_to_end(
         operation: "end",
         source,
     };
-    let give_up = Instant::now() + patience;
+    let give_up = Instant::now().checked_add(patience);
     for member in members.iter_mut().filter(|it| it.ended.is_none()) {
         member.ended_by = Some(EndedBy::Timeout);
     }
     processes.signal_all(Signal::TERM).map_err(failed)?;
     // What is stopped would not notice.
     processes.signal_all(Signal::CONT).map_err(failed)?;
-    while Instant::now() < give_up && !bounds.is_interrupted() {
+    let is_late = || give_up.is_some_and(|give_up| Instant::now() >= give_up);
+    while !is_late() && !bounds.is_interrupted() {
         let mut all_ended = true;
         for member in members.iter_mut() {
             member.drain()?;
@@ -421,7 +422,9 @@ fn ask_to_end(
         if all_ended && processes.remaining().map_err(failed)?.is_empty() {
             return Ok(());
         }
-        sleep(members, bounds, Some(give_up.min(Instant::now() + LOOK)))?;
+        let look = Instant::now() + LOOK;
+        let until = give_up.map_or(look, |give_up| give_up.min(look));
+        sleep(members, bounds, Some(until))?;
     }
     Ok(())
 }

@@ -420,8 +420,8 @@ impl Scratch {
     }
 
     fn wait_at_most(&self, interrupt: &Interrupt, patience: Option<Duration>) -> io::Result<bool> {
-        let patience = patience.map(Timespec::try_from).transpose();
-        let patience = patience.map_err(|_| io::ErrorKind::InvalidInput)?;
+        // What does not fit is longer than anybody waits.
+        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         let mut events = [
             PollFd::from_borrowed_fd(self.end.ended(), PollFlags::IN),
             PollFd::from_borrowed_fd(interrupt.as_fd(), PollFlags::IN),
