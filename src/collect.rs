@@ -62,6 +62,7 @@ pub use whole::{OpenWholeFile, WholeFile};
 use crate::progress::Stopped;
 use crate::stage::kind_name;
 use crate::store::{Attr, Cookie, Ino, Kind, Name, StoreError, Tree, TreePath};
+use crate::text::quoted;
 
 /// As many symlinks as the kernel follows in one path.
 const LINKS_MAX: usize = 40;
@@ -110,7 +111,8 @@ pub enum CollectError {
     },
     /// The name leads through a symlink that points out of the tree, to nothing, or in a circle.
     #[error(
-        "cannot collect {name:?}: its symlink to {target:?} leads out of the mount or to nothing"
+        "cannot collect {name:?}: its symlink to {target} leads out of the mount or to nothing",
+        target = quoted(target)
     )]
     Symlink {
         /// What was asked for.
@@ -128,7 +130,10 @@ pub enum CollectError {
         error: StoreError,
     },
     /// Two outputs would go to one file, or one into the other.
-    #[error("outputs {first:?} and {second:?} would both go to {destination:?}")]
+    #[error(
+        "outputs {first:?} and {second:?} would both go to {destination}",
+        destination = quoted(destination)
+    )]
     Twice {
         /// An output.
         first: TreePath,
@@ -138,7 +143,10 @@ pub enum CollectError {
         destination: PathBuf,
     },
     /// The host refused.
-    #[error("cannot deliver {name:?} to {destination:?}: {problem}")]
+    #[error(
+        "cannot deliver {name:?} to {destination}: {problem}",
+        destination = quoted(destination)
+    )]
     Destination {
         /// The output.
         name: TreePath,

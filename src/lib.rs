@@ -53,6 +53,7 @@
 //! | [`run`] | jobs: steps, their processes, and what came of them |
 //! | `control` | speaking to a live mount of another process (feature `control`) |
 //! | [`memory`] | the default limits |
+//! | [`text`] | names of others on one line, for messages |
 //!
 //! Features: `cli` (default) builds the `notapipe` program; without it no argument parser is compiled. `archives`
 //! and `control` add the modules of those names; `cli` includes both. `tokio` lets a runtime wait for jobs and events.
@@ -72,6 +73,7 @@ pub mod stage;
 pub mod store;
 mod sync;
 mod sys;
+pub mod text;
 mod view;
 
 pub use fuse::Profile;

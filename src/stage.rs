@@ -27,6 +27,7 @@ use crate::store::{
     Ino, Kind, Name, NewInode, NewKind, PAGE_SIZE, Resource, SetAttr, StoreError, Timestamp, Tree,
     TreePath,
 };
+use crate::text::quoted;
 
 /// Large enough that a system call's cost vanishes, small enough for the processor's cache.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -124,12 +125,8 @@ pub struct Skipped {
 
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} is {}: left behind",
-            self.path,
-            kind_name(self.kind)
-        )
+        let (path, kind) = (quoted(&self.path), kind_name(self.kind));
+        write!(f, "{path} is {kind}: left behind")
     }
 }
 
@@ -961,7 +958,7 @@ impl fmt::Display for Input<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Source::Host(host) if *host == self.1.to_path_buf() => write!(f, "{:?}", self.1),
-            Source::Host(host) => write!(f, "{host:?} for {:?}", self.1),
+            Source::Host(host) => write!(f, "{} for {:?}", quoted(host), self.1),
             Source::Caller => write!(f, "the input for {:?}", self.1),
         }
     }

@@ -8,6 +8,7 @@ use crate::collect::CollectError;
 use crate::progress::Stopped;
 use crate::stage::{Source, StageError};
 use crate::store::{PathError, StoreError, TreePath};
+use crate::text::quoted;
 
 /// Why an archive could not be read or written.
 ///
@@ -61,7 +62,11 @@ pub enum ArchiveError {
         problem: String,
     },
     /// A member that is not let in.
-    #[error("{}: the member {member:?} is refused: {problem}", Name(archive))]
+    #[error(
+        "{}: the member {member} is refused: {problem}",
+        Name(archive),
+        member = quoted(member)
+    )]
     Member {
         /// The archive.
         archive: Source,
@@ -123,10 +128,10 @@ pub enum MemberProblem {
     #[error("it is a device node")]
     Device,
     /// A hard link to something that is no file of the archive before it.
-    #[error("it is a hard link to {0:?}, which is no file that came before it")]
+    #[error("it is a hard link to {}, which is no file that came before it", quoted(.0))]
     LinkTarget(String),
     /// A hard link to a name that leads out of the tree.
-    #[error("it is a hard link to {0:?}, and as a path, {1}")]
+    #[error("it is a hard link to {}, and as a path, {}", quoted(.0), .1)]
     LinkName(String, PathError),
     /// A symlink that points nowhere.
     #[error("it is a symlink with no target, or one longer than 4095 bytes")]
@@ -145,7 +150,7 @@ pub(super) struct Name<'s>(pub(super) &'s Source);
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Source::Host(path) => write!(f, "{path:?}"),
+            Source::Host(path) => quoted(path).fmt(f),
             Source::Caller => f.write_str("the archive"),
         }
     }

@@ -1,13 +1,12 @@
 //! `notapipe completions`.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use super::args::Cli;
-use super::exit;
+use super::streams;
 
 /// `notapipe completions`.
 #[derive(Debug, Args)]
@@ -26,8 +25,5 @@ pub struct CompletionsArgs {
 pub fn completions(args: CompletionsArgs) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "notapipe", &mut script);
-    match io::stdout().write_all(&script) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(exit::FAILED),
-    }
+    streams::print(script)
 }

@@ -1,17 +1,18 @@
 //! Where the outputs of a job go: files of their own, or one archive.
 
-use std::io::{self, stdout};
+use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use notapipe::archive::{ArchiveError, Format};
 use notapipe::collect::{CollectError, Delivery, Destination, Outlet, Prepared, Wanted, WholeFile};
 use notapipe::stage::Skipped;
+use notapipe::text::quoted;
 use notapipe::{Interrupt, Outcome};
 
 use super::config::{Matching, Output, OutputDest, Packing, RunConfig, Verbosity};
 use super::progress::Line;
+use super::streams;
 
 /// Destinations that were looked at before anything ran.
 #[derive(Debug)]
@@ -37,14 +38,14 @@ enum Place {
 pub enum DeliverError {
     #[error(transparent)]
     Collect(#[from] CollectError),
-    #[error("cannot write the archive {place:?}")]
+    #[error("cannot write the archive {place}", place = quoted(place))]
     Archive {
         place: PathBuf,
         source: ArchiveError,
     },
     #[error("cannot write the archive to standard output")]
     Stdout { source: ArchiveError },
-    #[error("cannot write the archive {place:?}")]
+    #[error("cannot write the archive {place}", place = quoted(place))]
     Place { place: PathBuf, source: io::Error },
     #[error("cannot write to standard output")]
     Descriptor(#[from] io::Error),
@@ -62,7 +63,10 @@ impl Delivering {
     pub fn preflight(config: &RunConfig, interrupt: &Interrupt) -> Result<Self, DeliverError> {
         let place = match &config.pack {
             None => Place::Files(Delivery::preflight(destinations(config)?)?),
-            Some(Packing::Stdout) => Place::Stdout,
+            Some(Packing::Stdout) => {
+                streams::output()?;
+                Place::Stdout
+            }
             Some(Packing::File { place, format }) => Place::Archive {
                 file: WholeFile::preflight(place).map_err(|source| DeliverError::Place {
                     place: place.clone(),
@@ -113,7 +117,7 @@ impl Delivering {
             }
             Place::Stdout => {
                 let interrupt = self.interrupt;
-                let outlet = Outlet::new(stdout().as_fd().try_clone_to_owned()?, move || {
+                let outlet = Outlet::new(streams::output_descriptor()?, move || {
                     if interrupt.is_raised() {
                         ControlFlow::Break(())
                     } else {
@@ -149,7 +153,7 @@ fn destinations(config: &RunConfig) -> io::Result<Vec<(Wanted, Destination)>> {
     let named = named.map(|Output { dest, .. }| -> io::Result<_> {
         Ok(match dest {
             OutputDest::Host(path) => Destination::Host(path.clone()),
-            OutputDest::Stdout => Destination::Descriptor(stdout().as_fd().try_clone_to_owned()?),
+            OutputDest::Stdout => Destination::Descriptor(streams::output_descriptor()?),
         })
     });
     let matching = config.collect.iter().map(|Matching { dest, .. }| dest);

@@ -1,7 +1,6 @@
 //! `notapipe doctor`: what this machine allows, and what to change where it does not.
 
 use std::fs;
-use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,12 +9,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use notapipe::mount::{MountOptions, Visibility};
 use notapipe::run::{InitProgram, LimitBy, ResourceLimits};
+use notapipe::text::shown;
 use notapipe::{Job, Scratch, memory};
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 
 use super::figures::bytes;
-use super::{report, rooms};
+use super::{report, rooms, streams};
 
 /// `notapipe doctor`.
 #[derive(Debug, Args)]
@@ -120,29 +120,31 @@ pub fn doctor(args: DoctorArgs) -> ExitCode {
         .collect(),
     };
     let written = if args.json {
-        serde_json::to_string_pretty(&diagnosis)
-            .map_err(io::Error::from)
-            .and_then(|text| writeln!(io::stdout(), "{text}"))
+        streams::print_json(&diagnosis)
     } else {
-        table(&diagnosis)
+        streams::print(table(&diagnosis))
     };
-    match written {
-        Ok(()) if diagnosis.run => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+    match diagnosis.run && written == ExitCode::SUCCESS {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 
-fn table(diagnosis: &Diagnosis) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+fn table(diagnosis: &Diagnosis) -> String {
+    let mut lines = Vec::new();
     for check in &diagnosis.checks {
         let sign = match check.state {
             State::Ok => "ok",
             State::Note => "note",
             State::Fail => "FAIL",
         };
-        writeln!(out, "{sign:5} {:18} {}", check.name, check.found)?;
+        lines.push(format!(
+            "{sign:5} {:18} {}",
+            check.name,
+            shown(&check.found)
+        ));
         if let Some(remedy) = &check.remedy {
-            writeln!(out, "{:25}{remedy}", "")?;
+            lines.push(format!("{:25}{}", "", shown(remedy)));
         }
     }
     let does_without = |check: &Check| check.name == WITHOUT_FUSE && check.state == State::Note;
@@ -153,7 +155,8 @@ fn table(diagnosis: &Diagnosis) -> io::Result<()> {
     } else {
         "notapipe run does not work here"
     };
-    writeln!(out, "{verdict}")
+    lines.push(verdict.to_owned());
+    lines.join("\n") + "\n"
 }
 
 fn is_root() -> bool {

@@ -1,7 +1,6 @@
 //! `--from`: what a mount holds at the beginning.
 
 use std::error::Error;
-use std::io;
 use std::path::Path;
 
 use notapipe::Interrupt;
@@ -11,8 +10,8 @@ use notapipe::store::{Timestamp, Tree, TreePath};
 
 use super::config::{Filling, MountConfig, Verbosity};
 use super::progress::Line;
-use super::report;
 use super::run::limits;
+use super::{report, streams};
 
 /// A tree as the configuration wants it, filled. Nothing is mounted yet, so that nobody sees half of it.
 pub fn tree(config: &MountConfig, interrupt: &Interrupt) -> Result<Tree, Box<dyn Error>> {
@@ -41,7 +40,7 @@ pub fn tree(config: &MountConfig, interrupt: &Interrupt) -> Result<Tree, Box<dyn
             .host(path)?,
         Filling::Stdin => Unpack::new(&mut tree, owner, now)
             .listen(listener)
-            .read(io::stdin().lock())?,
+            .read(streams::input()?)?,
     };
     if config.verbosity >= Verbosity::Normal {
         for skipped in &staged.skipped {

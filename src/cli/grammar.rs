@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use notapipe::store::{PathError, TreePath};
+use notapipe::text::{quoted, shown};
 
 use super::args::{Order, RunArgs};
 use super::config::{
@@ -23,13 +24,13 @@ use super::steps::{self, StepError};
 /// The message names the value; [`remedy`](Self::remedy) says what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
-    #[error("the {role} name {name:?} cannot be used: {error}")]
+    #[error("the {role} name {name} cannot be used: {error}", name = quoted(name))]
     Name {
         role: Role,
         name: OsString,
         error: PathError,
     },
-    #[error("{value:?} gives the input no name")]
+    #[error("{value} gives the input no name", value = quoted(value))]
     NoBaseName { value: OsString },
     #[error("standard {stream} has no name to stand under in the mount", stream = role.stream())]
     StreamWithoutName { role: Role },
@@ -53,11 +54,11 @@ pub enum UsageError {
     NoValue { option: &'static str },
     #[error("standard input is one file and cannot fill the whole mount")]
     RootFromStdin,
-    #[error("{file:?} is a file and cannot fill the whole mount")]
+    #[error("{file} is a file and cannot fill the whole mount", file = quoted(file))]
     RootFromFile { file: PathBuf },
     #[error("the output \".\" would deliver everything in the mount over the current directory")]
     RootOutput,
-    #[error("{word:?} stands before the `--`")]
+    #[error("{word} stands before the `--`", word = quoted(word))]
     Stray { word: OsString },
     #[error(
         "the shell would have to read its commands from standard input, which is the input {name:?}"
@@ -129,7 +130,7 @@ impl UsageError {
                         let base = Path::new(name).file_name().unwrap_or(OsStr::new("NAME"));
                         format!(
                             "names are paths below the root of the mount: write {option} {}={place}",
-                            base.display()
+                            shown(base)
                         )
                     }
                     _ => format!("choose a shorter one: {option} NAME={place}"),
@@ -137,7 +138,7 @@ impl UsageError {
             }
             Self::NoBaseName { value } => format!(
                 "write -i NAME={0}, or -i .={0} to fill the root with it",
-                value.display()
+                shown(value)
             ),
             Self::StreamWithoutName { role } => {
                 format!("write {0} NAME=-, such as {0} data.bin=-", role.option())
@@ -182,7 +183,7 @@ impl UsageError {
             }
             Self::RootFromStdin => "write -i NAME=-, or -i .=DIRECTORY".to_owned(),
             Self::RootFromFile { file } => {
-                format!("write -i NAME={}, or -i .=DIRECTORY", file.display())
+                format!("write -i NAME={}, or -i .=DIRECTORY", shown(file))
             }
             Self::RootOutput => {
                 "write -o .=DIRECTORY to have everything there, --changed for what is new, or name the outputs"
@@ -190,7 +191,7 @@ impl UsageError {
             }
             Self::Stray { word } => format!(
                 "write `--` before the tool: notapipe run [OPTIONS] -- {} ...",
-                word.display()
+                shown(word)
             ),
             Self::FollowAndOutput { .. } | Self::FollowAndPack { .. } => {
                 "deliver it to a file, or to /dev/fd/N".to_owned()

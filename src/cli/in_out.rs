@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use notapipe::archive::Format;
 use notapipe::collect::{Glob, GlobError};
 use notapipe::store::TreePath;
+use notapipe::text::quoted;
 
 use super::config::{InputSource, Matching, OutputDest, Packing, Piped, RunConfig};
 use super::grammar::{self, Role, UsageError};
@@ -17,7 +18,7 @@ use super::grammar::{self, Role, UsageError};
 pub enum InOutError {
     #[error("{option} has nothing after it")]
     Empty { option: &'static str },
-    #[error("{value:?} is no archive's name")]
+    #[error("{value} is no archive's name", value = quoted(value))]
     PackName { value: OsString },
     #[error("the output {name:?} has a place of its own, and all outputs go into one archive")]
     PackedDest { name: TreePath },
@@ -27,9 +28,9 @@ pub enum InOutError {
     TwoArchives,
     #[error("the archive and the input {name:?} cannot both be standard input")]
     ArchiveAndInput { name: TreePath },
-    #[error("the pattern {pattern:?} cannot be used: {error}")]
+    #[error("the pattern {pattern} cannot be used: {error}", pattern = quoted(pattern))]
     Pattern { pattern: String, error: GlobError },
-    #[error("{value:?} goes to standard output, which is one file")]
+    #[error("{value} goes to standard output, which is one file", value = quoted(value))]
     SeveralToStdout { value: String },
     #[error("a command makes or takes one file, and \".\" is the whole mount")]
     RootPiped,

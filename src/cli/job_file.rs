@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use notapipe::store::TreePath;
+use notapipe::text::{is_seen, quoted, shown};
 use serde::de::{self, SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -27,7 +28,7 @@ use super::in_out;
 use super::limits::{self, ResourcesWanted};
 use super::nearest::nearest;
 use super::size::{self, Patience, Size};
-use super::steps;
+use super::{steps, streams};
 
 /// Far more than anybody writes; what is longer is not a job file.
 const BYTES_MAX: u64 = 16 << 20;
@@ -212,7 +213,10 @@ impl TryFrom<Text> for InMount {
         let path = TreePath::parse(name.as_bytes());
         path.map(InMount).map_err(|error| {
             let remedy = "write a path below the root of the mount";
-            Told(format!("{name:?} cannot be used: {error}{REMEDY}{remedy}"))
+            Told(format!(
+                "{} cannot be used: {error}{REMEDY}{remedy}",
+                quoted(&name)
+            ))
         })
     }
 }
@@ -247,9 +251,9 @@ pub struct Told(String);
 /// Why a job file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobFileError {
-    #[error("cannot read the job file {file:?}: {error}")]
+    #[error("cannot read the job file {file}: {error}", file = quoted(file))]
     Read { file: PathBuf, error: String },
-    #[error("{}:{line}: {message}", file.display())]
+    #[error("{}:{line}: {message}", shown(file))]
     Wrong {
         file: PathBuf,
         /// The first is 1.
@@ -309,8 +313,7 @@ impl JobFile {
 fn read_text(file: &Path) -> io::Result<String> {
     let mut text = String::new();
     if file == Path::new("-") {
-        io::stdin()
-            .lock()
+        streams::input()?
             .take(BYTES_MAX + 1)
             .read_to_string(&mut text)?;
     } else {
@@ -437,7 +440,7 @@ fn unless_default<T: Default + PartialEq>(value: T) -> Option<Worded<T>> {
     (value != T::default()).then_some(Worded(value))
 }
 
-/// Any bytes without a NUL, such as a path: a string, or where it is not UTF-8 the list of its bytes.
+/// Any bytes without a NUL, such as a path: a string, or where it is not UTF-8 or cannot be seen the list of its bytes.
 #[derive(Debug)]
 pub struct Text(pub OsString);
 
@@ -453,10 +456,15 @@ impl Serialize for Text {
     }
 }
 
+/// What may stand in the text of a file that a terminal may show.
+fn is_plain(c: char) -> bool {
+    matches!(c, '\n' | '\t') || is_seen(c)
+}
+
 fn text<S: Serializer>(text: &OsStr, serializer: S) -> Result<S::Ok, S::Error> {
     match text.to_str() {
-        Some(text) => serializer.serialize_str(text),
-        None => serializer.collect_seq(text.as_bytes()),
+        Some(text) if text.chars().all(is_plain) => serializer.serialize_str(text),
+        _ => serializer.collect_seq(text.as_bytes()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use notapipe::run::ResourceLimits;
+use notapipe::text::quoted;
 
 use super::nearest::nearest;
 use super::size::{self, Size};
@@ -25,9 +26,10 @@ pub fn resources(text: &str) -> Result<ResourcesWanted, String> {
             "processes" => limits.processes.replace(count(value)?).is_some(),
             "files" => limits.files.replace(count(value)?).is_some(),
             _ => {
-                return Err(match nearest(key, KEYS) {
-                    Some(near) => format!("there is no limit {key:?}; did you mean {near}?"),
-                    None => format!("there is no limit {key:?}; {HELP}"),
+                let (near, key) = (nearest(key, KEYS), quoted(key));
+                return Err(match near {
+                    Some(near) => format!("there is no limit {key}; did you mean {near}?"),
+                    None => format!("there is no limit {key}; {HELP}"),
                 });
             }
         };

@@ -1,13 +1,13 @@
 //! `notapipe list`.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
 use notapipe::control::Status;
+use notapipe::text::shown;
 
 use super::figures::{age, bytes, count};
-use super::{exit, report, rooms};
+use super::{exit, report, rooms, streams};
 
 /// `notapipe list`.
 #[derive(Debug, Args)]
@@ -35,47 +35,49 @@ pub fn list(args: ListArgs) -> ExitCode {
         }
     }
     mounts.sort_by(|a, b| a.mounted_at.total_cmp(&b.mounted_at));
-    let written = if args.json {
-        json(&mounts)
+    let printed = if args.json {
+        streams::print_json(&mounts)
     } else {
-        table(&mounts)
+        streams::print(table(&mounts))
     };
-    // A reader that has gone has seen enough.
-    written.map_or(ExitCode::from(exit::FAILED), |()| code)
+    match printed == ExitCode::SUCCESS {
+        true => code,
+        false => printed,
+    }
 }
 
-fn json(mounts: &[Status]) -> io::Result<()> {
-    let text = serde_json::to_string_pretty(mounts)?;
-    writeln!(io::stdout(), "{text}")
-}
-
-fn table(mounts: &[Status]) -> io::Result<()> {
+fn table(mounts: &[Status]) -> String {
     if mounts.is_empty() {
-        return Ok(());
+        return String::new();
     }
     let mut rows = vec![["PATH", "USED", "LIMIT", "FILES", "AGE", "SAVED TO"].map(str::to_owned)];
     rows.extend(mounts.iter().map(|mount| {
         [
-            mount.path.clone(),
+            shown(&mount.path).to_string(),
             bytes(mount.used_bytes),
             bytes(mount.limit_bytes),
             // The root is none of the user's.
             count(mount.used_inodes.saturating_sub(1)),
             age(mount.age_seconds),
-            mount.description.save.clone().unwrap_or_default(),
+            mount
+                .description
+                .save
+                .as_ref()
+                .map_or(String::new(), |it| shown(it).to_string()),
         ]
     }));
     let widths: [usize; 6] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.max().unwrap_or(0)
     });
-    let mut out = io::stdout().lock();
+    let mut table = String::new();
     for [path, used, limit, files, age, saved] in rows {
         let [path_w, used_w, limit_w, files_w, age_w, _] = widths;
         let line = format!(
             "{path:path_w$}  {used:>used_w$}  {limit:>limit_w$}  {files:>files_w$}  {age:>age_w$}  {saved}"
         );
-        writeln!(out, "{}", line.trim_end())?;
+        table.push_str(line.trim_end());
+        table.push('\n');
     }
-    Ok(())
+    table
 }

@@ -1,14 +1,16 @@
 //! `notapipe man`: manual pages from the same definitions as `--help`.
 
+use std::error::Error;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory};
+use notapipe::text::quoted;
 
 use super::args::Cli;
-use super::{exit, report};
+use super::{exit, report, streams};
 
 /// `notapipe man`.
 #[derive(Debug, Args)]
@@ -27,24 +29,21 @@ pub struct ManArgs {
 
 /// Writes them.
 pub fn man(args: ManArgs) -> ExitCode {
-    let written = match &args.dir {
-        Some(dir) => pages(dir),
-        None => page(Cli::command()).and_then(|page| io::stdout().write_all(&page)),
+    let failed = |error: &(dyn Error + 'static)| {
+        report::failure(error);
+        ExitCode::from(exit::FAILED)
     };
-    match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(source) => {
-            report::failure(&NotWritten {
-                dir: args.dir.unwrap_or_else(|| "standard output".into()),
-                source,
-            });
-            ExitCode::from(exit::FAILED)
-        }
+    match args.dir {
+        None => page(Cli::command()).map_or_else(|error| failed(&error), streams::print),
+        Some(dir) => match pages(&dir) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(source) => failed(&NotWritten { dir, source }),
+        },
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write the manual pages to {dir:?}")]
+#[error("cannot write the manual pages to {dir}", dir = quoted(dir))]
 struct NotWritten {
     dir: PathBuf,
     source: io::Error,

@@ -38,6 +38,7 @@ pub mod snapshot;
 mod staging;
 pub mod status;
 pub mod steps;
+pub mod streams;
 #[cfg(test)]
 mod tests;
 pub mod trim;
@@ -145,7 +146,7 @@ impl Refusal {
     /// Says it, and gives the exit code: 0 for help that was asked for, otherwise 2.
     pub fn report(self) -> ExitCode {
         let code = match self.kind {
-            RefusalKind::Clap(error) => report::clap(&error),
+            RefusalKind::Clap(error) => report::clap(error),
             RefusalKind::Usage { command, error } => report::usage(command, &error),
         };
         match self.caller {

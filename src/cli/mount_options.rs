@@ -5,6 +5,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use clap::ValueEnum;
 
+use notapipe::text::quoted;
+
 use super::config::{MountConfig, Profile};
 use super::mount_args::filling;
 use super::size;
@@ -13,13 +15,13 @@ use super::size;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MountOptionError {
     /// Nobody knows it.
-    #[error("there is no mount option {name:?}")]
+    #[error("there is no mount option {name}", name = quoted(name))]
     Unknown {
         /// As it was written.
         name: String,
     },
     /// Its value makes no sense, or is missing.
-    #[error("the mount option {name}={value:?} cannot be used")]
+    #[error("the mount option {name}={value} cannot be used", value = quoted(value))]
     Value {
         /// Its name.
         name: String,

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use notapipe::text::shown;
 use notapipe::{Interrupt, Progress};
 
 use super::config::Verbosity;
@@ -28,7 +29,7 @@ impl Line {
         let wanted = verbosity >= Verbosity::Normal && io::stderr().is_terminal();
         let now = Instant::now();
         Self {
-            what: what.into(),
+            what: shown(&what.into()).to_string(),
             shown: false,
             next: wanted.then_some(now + FIRST_AFTER),
             began: now,

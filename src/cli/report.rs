@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextValue, ErrorKind};
 use notapipe::ByteCount;
 use notapipe::archive::ArchiveError;
 use notapipe::collect::CollectError;
@@ -16,16 +16,22 @@ use notapipe::run::MountOnly;
 use notapipe::run::SpawnError;
 use notapipe::stage::{Source, StageError};
 use notapipe::store::{Limits, Resource};
+use notapipe::text::{quoted, shown};
 
 use super::deliver::DeliverError;
 use super::exit;
 use super::grammar::UsageError;
 use super::nearest::nearest;
+use super::streams::{self, NotPrinted};
 
 /// Tells an error of clap's, or the help that was asked for.
-pub fn clap(error: &clap::Error) -> ExitCode {
+pub fn clap(error: clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            if let Err(closed) = streams::output() {
+                failure(&NotPrinted(closed));
+                return ExitCode::from(exit::FAILED);
+            }
             // A reader that has gone has seen enough.
             let _ = error.print();
             ExitCode::SUCCESS
@@ -35,8 +41,9 @@ pub fn clap(error: &clap::Error) -> ExitCode {
             ExitCode::from(exit::USAGE)
         }
         _ => {
-            let text = error.render().to_string();
-            say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+            let text = escaped(error).render().to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            say(text.trim_end().lines());
             ExitCode::from(exit::USAGE)
         }
     }
@@ -44,21 +51,18 @@ pub fn clap(error: &clap::Error) -> ExitCode {
 
 /// Tells what is wrong with the command line of `command`.
 pub fn usage(command: &str, error: &UsageError) -> ExitCode {
-    say(&format!(
-        "{error}\nhelp: {}\nFor the whole grammar, try 'notapipe {command} --help'.",
-        error.remedy()
-    ));
+    say([
+        &*error.to_string(),
+        &help(&error.remedy()),
+        &format!("For the whole grammar, try 'notapipe {command} --help'."),
+    ]);
     ExitCode::from(exit::USAGE)
 }
 
 /// Tells why something failed.
 pub fn failure(error: &(dyn Error + 'static)) {
-    let mut message = chain(error);
-    if let Some(remedy) = remedy(error) {
-        // Writing to a String cannot fail.
-        let _ = write!(message, "\nhelp: {remedy}");
-    }
-    say(&message);
+    let remedy = remedy(error).map(|remedy| help(&remedy));
+    say([&*chain(error)].into_iter().chain(remedy.as_deref()));
 }
 
 /// Tells that the tools ran into a limit, and which option raises it.
@@ -70,9 +74,10 @@ pub fn limit_met(resource: Resource, limits: Limits) {
             "--inodes",
         ),
     };
-    say(&format!(
-        "the mount was full: it may hold {limit}\nhelp: raise the limit with {option}"
-    ));
+    say([
+        &*format!("the mount was full: it may hold {limit}"),
+        &help(&format!("raise the limit with {option}")),
+    ]);
 }
 
 /// Tells that a job did without a mount, and why.
@@ -94,17 +99,48 @@ pub fn without_fuse(why: &MountError) {
 
 /// Tells what was asked for with `-v`.
 pub fn note(message: &str) {
-    say(message);
+    say([message]);
 }
 
 /// Tells something that is no failure.
 pub fn warning(message: &str) {
-    say(&format!("warning: {message}"));
+    say([&*format!("warning: {message}")]);
 }
 
-fn say(message: &str) {
+fn help(remedy: &str) -> String {
+    format!("help: {remedy}")
+}
+
+/// The one way to standard error: nothing in a line makes a terminal do anything, or fills it.
+fn say<'l>(lines: impl IntoIterator<Item = &'l str>) {
+    const MOST_BYTES: usize = 8 << 10;
+    let mut text = String::from("notapipe: ");
+    for line in lines {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{}", shown(line).at_most(MOST_BYTES));
+    }
     // When nobody can be told, the exit code still speaks.
-    let _ = writeln!(io::stderr(), "notapipe: {message}");
+    let _ = streams::error().write_all(text.as_bytes());
+}
+
+/// The same with the words of the command line on one line each, and not too long.
+fn escaped(mut error: clap::Error) -> clap::Error {
+    let words = error.context().filter_map(|(kind, value)| match value {
+        ContextValue::String(word) => Some((kind, ContextValue::String(shown(word).to_string()))),
+        ContextValue::Strings(words) => {
+            let words = words.iter().map(|word| shown(word).to_string());
+            Some((kind, ContextValue::Strings(words.collect())))
+        }
+        // Advice, which repeats the word.
+        ContextValue::StyledStrs(tips) if tips.iter().any(|tip| tip.to_string().len() > 300) => {
+            Some((kind, ContextValue::None))
+        }
+        _ => None,
+    });
+    for (kind, value) in words.collect::<Vec<_>>() {
+        error.insert(kind, value);
+    }
+    error
 }
 
 /// The error and its causes, joined by `: `.
@@ -197,7 +233,7 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
             {
                 return Some(format!(
                     "chmod +x {}, or name its interpreter first",
-                    path.display()
+                    shown(path)
                 ));
             }
             Some(notapipe::Error::LostPages { .. }) => {
@@ -214,7 +250,7 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
         if let Some(MountError::Busy { path, .. }) = error.downcast_ref::<MountError>() {
             return Some(format!(
                 "notapipe umount --lazy {} detaches it now, and it ends with its last user",
-                path.display()
+                shown(path)
             ));
         }
         if let Some(ControlError::Refused { kind, .. }) = error.downcast_ref::<ControlError>()
@@ -272,7 +308,7 @@ fn nearest_beside(host: &Path) -> Option<String> {
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     let near = nearest(wanted, names.iter().map(String::as_str))?;
-    Some(format!("did you mean {:?}?", above.join(near)))
+    Some(format!("did you mean {}?", quoted(&above.join(near))))
 }
 
 fn collect_remedy(error: &CollectError) -> Option<String> {

@@ -46,10 +46,11 @@ use notapipe::collect::{self, Found, WholeFile};
 use notapipe::fuse::RequestCounts;
 use notapipe::run::{self, EndedBy, Exit, LimitBy, StepReport};
 use notapipe::store::{Kind, Resource, Tree, TreePath};
+use notapipe::text::quoted;
 use serde::Serialize;
 
 use super::ending::Ending;
-use super::report;
+use super::{report, streams};
 
 const VERSION: u32 = 1;
 
@@ -155,7 +156,7 @@ pub struct Reporting {
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write the report {place:?}")]
+#[error("cannot write the report {place}", place = quoted(place))]
 pub struct ReportNotWritten {
     place: PathBuf,
     source: io::Error,
@@ -165,7 +166,10 @@ impl Reporting {
     /// Looks at a place, `-` for standard output, and refuses what can be seen to fail.
     pub fn preflight(place: &Path) -> Result<Self, ReportNotWritten> {
         let file = match place.to_str() {
-            Some("-") => None,
+            Some("-") => {
+                streams::output().map_err(|source| not_written(place, source))?;
+                None
+            }
             _ => Some(WholeFile::preflight(place).map_err(|source| not_written(place, source))?),
         };
         let place = place.to_owned();
@@ -191,12 +195,9 @@ fn not_written(place: &Path, source: io::Error) -> ReportNotWritten {
 }
 
 fn write(file: Option<WholeFile>, report: &Report) -> io::Result<()> {
-    let mut text = serde_json::to_string_pretty(report)?;
-    text.push('\n');
+    let text = streams::json(report)?;
     let Some(file) = file else {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes())?;
-        return stdout.flush();
+        return streams::output()?.write_all(text.as_bytes());
     };
     let mut file = file.open()?;
     file.writer().write_all(text.as_bytes())?;
@@ -308,6 +309,11 @@ fn by_kind(requests: &RequestCounts) -> BTreeMap<&'static str, u64> {
     by_kind.chain([("total", requests.total())]).collect()
 }
 
+/// A name as it is, so far as it is UTF-8.
+fn exact(name: &TreePath) -> String {
+    name.to_path_buf().to_string_lossy().into_owned()
+}
+
 fn words(command: &[OsString]) -> Vec<String> {
     let words = command.iter().map(|word| word.to_string_lossy());
     words.map(Cow::into_owned).collect()
@@ -354,10 +360,7 @@ fn step(step: &StepReport) -> Step {
 }
 
 fn files(touched: &Touched) -> Files {
-    let names = |paths: &[std::sync::Arc<TreePath>]| {
-        let names = paths.iter().map(|path| path.to_string());
-        names.collect()
-    };
+    let names = |paths: &[std::sync::Arc<TreePath>]| paths.iter().map(|path| exact(path)).collect();
     Files {
         read: names(&touched.read),
         written: names(&touched.written),
@@ -380,7 +383,7 @@ fn outputs(outcome: &Outcome) -> Vec<Output> {
             _ => ("special", 0, None),
         };
         Output {
-            name: name.to_string(),
+            name: exact(name),
             kind,
             bytes,
             files,

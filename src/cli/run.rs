@@ -1,8 +1,7 @@
 //! `notapipe run`: from the configuration to a job, from its outcome to files and an exit status.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, stdin, stdout};
+use std::io::{self, BufReader};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +15,7 @@ use notapipe::mount::Visibility as MountVisibility;
 use notapipe::run::{Cpus, EndedBy, Exit, Followed, InitProgram};
 use notapipe::stage::Skipped;
 use notapipe::store::{Limits, PAGE_SIZE};
+use notapipe::text::shown;
 use notapipe::{ByteCount, Interrupt, Job, Outcome, Stdin, Stdout, Step};
 
 use super::config::{InputSource, LimitsWanted, Piped, Profile, RunConfig, Verbosity, Visibility};
@@ -30,6 +30,7 @@ use super::save::{SavedFrom, Saving};
 use super::signals::Signals;
 use super::size::Size;
 use super::staging::Staging;
+use super::streams::{self, NotPrinted, Stream};
 
 /// Does what `config` says, and gives the exit status of the whole command.
 pub fn run(config: RunConfig, init: InitProgram, signals: Signals) -> ExitCode {
@@ -169,7 +170,7 @@ fn keep(keeping: &Saving, outcome: &Outcome, verbosity: Verbosity) {
     match saved {
         Ok(()) if verbosity >= Verbosity::Normal => report::note(&format!(
             "what the job left is in {}",
-            keeping.place().display()
+            shown(keeping.place())
         )),
         Ok(()) => {}
         Err::<_, Box<dyn std::error::Error>>(error) => report::failure(&*error),
@@ -226,13 +227,13 @@ fn job(
         let name = input.name.to_path_buf();
         job = match &input.source {
             InputSource::Host(path) => job.input_host(name, path),
-            InputSource::Stdin => job.input_reader(name, stdin()),
+            InputSource::Stdin => job.input_reader(name, standard_input()?),
         };
     }
     for archive in &config.unpack {
         job = match archive {
             InputSource::Host(path) => job.unpack_host(path),
-            InputSource::Stdin => job.unpack_reader(stdin()),
+            InputSource::Stdin => job.unpack_reader(standard_input()?),
         };
     }
     for wanted in deliver::wanted(config) {
@@ -253,8 +254,7 @@ fn job(
         job = job.output_to_stdout(std::io::stderr().as_fd().try_clone_to_owned()?);
     }
     if let Some(name) = &config.follow {
-        let sink = File::from(stdout().as_fd().try_clone_to_owned()?);
-        job = job.follow(name.to_path_buf(), sink);
+        job = job.follow(name.to_path_buf(), streams::output().map_err(NotPrinted)?);
     }
     for step in &config.steps {
         let reads_pipe = step.reads_pipe;
@@ -266,6 +266,15 @@ fn job(
         };
     }
     Ok(job)
+}
+
+/// Standard input of ours cannot be an input of the job.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read standard input")]
+struct NoInput(#[from] io::Error);
+
+fn standard_input() -> Result<BufReader<Stream>, NoInput> {
+    Ok(streams::input()?)
 }
 
 /// Where systems have a tmpfs that users may write to.
@@ -385,7 +394,7 @@ fn tell(outcome: &Outcome) {
         let status = &step.status;
         report::note(&format!(
             "{}: {}{}, {:.1?} (user {:.1?}, system {:.1?}), {} of memory",
-            command.display(),
+            shown(&command),
             match status.exit {
                 Exit::Code(code) => format!("status {code}"),
                 Exit::Signal(signal) => format!("signal {signal}"),
@@ -399,7 +408,7 @@ fn tell(outcome: &Outcome) {
     }
     for command in outcome.steps_not_run() {
         let command = command.join(OsStr::new(" "));
-        report::note(&format!("{}: not run", command.display()));
+        report::note(&format!("{}: not run", shown(&command)));
     }
     let (phases, usage) = (outcome.phases(), outcome.usage());
     report::note(&format!(

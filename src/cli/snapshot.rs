@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::Args;
 use notapipe::archive::Format;
 use notapipe::control::Packed;
+use notapipe::text::quoted;
 use rustix::fs::{Mode, OFlags};
 
 use super::args::VerbosityArgs;
@@ -68,11 +69,12 @@ pub fn snapshot(args: SnapshotArgs) -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 enum SnapshotError {
     #[error(
-        "cannot write {output:?}: its name is no archive's; end it with {}",
-        Format::NAMES
+        "cannot write {output}: its name is no archive's; end it with {}",
+        Format::NAMES,
+        output = quoted(output)
     )]
     Format { output: PathBuf },
-    #[error("cannot write {output:?}")]
+    #[error("cannot write {output}", output = quoted(output))]
     Output { output: PathBuf, source: io::Error },
 }
 

@@ -1,14 +1,14 @@
 //! `notapipe status`.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use notapipe::control::Status;
+use notapipe::text::shown;
 
 use super::figures::{age, bytes, count};
-use super::{exit, report, rooms};
+use super::{exit, report, rooms, streams};
 
 /// `notapipe status`.
 #[derive(Debug, Args)]
@@ -39,14 +39,11 @@ pub fn status(args: StatusArgs) -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
     };
-    let written = if args.json {
-        serde_json::to_string_pretty(&status)
-            .map_err(io::Error::from)
-            .and_then(|text| writeln!(io::stdout(), "{text}"))
+    if args.json {
+        streams::print_json(&status)
     } else {
-        write!(io::stdout(), "{}", text(&status))
-    };
-    written.map_or(ExitCode::from(exit::FAILED), |()| ExitCode::SUCCESS)
+        streams::print(text(&status))
+    }
 }
 
 /// One figure a line.
@@ -57,7 +54,7 @@ pub fn text(status: &Status) -> String {
     };
     let description = &status.description;
     let mut lines = vec![
-        ("path", status.path.clone()),
+        ("path", shown(&status.path).to_string()),
         (
             "used",
             format!(
@@ -79,7 +76,11 @@ pub fn text(status: &Status) -> String {
         ("age", age(status.age_seconds)),
         (
             "served by",
-            format!("process {}, notapipe {}", status.pid, status.notapipe),
+            format!(
+                "process {}, notapipe {}",
+                status.pid,
+                shown(&status.notapipe)
+            ),
         ),
         (
             "requests",
@@ -90,10 +91,10 @@ pub fn text(status: &Status) -> String {
         lines.push(("access", "read-only".to_owned()));
     }
     if let Some(from) = &description.from {
-        lines.push(("filled from", from.clone()));
+        lines.push(("filled from", shown(from).to_string()));
     }
     if let Some(save) = &description.save {
-        lines.push(("saved to", save.clone()));
+        lines.push(("saved to", shown(save).to_string()));
     }
     lines
         .iter()

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use notapipe::store::{PathError, TreePath};
+use notapipe::text::{quoted, shown};
 
 use super::config::Step;
 use super::nearest::nearest;
@@ -13,13 +14,13 @@ use super::nearest::nearest;
 pub enum StepError {
     #[error("there is no command to run")]
     NoCommand,
-    #[error("there is no command {place} {word:?}")]
+    #[error("there is no command {place} {word}", word = quoted(word))]
     Empty { place: Place, word: OsString },
     #[error("a step has options and no command")]
     OnlyOptions,
     #[error("a command begins with an empty word")]
     EmptyTool,
-    #[error("a step has no option {word:?}")]
+    #[error("a step has no option {word}", word = quoted(word))]
     UnknownOption {
         word: OsString,
         nearest: Option<&'static str>,
@@ -28,28 +29,31 @@ pub enum StepError {
     NoValue { option: &'static str },
     #[error("the step option {option} is given twice")]
     Twice { option: &'static str },
-    #[error("the name {name:?} after {option} cannot be used: {error}")]
+    #[error("the name {name} after {option} cannot be used: {error}", name = quoted(name))]
     Name {
         option: &'static str,
         name: OsString,
         error: PathError,
     },
-    #[error("the variable {word:?} cannot be set")]
+    #[error("the variable {word} cannot be set", word = quoted(word))]
     Variable { word: OsString },
-    #[error("{tool:?} has its standard {stream} in a pipe and in {option} {name:?}")]
+    #[error(
+        "{tool} has its standard {stream} in a pipe and in {option} {name:?}",
+        tool = quoted(tool)
+    )]
     InPipe {
         tool: OsString,
         stream: &'static str,
         option: &'static str,
         name: TreePath,
     },
-    #[error("{tool:?} would read {name:?}, which is emptied for its output")]
+    #[error("{tool} would read {name:?}, which is emptied for its output", tool = quoted(tool))]
     ReadsItsOutput { tool: OsString, name: TreePath },
     #[error("the first step reads from a pipe, and no step writes to it")]
     NoWriter,
     #[error("the word that separates steps is empty")]
     EmptyWord,
-    #[error("steps and pipes are both separated by {word:?}")]
+    #[error("steps and pipes are both separated by {word}", word = quoted(word))]
     SameWords { word: OsString },
 }
 
@@ -77,7 +81,7 @@ impl StepError {
                 "write it after `--`: notapipe run [OPTIONS] -- TOOL ARG...".to_owned()
             }
             Self::Empty { word, .. } => {
-                let word = word.display();
+                let word = shown(word);
                 format!(
                     "write TOOL ARG... {word} TOOL ARG...; if a tool takes a {word} itself, \
                      rename ours with --then-word or --pipe-word"
@@ -88,7 +92,7 @@ impl StepError {
             }
             Self::EmptyTool => "write the tool's name; a shell variable may be unset".to_owned(),
             Self::UnknownOption { word, nearest } => {
-                let tool = word.display();
+                let tool = shown(word);
                 match nearest {
                     Some(near) => format!(
                         "did you mean {near}? Options of notapipe stand before the first `--`, and a \

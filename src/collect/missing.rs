@@ -4,9 +4,7 @@ use std::fmt;
 
 use super::{Found, Glob, find, made, walk};
 use crate::store::{Kind, Tree, TreePath};
-
-/// How many of the files that were made a message lists.
-const LISTED_MAX: usize = 10;
+use crate::text;
 
 /// Outputs that are not in the tree.
 ///
@@ -94,13 +92,11 @@ impl fmt::Display for MissingOutputs {
                 }
             }
             several => {
-                f.write_str("no outputs ")?;
-                for (index, Missing { name, nearest }) in several.iter().enumerate() {
-                    write!(f, "{}{name:?}", if index == 0 { "" } else { ", " })?;
-                    if let Some(nearest) = nearest {
-                        write!(f, " (did you mean {nearest:?}?)")?;
-                    }
-                }
+                let told = |Missing { name, nearest }: &Missing| match nearest {
+                    Some(nearest) => format!("{name:?} (did you mean {nearest:?}?)"),
+                    None => format!("{name:?}"),
+                };
+                write!(f, "no outputs {}", text::list(several.iter().map(told)))?;
             }
         }
         write!(f, "{end} tools made{}", List(&self.made))
@@ -192,14 +188,12 @@ impl fmt::Display for List<'_> {
         if self.0.is_empty() {
             return f.write_str(" no files");
         }
-        f.write_str(": ")?;
-        for (index, path) in self.0.iter().take(LISTED_MAX).enumerate() {
-            write!(f, "{}{path}", if index == 0 { "" } else { ", " })?;
-        }
-        match self.0.len().saturating_sub(LISTED_MAX) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
+        let paths = self.0.iter().map(TreePath::to_path_buf);
+        write!(
+            f,
+            ": {}",
+            text::list(paths.map(|it| text::shown(&it).to_string()))
+        )
     }
 }
 

@@ -10,6 +10,7 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use super::{CollectError, Found, changed, entries, find, missing};
 use crate::store::{Kind, PathError, StoreError, Tree, TreePath};
+use crate::text::{quoted, shown};
 
 /// What to collect from a tree at its end.
 ///
@@ -336,13 +337,13 @@ impl Eq for Glob {}
 
 impl fmt::Debug for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text.fmt(f)
+        quoted(&self.text).fmt(f)
     }
 }
 
 impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text.fmt(f)
+        shown(&self.text).fmt(f)
     }
 }
 

@@ -3,12 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::text::{quoted, shown};
+
 /// Why a live mount could not be spoken to, or refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
     /// The directory for sockets is not ours alone.
-    #[error("the directory {path:?} for sockets {problem}")]
+    #[error("the directory {path} for sockets {problem}", path = quoted(path))]
     Room {
         /// The directory.
         path: PathBuf,
@@ -16,7 +18,7 @@ pub enum ControlError {
         problem: String,
     },
     /// The socket could not be made, or not be spoken through.
-    #[error("cannot {operation} the socket {socket:?}")]
+    #[error("cannot {operation} the socket {socket}", socket = quoted(socket))]
     Socket {
         /// What was being done.
         operation: &'static str,
@@ -27,15 +29,16 @@ pub enum ControlError {
         error: io::Error,
     },
     /// Nothing of ours is mounted there.
-    #[error("{path:?} is no notapipe mount")]
+    #[error("{path} is no notapipe mount", path = quoted(path))]
     NotMounted {
         /// What was asked for.
         path: PathBuf,
     },
     /// There is a mount, and no process answers for it.
     #[error(
-        "the process that serves {path:?} does not answer: it is another user's, or was started in a way that gives \
-         it no socket"
+        "the process that serves {path} does not answer: it is another user's, or was started in a way that gives \
+         it no socket",
+        path = quoted(path)
     )]
     NoAnswer {
         /// Where it is mounted.
@@ -50,7 +53,10 @@ pub enum ControlError {
         message: String,
     },
     /// It answered something that we do not understand.
-    #[error("the process that serves the mount speaks another version of the protocol: {answer}")]
+    #[error(
+        "the process that serves the mount speaks another version of the protocol: {}",
+        shown(answer)
+    )]
     Protocol {
         /// What it said.
         answer: String,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use crate::sys::proc::ProcessInfo;
+use crate::text::{quoted, shown};
 
 /// What was being done when there was a [`MountError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +134,7 @@ impl fmt::Display for Remedy {
 #[non_exhaustive]
 pub enum MountError {
     /// The system refused a step.
-    #[error("cannot {operation} {path:?}: {error}{}", hint(*remedy))]
+    #[error("cannot {operation} {path}: {error}{}", hint(*remedy), path = quoted(path))]
     System {
         /// Which step.
         operation: Operation,
@@ -145,7 +146,13 @@ pub enum MountError {
         remedy: Option<Remedy>,
     },
     /// `fusermount3` refused.
-    #[error("{program:?} cannot mount or unmount {path:?}: {message}{}", hint(*remedy))]
+    #[error(
+        "{program} cannot mount or unmount {path}: {}{}",
+        shown(message),
+        hint(*remedy),
+        program = quoted(program),
+        path = quoted(path)
+    )]
     Helper {
         /// The program that was asked.
         program: PathBuf,
@@ -158,22 +165,24 @@ pub enum MountError {
     },
     /// Neither `fusermount3` nor `fusermount` was found, and mounting without it needs root.
     #[error(
-        "cannot mount {path:?} as an ordinary user: fusermount3 was not found{}",
-        hint(Some(Remedy::InstallFuse3))
+        "cannot mount {path} as an ordinary user: fusermount3 was not found{}",
+        hint(Some(Remedy::InstallFuse3)),
+        path = quoted(path)
     )]
     HelperMissing {
         /// Where the mount was to stand.
         path: PathBuf,
     },
     /// The path leads to something that cannot be mounted over.
-    #[error("cannot mount over {path:?}: not a directory")]
+    #[error("cannot mount over {path}: not a directory", path = quoted(path))]
     NotADirectory {
         /// The path as it was given.
         path: PathBuf,
     },
     /// Mounting would hide what the directory holds.
     #[error(
-        "cannot mount over {path:?}: the directory is not empty; choose an empty one, or allow hiding what is in it"
+        "cannot mount over {path}: the directory is not empty; choose an empty one, or allow hiding what is in it",
+        path = quoted(path)
     )]
     NotEmpty {
         /// The directory.
@@ -194,16 +203,17 @@ pub enum MountError {
         tried: Vec<PathBuf>,
     },
     /// No mount of ours stands there.
-    #[error("cannot unmount {path:?}: no notapipe mount stands there")]
+    #[error("cannot unmount {path}: no notapipe mount stands there", path = quoted(path))]
     NotMounted {
         /// The path as it was given.
         path: PathBuf,
     },
     /// Somebody uses it: it is still mounted.
     #[error(
-        "cannot unmount {path:?}: in use{}{}",
+        "cannot unmount {path}: in use{}{}",
         holders_list(holders),
-        hint(Some(Remedy::EndHolders))
+        hint(Some(Remedy::EndHolders)),
+        path = quoted(path)
     )]
     Busy {
         /// Where it stands.
@@ -214,8 +224,9 @@ pub enum MountError {
     /// Its session ended while it stood, which is a fault of notapipe: everything in it answered ENOTCONN from then
     /// on.
     #[error(
-        "nobody serves {path:?} any more: its session ended{}; this is a fault of notapipe, please report it",
-        error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default()
+        "nobody serves {path} any more: its session ended{}; this is a fault of notapipe, please report it",
+        error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default(),
+        path = quoted(path)
     )]
     SessionLost {
         /// Where it stood.
@@ -224,7 +235,10 @@ pub enum MountError {
         error: Option<io::Error>,
     },
     /// Something else was mounted over it: unmounting would remove that.
-    #[error("cannot unmount {path:?}: another mount covers it; unmount that one first")]
+    #[error(
+        "cannot unmount {path}: another mount covers it; unmount that one first",
+        path = quoted(path)
+    )]
     Covered {
         /// Where both stand.
         path: PathBuf,
@@ -364,16 +378,20 @@ fn hint(remedy: Option<Remedy>) -> String {
 }
 
 fn holders_list(holders: &[ProcessInfo]) -> String {
-    let shown: Vec<String> = holders
+    let listed: Vec<String> = holders
         .iter()
         .take(5)
-        .map(|holder| format!("{} (process {})", holder.command.display(), holder.pid))
+        .map(|holder| format!("{} (process {})", shown(&holder.command), holder.pid))
         .collect();
     match holders.len() {
         0 => String::new(),
-        count if count > shown.len() => {
-            format!(" by {} and {} more", shown.join(", "), count - shown.len())
+        count if count > listed.len() => {
+            format!(
+                " by {} and {} more",
+                listed.join(", "),
+                count - listed.len()
+            )
         }
-        _ => format!(" by {}", shown.join(", ")),
+        _ => format!(" by {}", listed.join(", ")),
     }
 }

@@ -11,6 +11,7 @@ use crate::archive::{ArchiveError, Unpack};
 use crate::progress::Progress;
 use crate::stage::{Owner, Staged};
 use crate::store::{Timestamp, Tree};
+use crate::text::shown;
 
 /// An archive that was not opened yet.
 pub(super) enum Archived {
@@ -23,7 +24,7 @@ impl fmt::Debug for Archived {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bytes(bytes) => write!(f, "an archive of {} bytes", bytes.len()),
-            Self::Host(path) => write!(f, "the archive {}", path.display()),
+            Self::Host(path) => write!(f, "the archive {}", shown(path)),
             Self::Reader(_) => f.write_str("an archive from a reader"),
         }
     }

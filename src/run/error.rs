@@ -15,6 +15,7 @@ use crate::collect::{CollectError, GlobError};
 use crate::mount::{MountError, ProcessInfo};
 use crate::stage::StageError;
 use crate::store::{Limits, PathError, Resource, StoreError, TreePath};
+use crate::text::{quoted, shown};
 
 /// Why a job, or a scratch directory, failed: what, on which path or in which step, and what to do.
 ///
@@ -40,7 +41,7 @@ use crate::store::{Limits, PathError, Resource, StoreError, TreePath};
 #[non_exhaustive]
 pub enum Error {
     /// A name that cannot stand in the mount.
-    #[error("the {role} name {name:?} cannot be used: {error}")]
+    #[error("the {role} name {name} cannot be used: {error}", name = quoted(name))]
     Name {
         /// Input or output.
         role: &'static str,
@@ -50,7 +51,7 @@ pub enum Error {
         error: PathError,
     },
     /// A pattern for outputs that is none.
-    #[error("the pattern {pattern:?} cannot be used: {error}")]
+    #[error("the pattern {pattern} cannot be used: {error}", pattern = quoted(pattern))]
     Pattern {
         /// As it was given.
         pattern: String,
@@ -92,7 +93,11 @@ pub enum Error {
         source: io::Error,
     },
     /// The command that makes an input, or takes an output, failed.
-    #[error("the command for the {role} {name:?} {}: {command:?}", ending(*exit))]
+    #[error(
+        "the command for the {role} {name:?} {}: {command}",
+        ending(*exit),
+        command = quoted(command)
+    )]
     CommandFailed {
         /// Input or output.
         role: &'static str,
@@ -104,7 +109,7 @@ pub enum Error {
         exit: Exit,
     },
     /// The command that makes an input, or takes an output, could not be started or spoken to.
-    #[error("cannot run the command for the {role} {name:?}, {command:?}")]
+    #[error("cannot run the command for the {role} {name:?}, {command}", command = quoted(command))]
     CommandNotRun {
         /// Input or output.
         role: &'static str,
@@ -122,7 +127,7 @@ pub enum Error {
     #[error(transparent)]
     Spawn(#[from] SpawnError),
     /// A step's standard streams could not be opened, or its output not be read.
-    #[error("cannot connect the streams of {program:?}")]
+    #[error("cannot connect the streams of {program}", program = quoted(program))]
     Streams {
         /// The step's program.
         program: OsString,
@@ -130,7 +135,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A step could not be waited for.
-    #[error("cannot wait for {program:?}")]
+    #[error("cannot wait for {program}", program = quoted(program))]
     Wait {
         /// The step's program.
         program: OsString,
@@ -168,7 +173,7 @@ pub enum Error {
     #[error("{0}")]
     StepFailed(Box<StepFailure>),
     /// The steps took longer than they may; everything in the job was killed.
-    #[error("{program:?} was ended: the job took longer than {limit:?}")]
+    #[error("{program} was ended: the job took longer than {limit:?}", program = quoted(program))]
     Timeout {
         /// The step that ran at that moment.
         program: OsString,
@@ -184,8 +189,10 @@ pub enum Error {
     /// A process that the steps left behind still had a file open for writing, or mapped so, when it had been
     /// waited for; see [`Job::settle`](super::Job::settle).
     #[error(
-        "{file:?} is still being written by {} (process {}), {patience:?} after the steps have ended",
-        .process.command.display(), .process.pid
+        "{file} is still being written by {} (process {}), {patience:?} after the steps have ended",
+        shown(&.process.command),
+        .process.pid,
+        file = quoted(file)
     )]
     StillWritten {
         /// Its path in the mount.
@@ -378,14 +385,12 @@ impl StepFailure {
 impl std::fmt::Display for StepFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let report = self.report();
-        let program = report
-            .and_then(|report| report.command.first())
-            .cloned()
-            .unwrap_or_default();
+        let program = report.and_then(|report| report.command.first());
+        let program = program.map_or(quoted(""), quoted);
         if let Some(limit) = self.cpu_limit_met() {
-            return write!(f, "{program:?} was killed: the cpu limit of {limit:?}");
+            return write!(f, "{program} was killed: the cpu limit of {limit:?}");
         }
-        write!(f, "{program:?} {}", ending(self.exit))?;
+        write!(f, "{program} {}", ending(self.exit))?;
         // A tool's last words say more than its status does.
         if let Some(last) = report.and_then(|report| {
             report
@@ -396,7 +401,7 @@ impl std::fmt::Display for StepFailure {
                 .last()
                 .map(str::to_owned)
         }) {
-            write!(f, ": {last}")?;
+            write!(f, ": {}", shown(&last))?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use super::error::Error;
 use crate::progress::Progress;
 use crate::stage::{Owner, Skipped, Stage, Staged};
 use crate::store::{Timestamp, Tree, TreePath};
+use crate::text::shown;
 
 /// Told after every block and every file that is staged; `Break` ends the staging.
 pub(super) type Listener = Box<dyn FnMut(Progress) -> ControlFlow<()> + Send>;
@@ -38,7 +39,7 @@ impl fmt::Debug for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
-            Self::Host(path) => write!(f, "{}", path.display()),
+            Self::Host(path) => shown(path).fmt(f),
             Self::Reader(_) => f.write_str("a reader"),
         }
     }

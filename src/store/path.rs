@@ -1,12 +1,13 @@
 //! Paths in the tree that carry the proof that they stay in it.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::name::{NAME_MAX, Name};
+use crate::text::Shown;
 
 /// Longest path, in bytes: `PATH_MAX` of Linux without its closing NUL.
 pub const PATH_MAX: usize = 4095;
@@ -224,40 +225,18 @@ impl<'a> IntoIterator for &'a TreePath {
 }
 
 impl fmt::Display for TreePath {
-    /// Readable in one line: control characters and bytes that are not UTF-8 are escaped.
+    /// Readable in one line, of whatever length: what [`shown`](crate::text::shown) escapes is escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&readable(&self.to_bytes(), |c| c.is_control()))
+        Shown::of_bytes(&self.to_bytes(), false)
+            .at_most(usize::MAX)
+            .fmt(f)
     }
 }
 
 impl fmt::Debug for TreePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "\"{}\"",
-            readable(&self.to_bytes(), |c| c.is_control()
-                || matches!(c, '"' | '\\'))
-        )
+        Shown::of_bytes(&self.to_bytes(), true).fmt(f)
     }
-}
-
-/// `bytes` as text, escaping what `escape` chooses and all that is not UTF-8.
-fn readable(bytes: &[u8], escape: impl Fn(char) -> bool) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if escape(c) {
-                text.extend(c.escape_default())
-            } else {
-                text.push(c)
-            }
-        }
-        for byte in chunk.invalid() {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
 }
 
 #[cfg(test)]

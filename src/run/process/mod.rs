@@ -40,6 +40,7 @@ use crate::mount::{Place, ProcessInfo, Standing, written_by};
 pub use crate::sys::child::Exit;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Stage, StreamFiles};
 use crate::sys::namespaces::Namespaces;
+use crate::text::{self, quoted, shown};
 
 /// How long killed processes may take to go before the mount's connection is aborted, which frees
 /// those that wait for an answer from it.
@@ -87,7 +88,11 @@ pub struct StepCommand<'a> {
 #[non_exhaustive]
 pub enum SpawnError {
     /// There is no such program.
-    #[error("{program:?} was not found{}", looked_in.as_ref().map(|path| format!(" in PATH ({})", path.display())).unwrap_or_default())]
+    #[error(
+        "{program} was not found{}",
+        looked_in.as_ref().map(|path| format!(" in PATH ({})", shown(path).at_most(4096))).unwrap_or_default(),
+        program = quoted(program)
+    )]
     NotFound {
         /// As it was given.
         program: OsString,
@@ -95,7 +100,7 @@ pub enum SpawnError {
         looked_in: Option<OsString>,
     },
     /// It is there and cannot be executed.
-    #[error("{path:?} cannot be executed: {error}{}", execution_hint(error))]
+    #[error("{path} cannot be executed: {error}{}", execution_hint(error), path = quoted(path))]
     NotExecutable {
         /// The file.
         path: PathBuf,
@@ -103,7 +108,7 @@ pub enum SpawnError {
         error: io::Error,
     },
     /// The working directory cannot be entered.
-    #[error("{path:?} cannot be entered: {error}")]
+    #[error("{path} cannot be entered: {error}", path = quoted(path))]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -112,8 +117,10 @@ pub enum SpawnError {
     },
     /// A file that was to be a standard stream cannot be opened.
     #[error(
-        "cannot open {name:?} as the standard {stream} of {program:?}: {error}{}",
-        stream_hint(error)
+        "cannot open {name} as the standard {stream} of {program}: {error}{}",
+        stream_hint(error),
+        name = quoted(name),
+        program = quoted(program)
     )]
     Stream {
         /// The file, below the mount's root.
@@ -126,19 +133,19 @@ pub enum SpawnError {
         error: io::Error,
     },
     /// A word holds a NUL, which no command line can pass on.
-    #[error("{word:?} holds a NUL byte")]
+    #[error("{word} holds a NUL byte", word = quoted(word))]
     Nul {
         /// The word.
         word: OsString,
     },
     /// The mount is unmounted.
-    #[error("{program:?} cannot be started: the mount is gone")]
+    #[error("{program} cannot be started: the mount is gone", program = quoted(program))]
     Unmounted {
         /// The program, as it was given.
         program: OsString,
     },
     /// The system refused something else.
-    #[error("cannot {action} for {program:?}: {error}")]
+    #[error("cannot {action} for {program}: {error}", program = quoted(program))]
     System {
         /// What was being done.
         action: String,
@@ -183,7 +190,12 @@ fn stream_hint(error: &io::Error) -> &'static str {
 
 /// Processes that do not go away; of an [`Error`](crate::Error).
 #[derive(Debug, thiserror::Error)]
-#[error("{} processes of the job in {path:?} cannot be ended: {}", processes.len(), list(processes))]
+#[error(
+    "{} processes of the job in {path} cannot be ended: {}",
+    processes.len(),
+    list(processes),
+    path = quoted(path)
+)]
 pub struct StillRunning {
     /// Where the job's mount stands.
     pub path: PathBuf,
@@ -192,11 +204,8 @@ pub struct StillRunning {
 }
 
 fn list(processes: &[ProcessInfo]) -> String {
-    let shown: Vec<String> = processes
-        .iter()
-        .map(|it| format!("{} (process {})", it.command.display(), it.pid))
-        .collect();
-    shown.join(", ")
+    let processes = processes.iter();
+    text::list(processes.map(|it| format!("{} (process {})", shown(&it.command), it.pid)))
 }
 
 /// What keeps the processes of a job together, from the surest to the least.
