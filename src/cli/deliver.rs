@@ -152,7 +152,10 @@ fn destinations(config: &RunConfig) -> io::Result<Vec<(Wanted, Destination)>> {
     let named = config.outputs.iter().chain(&config.optional);
     let named = named.map(|Output { dest, .. }| -> io::Result<_> {
         Ok(match dest {
-            OutputDest::Host(path) => Destination::Host(path.clone()),
+            OutputDest::Host(path) => {
+                streams::unless_closed_one(path)?;
+                Destination::Host(path.clone())
+            }
             OutputDest::Stdout => Destination::Descriptor(streams::output_descriptor()?),
         })
     });

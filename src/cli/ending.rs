@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGINT, SIGKILL};
 use super::deliver::DeliverError;
 use super::exit;
 use super::report;
+use super::run::NotSent;
 use super::signals::Watch;
 
 /// The exit status by which env(1) and timeout(1) would tell it, and why.
@@ -71,6 +72,11 @@ impl<'e> Ending<'e> {
             Some(signal) if !error.is_damage() => Self::said(signal.exit_code(), error),
             _ => Self::unsaid(exit::FAILED, error),
         }
+    }
+
+    /// Its outputs were delivered, and not all of the file that was followed could be sent.
+    pub fn of_following(error: &'e NotSent) -> Self {
+        Self::unsaid(exit::FAILED, error)
     }
 
     /// Why it failed, whoever has said it.

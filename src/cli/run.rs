@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, BufReader};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use notapipe::memory;
 use notapipe::mount::Visibility as MountVisibility;
 use notapipe::run::{Cpus, EndedBy, Exit, Followed, InitProgram};
 use notapipe::stage::Skipped;
-use notapipe::store::{Limits, PAGE_SIZE};
+use notapipe::store::{Limits, PAGE_SIZE, TreePath};
 use notapipe::text::shown;
 use notapipe::{ByteCount, Interrupt, Job, Outcome, Stdin, Stdout, Step};
 
@@ -100,9 +100,11 @@ fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8,
         }
         Err(failed) => (failed.outcome(), None),
     };
-    let ending = match (&ran, &delivered) {
-        (Err(failed), _) => Ending::of_job(&failed.error, &watch),
-        (_, Some(Err(error))) => Ending::of_delivery(error, &watch),
+    let not_sent = outcome.and_then(NotSent::of);
+    let ending = match (&ran, &delivered, &not_sent) {
+        (Err(failed), ..) => Ending::of_job(&failed.error, &watch),
+        (_, Some(Err(error)), _) => Ending::of_delivery(error, &watch),
+        (.., Some(error)) => Ending::of_following(error),
         _ => Ending::success(),
     };
     ending.say();
@@ -226,13 +228,13 @@ fn job(
     for input in &config.inputs {
         let name = input.name.to_path_buf();
         job = match &input.source {
-            InputSource::Host(path) => job.input_host(name, path),
+            InputSource::Host(path) => job.input_host(name, open_stream(path)?),
             InputSource::Stdin => job.input_reader(name, standard_input()?),
         };
     }
     for archive in &config.unpack {
         job = match archive {
-            InputSource::Host(path) => job.unpack_host(path),
+            InputSource::Host(path) => job.unpack_host(open_stream(path)?),
             InputSource::Stdin => job.unpack_reader(standard_input()?),
         };
     }
@@ -272,6 +274,10 @@ fn job(
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read standard input")]
 struct NoInput(#[from] io::Error);
+
+fn open_stream(path: &Path) -> Result<&Path, NoInput> {
+    Ok(streams::unless_closed_one(path).map(|()| path)?)
+}
 
 fn standard_input() -> Result<BufReader<Stream>, NoInput> {
     Ok(streams::input()?)
@@ -364,11 +370,26 @@ fn tell_followed(followed: &Followed) {
             ranges.join(", ")
         ));
     }
-    // Who closed the pipe has seen enough.
-    if let Some(error) = &followed.error
-        && error.kind() != io::ErrorKind::BrokenPipe
-    {
-        report::warning(&format!("not all of {name:?} was sent: {error}"));
+}
+
+/// A file that was followed, and that standard output did not take as a whole.
+#[derive(Debug, thiserror::Error)]
+#[error("not all of {name:?} was sent to standard output: {why}")]
+pub struct NotSent {
+    name: TreePath,
+    why: String,
+}
+
+impl NotSent {
+    fn of(outcome: &Outcome) -> Option<Self> {
+        outcome.followed().iter().find_map(|followed| {
+            let error = followed.error.as_ref()?;
+            // The process that closed the pipe has seen enough.
+            (error.kind() != io::ErrorKind::BrokenPipe).then(|| Self {
+                name: followed.name.clone(),
+                why: error.to_string(),
+            })
+        })
     }
 }
 

@@ -1,9 +1,8 @@
 //! `notapipe snapshot`.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -18,7 +17,7 @@ use super::beside::Beside;
 use super::config::Verbosity;
 use super::figures::{bytes, count};
 use super::progress::Line;
-use super::{exit, report, rooms};
+use super::{exit, report, rooms, streams};
 
 /// `notapipe snapshot`.
 #[derive(Debug, Args)]
@@ -101,8 +100,7 @@ fn try_snapshot(
         ControlFlow::Continue(())
     };
     if to_stdout {
-        io::stdout().flush().map_err(failed)?;
-        let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
+        let stdout = streams::output_descriptor().map_err(failed)?;
         return Ok(client.snapshot(File::from(stdout), format, show)?);
     }
     let beside = Beside::new(&args.output).map_err(failed)?;

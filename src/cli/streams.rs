@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -79,9 +80,28 @@ impl Write for Stream {
 
 fn unless_closed(number: usize, stream: BorrowedFd<'static>) -> io::Result<Stream> {
     match CLOSED[number].load(Ordering::Relaxed) {
-        true => Err(io::Error::other("it is closed")),
+        true => Err(is_closed()),
         false => Ok(Stream(stream)),
     }
+}
+
+/// Refuses the path of a stream that was closed; all others may be used.
+pub fn unless_closed_one(path: &Path) -> io::Result<()> {
+    let names = [
+        ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"],
+        ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"],
+    ];
+    let number = names
+        .iter()
+        .position(|names| names.iter().any(|name| path == Path::new(name)));
+    match number.is_some_and(|number| CLOSED[number].load(Ordering::Relaxed)) {
+        true => Err(is_closed()),
+        false => Ok(()),
+    }
+}
+
+fn is_closed() -> io::Error {
+    io::Error::other("it is closed")
 }
 
 /// Standard input.

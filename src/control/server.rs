@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,6 +20,7 @@ use super::protocol::{Answer, Command, Description, Packed, Request, Status, Unm
 use super::rooms::{Rooms, socket_name};
 use super::wire::Wire;
 use crate::archive::{Format, Pack};
+use crate::collect::Outlet;
 use crate::mount::{MountError, unmount_at};
 use crate::progress::Progress;
 use crate::scratch::Handle;
@@ -271,10 +272,15 @@ impl Shared {
                 _ => ControlFlow::Break(()),
             }
         };
-        let packed = Pack::new(&tree, format)
-            .listen(listener)
-            .write(File::from(target));
-        match packed {
+        let go_on = || match has_hung_up(wire) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let outlet = match Outlet::new(target, go_on) {
+            Ok(outlet) => outlet,
+            Err(error) => return Answer::error("failed", error.to_string()),
+        };
+        match Pack::new(&tree, format).listen(listener).write(outlet) {
             Ok(packed) => Answer::Packed(Packed {
                 files: packed.progress.files,
                 bytes: packed.progress.bytes,
