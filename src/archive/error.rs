@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::codec;
 use crate::collect::CollectError;
 use crate::progress::Stopped;
 use crate::stage::{Source, StageError};
@@ -60,6 +61,15 @@ pub enum ArchiveError {
         archive: Source,
         /// What is wrong.
         problem: String,
+    },
+    /// To be read, it needs more memory than half of what the tree may hold.
+    #[error(
+        "{} cannot be unpacked with half of the limit as memory: it was packed with a large window, as zstd --long=31 does",
+        Name(archive)
+    )]
+    Window {
+        /// The archive.
+        archive: Source,
     },
     /// A member that is not let in.
     #[error(
@@ -175,6 +185,9 @@ impl Told {
     pub(super) fn unread(&self, error: io::Error) -> ArchiveError {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => self.damaged("it is cut off"),
+            _ if codec::is_short_of_memory(&error) => ArchiveError::Window {
+                archive: self.0.clone(),
+            },
             // What decoders say; the system's own errors have a number.
             _ if error.raw_os_error().is_none() => self.damaged(error.to_string()),
             _ => ArchiveError::Read {

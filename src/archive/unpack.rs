@@ -163,7 +163,10 @@ impl<'t> Unpack<'t> {
                 archive: told.0.clone(),
             });
         }
-        let decoded = codec::decoder(format, reader).map_err(|error| told.unread(error))?;
+        // The other half is for what comes out.
+        let memory_bytes = self.tree.usage().limits.bytes / 2;
+        let decoded = codec::decoder(format, reader, memory_bytes);
+        let decoded = decoded.map_err(|error| told.unread(error))?;
         self.whole(told, |target| tar(decoded, head, format, told, target))
     }
 

@@ -191,6 +191,9 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
             Some(notapipe::Error::Archive(ArchiveError::Stage(error))) => {
                 return stage_remedy(error);
             }
+            Some(notapipe::Error::Archive(ArchiveError::Window { .. })) => {
+                return Some(LARGE_WINDOW.to_owned());
+            }
             Some(notapipe::Error::Collect(error)) => return collect_remedy(error),
             Some(notapipe::Error::TooManyProcesses { .. }) => {
                 return Some("raise the limit with --limit processes=COUNT".to_owned());
@@ -244,6 +247,9 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
         if let Some(DeliverError::Collect(error)) = error.downcast_ref::<DeliverError>() {
             return collect_remedy(error);
         }
+        if let Some(ArchiveError::Window { .. }) = error.downcast_ref::<ArchiveError>() {
+            return Some(LARGE_WINDOW.to_owned());
+        }
         if let Some(error) = error.downcast_ref::<StageError>() {
             return stage_remedy(error);
         }
@@ -264,6 +270,9 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
             .and_then(collect_remedy)
     })
 }
+
+const LARGE_WINDOW: &str =
+    "raise the limit with --size, to 4G for --long=31, or pack it again without --long";
 
 fn stage_remedy(error: &StageError) -> Option<String> {
     match error {
