@@ -46,16 +46,19 @@ pub fn mount(mut config: MountConfig, signals: Signals) -> ExitCode {
 
 /// Makes all paths hold wherever we are: a server behind has the root as its working directory.
 fn absolute(config: &mut MountConfig) -> Result<Option<Saving>, Box<dyn StdError>> {
-    config.dir = fs::canonicalize(&config.dir).map_err(|source| NoDirectory {
+    let failed = |source| NoDirectory {
         dir: config.dir.clone(),
         source,
-    })?;
+    };
+    // What is mounted over is looked up again, once.
+    let dir = fs::canonicalize(&config.dir).map_err(failed)?;
+    config.dir = std::path::absolute(&config.dir).map_err(failed)?;
     if let Some(Filling::Host(path)) = &mut config.from {
         *path = std::path::absolute(&path)?;
     }
     let saving = config.save.as_ref().map(|place| {
         let from = SavedFrom::Mount {
-            dir: &config.dir,
+            dir: &dir,
             filling: config.from.as_ref(),
         };
         Saving::preflight(place, from, config.verbosity)
@@ -238,6 +241,7 @@ fn build(config: &MountConfig, tree: Tree) -> Result<Scratch, Box<dyn StdError>>
         read_only: config.read_only,
         set_user_id: config.set_user_id,
         devices: config.devices,
+        no_exec: config.no_exec,
         source: source(config).to_owned(),
         helper_path: std::env::var_os("PATH").unwrap_or_default(),
         ..MountOptions::default()
@@ -247,29 +251,5 @@ fn build(config: &MountConfig, tree: Tree) -> Result<Scratch, Box<dyn StdError>>
         .profile(config.profile.into())
         .mount(options)
         .build()?;
-    if config.no_exec {
-        forbid_execution(config, &scratch)?;
-    }
     Ok(scratch)
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("cannot mount {dir:?} with noexec; only root can")]
-struct NoExec {
-    dir: std::path::PathBuf,
-    source: std::io::Error,
-}
-
-/// Adds the flag to the mount that was just made; nothing is in it yet but what it was filled with.
-fn forbid_execution(config: &MountConfig, scratch: &Scratch) -> Result<(), NoExec> {
-    use rustix::mount::MountFlags;
-
-    let mut flags = MountFlags::BIND | MountFlags::NOEXEC;
-    flags.set(MountFlags::RDONLY, config.read_only);
-    flags.set(MountFlags::NOSUID, !config.set_user_id);
-    flags.set(MountFlags::NODEV, !config.devices);
-    rustix::mount::mount_remount(scratch.path(), flags, c"").map_err(|error| NoExec {
-        dir: config.dir.clone(),
-        source: error.into(),
-    })
 }

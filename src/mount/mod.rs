@@ -17,6 +17,7 @@ mod error;
 pub(crate) mod holders;
 mod options;
 mod plain;
+mod point;
 pub(crate) mod privately;
 pub(crate) mod publicly;
 mod tenants;

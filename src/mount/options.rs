@@ -58,6 +58,8 @@ pub struct MountOptions {
     pub set_user_id: bool,
     /// Honour device nodes (root only).
     pub devices: bool,
+    /// Let nothing in it be executed.
+    pub no_exec: bool,
     /// Whether the kernel checks permissions. By default it does, except in a private mount that
     /// root makes for itself alone, where all checks would pass.
     pub default_permissions: Option<bool>,
@@ -82,6 +84,7 @@ impl Default for MountOptions {
             read_only: false,
             set_user_id: false,
             devices: false,
+            no_exec: false,
             default_permissions: None,
             max_read_bytes: None,
             source: "notapipe".to_owned(),
@@ -97,6 +100,7 @@ pub(crate) fn mount_flags(options: &MountOptions) -> MountFlags {
     flags.set(MountFlags::RDONLY, options.read_only);
     flags.set(MountFlags::NOSUID, !options.set_user_id);
     flags.set(MountFlags::NODEV, !options.devices);
+    flags.set(MountFlags::NOEXEC, options.no_exec);
     flags
 }
 

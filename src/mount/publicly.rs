@@ -20,8 +20,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::error::{MountError, Operation, Remedy};
 use super::holders;
-use super::options::{MountOptions, device_options, mount_flags, shared_options};
-use super::privately::{Connection, c_path, given_directory, is_empty, needs_user_namespace};
+use super::options::{MountOptions, shared_options};
+use super::point::{MountId, MountPoint, new_mount, unmount_line};
+use super::privately::{Connection, c_path, given_directory, needs_user_namespace};
 use super::watchdog::{Left, Watchdog};
 use crate::sys::child::Exit;
 use crate::sys::launch::{Candidate, Launch, LaunchError};
@@ -37,9 +38,9 @@ const GLANCE: Duration = Duration::from_secs(1);
 /// A mount that everybody sees. Dropping it detaches it and removes what was made for it, quietly.
 #[derive(Debug)]
 pub(crate) struct PublicMount {
+    /// Where it was mounted; a directory above may have been renamed since.
     path: PathBuf,
-    line: MountLine,
-    connection: Connection,
+    id: MountId,
     tools: Tools,
     /// Whether the directory was made for this mount.
     own_directory: bool,
@@ -73,10 +74,14 @@ enum Way {
 /// # Errors
 /// [`MountError`]; nothing is left of the attempt.
 pub(crate) fn mount(options: &MountOptions) -> Result<(OwnedFd, PublicMount), MountError> {
-    let (path, own_directory) = match &options.at {
-        Some(at) => (free_directory(at, options.allow_nonempty)?, false),
-        None => (new_name(&options.directory_parent)?, true),
+    let (path, given) = match &options.at {
+        Some(at) => {
+            let (path, point) = free_directory(at, options.allow_nonempty)?;
+            (path, Some(point))
+        }
+        None => (new_name(&options.directory_parent)?, None),
     };
+    let own_directory = given.is_none();
     let tools = Tools::find(&path, options)?;
     let left = match own_directory {
         true => Left::Directory,
@@ -84,8 +89,8 @@ pub(crate) fn mount(options: &MountOptions) -> Result<(OwnedFd, PublicMount), Mo
     };
     let watchdog = Watchdog::start(&path, left, tools.helper())
         .map_err(|error| MountError::system(Operation::StartWatchdog, &path, error))?;
-    let mounted = mount_watched(options, &path, own_directory, &tools, &watchdog);
-    let (device, line, connection) = match mounted {
+    let mounted = mount_watched(options, &path, given, &tools, &watchdog);
+    let (device, id) = match mounted {
         Ok(mounted) => mounted,
         Err(error) => {
             if own_directory {
@@ -100,8 +105,7 @@ pub(crate) fn mount(options: &MountOptions) -> Result<(OwnedFd, PublicMount), Mo
         device,
         PublicMount {
             path,
-            line,
-            connection,
+            id,
             tools,
             own_directory,
             is_gone: false,
@@ -113,29 +117,32 @@ pub(crate) fn mount(options: &MountOptions) -> Result<(OwnedFd, PublicMount), Mo
 fn mount_watched(
     options: &MountOptions,
     path: &Path,
-    own_directory: bool,
+    given: Option<MountPoint>,
     tools: &Tools,
     watchdog: &Watchdog,
-) -> Result<(OwnedFd, MountLine, Connection), MountError> {
-    if own_directory {
-        let made = DirBuilder::new().mode(0o700).create(path);
-        made.map_err(|error| MountError::system(Operation::MakeDirectory, path, error))?;
-    }
-    let device = match tools {
-        Tools::Root => mount_as_root(options, path)?,
-        Tools::Helper(helper) => mount_by_helper(options, path, helper, watchdog)?,
+) -> Result<(OwnedFd, MountId), MountError> {
+    let point = match given {
+        Some(point) => point,
+        None => DirBuilder::new()
+            .mode(0o700)
+            .create(path)
+            .and_then(|()| MountPoint::made(path))
+            .map_err(|error| MountError::system(Operation::MakeDirectory, path, error))?,
     };
+    let helper = match tools {
+        Tools::Root => return mount_as_root(options, path, &point, watchdog),
+        Tools::Helper(helper) => helper,
+    };
+    let device = mount_by_helper(options, path, helper, watchdog)?;
     // The device is dropped on an error below: that ends the connection, not the mount.
-    let identified = identify(path).and_then(|(line, connection)| {
-        watchdog.watch(&line)?;
-        Ok((line, connection))
+    let identified = point.covered_by().and_then(|id| {
+        watchdog.watch(id)?;
+        Ok(id)
     });
-    identified
-        .map(|(line, connection)| (device, line, connection))
-        .map_err(|error| {
-            let _ = tools.unmount(path, Way::Detach);
-            MountError::system(Operation::Mount, path, error)
-        })
+    identified.map(|id| (device, id)).map_err(|error| {
+        let _ = unmount_by_helper(helper, path, Way::Detach);
+        MountError::system(Operation::Mount, path, error)
+    })
 }
 
 impl PublicMount {
@@ -144,14 +151,22 @@ impl PublicMount {
     }
 
     pub(crate) fn connection(&self) -> Connection {
-        self.connection
+        self.id.connection
+    }
+
+    /// Where it stands now; where it was mounted when it is gone.
+    pub(crate) fn current_path(&self) -> PathBuf {
+        match self.id.find() {
+            Ok(Some((line, _))) => line.path,
+            _ => self.path.clone(),
+        }
     }
 
     /// Called when the session has ended, by which the mount is gone or dead. What answers in its place is another,
-    /// though all numbers in `line` may have been given to it again.
+    /// though its numbers may have been given to it again.
     pub(crate) fn look_again(&mut self) {
         let flags = AtFlags::STATX_FORCE_SYNC | AtFlags::NO_AUTOMOUNT;
-        let looked = statx(CWD, &self.path, flags, StatxFlags::BASIC_STATS);
+        let looked = statx(CWD, self.current_path(), flags, StatxFlags::BASIC_STATS);
         self.is_gone = !matches!(looked, Err(Errno::NOTCONN));
     }
 
@@ -173,15 +188,13 @@ impl PublicMount {
         if self.watchdog.is_none() {
             return Ok(());
         }
-        if self.stands()? {
-            self.tools
-                .unmount_unless_used(&self.path, way, Some(self.connection))?;
+        let path = self.current_path();
+        if !self.is_gone {
+            self.tools.unmount(self.id, &path, way)?;
         }
         if self.own_directory {
-            let removed = std::fs::remove_dir(&self.path);
-            removed.map_err(|error| {
-                MountError::system(Operation::RemoveDirectory, &self.path, error)
-            })?;
+            let removed = std::fs::remove_dir(&path);
+            removed.map_err(|error| MountError::system(Operation::RemoveDirectory, &path, error))?;
         }
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.dismiss();
@@ -189,33 +202,13 @@ impl PublicMount {
         Ok(())
     }
 
-    /// Whether our mount is still there, and on top.
-    fn stands(&self) -> Result<bool, MountError> {
-        if self.is_gone {
-            return Ok(false);
-        }
-        let fail = |error| MountError::system(Operation::Unmount, &self.path, error);
-        let lines = mountinfo::own().map_err(fail)?;
-        let mut here = lines
-            .iter()
-            .filter(|line| line.path == self.path)
-            .peekable();
-        let listed = here.any(|line| line.id == self.line.id && line.device == self.line.device);
-        if listed && here.peek().is_some() {
-            return Err(MountError::Covered {
-                path: self.path.clone(),
-            });
-        }
-        Ok(listed)
-    }
-
     /// Ends the connection as root can; the mount may go with it.
     pub(crate) fn abort(&self) -> io::Result<()> {
         match self.tools {
-            Tools::Root => Ok(rustix::mount::unmount(
-                self.path.as_path(),
-                UnmountFlags::FORCE,
-            )?),
+            Tools::Root => match self.id.find()? {
+                Some((line, _)) => Ok(unmount_line(&line, UnmountFlags::FORCE)?),
+                None => Ok(()),
+            },
             Tools::Helper(_) => Err(io::ErrorKind::PermissionDenied.into()),
         }
     }
@@ -262,55 +255,63 @@ impl Tools {
         }
     }
 
-    /// Tries again for a while where it is in use and nobody is there who uses it.
-    fn unmount_unless_used(
-        &self,
-        path: &Path,
-        way: Way,
-        connection: Option<Connection>,
-    ) -> Result<(), MountError> {
+    /// Unmounts this mount, wherever it stands by now; one that is gone is no error. `path` is for what is told.
+    ///
+    /// Tries again for a while where it is in use and no process uses it, and where a directory above was renamed
+    /// meanwhile.
+    fn unmount(&self, id: MountId, path: &Path, way: Way) -> Result<(), MountError> {
+        let fail = |error| MountError::system(Operation::Unmount, path, error);
         let give_up = Instant::now() + GLANCE;
         loop {
-            let Err(error) = self.unmount(path, way) else {
+            let line = match id.find().map_err(fail)? {
+                None => return Ok(()),
+                Some((line, true)) => return Err(MountError::Covered { path: line.path }),
+                Some((line, false)) => line,
+            };
+            let Err(error) = self.try_unmount(&line, way) else {
                 return Ok(());
             };
-            let error = match connection {
-                Some(connection) => explain(error, path, connection),
-                None => error,
-            };
-            let is_a_glance =
-                matches!(&error, MountError::Busy { holders, .. } if holders.is_empty());
-            if !is_a_glance || Instant::now() >= give_up {
+            let error = explain(error, &line.path, id.connection);
+            let now = id.find().map_err(fail)?;
+            let passes = now.is_none_or(|(now, _)| now.path != line.path)
+                || match &error {
+                    MountError::Busy { holders, .. } => holders.is_empty(),
+                    MountError::System { error, .. } => error.raw_os_error() == Some(libc::ESTALE),
+                    _ => false,
+                };
+            if !passes || Instant::now() >= give_up {
                 return Err(error);
             }
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    fn unmount(&self, path: &Path, way: Way) -> Result<(), MountError> {
+    fn try_unmount(&self, line: &MountLine, way: Way) -> Result<(), MountError> {
         match self {
             Tools::Root => {
-                let how = if way == Way::Detach {
-                    UnmountFlags::DETACH
-                } else {
-                    UnmountFlags::empty()
+                let how = match way {
+                    Way::Detach => UnmountFlags::DETACH,
+                    Way::Checked => UnmountFlags::empty(),
                 };
-                rustix::mount::unmount(path, how | UnmountFlags::NOFOLLOW)
-                    .map_err(|errno| MountError::system(Operation::Unmount, path, errno.into()))
+                unmount_line(line, how).map_err(|errno| {
+                    MountError::system(Operation::Unmount, &line.path, errno.into())
+                })
             }
-            Tools::Helper(helper) => {
-                let option = if way == Way::Detach { c"-uz" } else { c"-u" };
-                let call = Call {
-                    helper,
-                    path,
-                    arguments: vec![option.to_owned()],
-                    comm: None,
-                    alive: None,
-                };
-                call.run()
-            }
+            Tools::Helper(helper) => unmount_by_helper(helper, &line.path, way),
         }
     }
+}
+
+fn unmount_by_helper(helper: &Path, path: &Path, way: Way) -> Result<(), MountError> {
+    let option = if way == Way::Detach { c"-uz" } else { c"-u" };
+    let call = Call {
+        helper,
+        path,
+        arguments: vec![option.to_owned()],
+        comm: None,
+        alive: None,
+    };
+    call.run()
 }
 
 /// Unmounts the notapipe mount at a path, whichever process serves it; `lazy` detaches one that is in use.
@@ -352,7 +353,8 @@ pub fn unmount_at(path: &Path, lazy: bool, helper_path: &OsStr) -> Result<(), Mo
     };
     let tools = Tools::find(&place, &options)?;
     let way = if lazy { Way::Detach } else { Way::Checked };
-    tools.unmount_unless_used(&place, way, Connection::parse(&line.device))
+    let id = MountId::of(&line).ok_or_else(|| find(io::ErrorKind::InvalidData.into()))?;
+    tools.unmount(id, &place, way)
 }
 
 /// The path without symlinks in all but its last part, which is not looked at.
@@ -401,7 +403,13 @@ fn find_helper(search_path: &OsStr) -> Option<PathBuf> {
     })
 }
 
-fn mount_as_root(options: &MountOptions, path: &Path) -> Result<OwnedFd, MountError> {
+/// The watchdog knows the mount before it stands anywhere.
+fn mount_as_root(
+    options: &MountOptions,
+    path: &Path,
+    point: &MountPoint,
+    watchdog: &Watchdog,
+) -> Result<(OwnedFd, MountId), MountError> {
     let device = openat(
         CWD,
         c"/dev/fuse",
@@ -409,23 +417,12 @@ fn mount_as_root(options: &MountOptions, path: &Path) -> Result<OwnedFd, MountEr
         Mode::empty(),
     )
     .map_err(|errno| MountError::system(Operation::OpenDevice, path, errno.into()))?;
-    let checks = options.default_permissions.unwrap_or(true);
-    let data = format!(
-        "fd={}{}",
-        device.as_raw_fd(),
-        device_options(options, options.allow_other, checks)
-    );
-    let data = CString::new(data)
-        .map_err(|error| MountError::system(Operation::Mount, path, error.into()))?;
-    rustix::mount::mount(
-        options.source.as_str(),
-        path,
-        c"fuse.notapipe",
-        mount_flags(options),
-        Some(data.as_c_str()),
-    )
-    .map_err(|errno| MountError::system(Operation::Mount, path, errno.into()))?;
-    Ok(device)
+    let fail = |error| MountError::system(Operation::Mount, path, error);
+    let mount = new_mount(options, &device).map_err(|errno| fail(errno.into()))?;
+    let id = MountId::at(&mount, Path::new("")).map_err(|errno| fail(errno.into()))?;
+    watchdog.watch(id).map_err(fail)?;
+    point.cover(mount).map_err(|errno| fail(errno.into()))?;
+    Ok((device, id))
 }
 
 /// fusermount3(1) opens the device, mounts, and sends it to us over the socket that the environment
@@ -443,7 +440,9 @@ fn mount_by_helper(
     // A comma or a backslash in a name is escaped (util/fusermount.c, get_string_opt).
     let source = options.source.replace('\\', "\\\\").replace(',', "\\,");
     let access = if options.read_only { "ro" } else { "rw" };
-    let list = format!("{access},nosuid,nodev,fsname={source},subtype=notapipe{shared}");
+    let execution = if options.no_exec { ",noexec" } else { "" };
+    let list =
+        format!("{access},nosuid,nodev{execution},fsname={source},subtype=notapipe{shared}");
     let list = CString::new(list).map_err(|error| fail(error.into()))?;
     let arguments = vec![c"-o".to_owned(), list];
     let call = Call {
@@ -559,24 +558,16 @@ fn helper_remedy(message: &str) -> Option<Remedy> {
     }
 }
 
-/// The mount that was just made: the last one at its path.
-fn identify(path: &Path) -> io::Result<(MountLine, Connection)> {
-    let line = mountinfo::top_at(path)?.filter(|line| line.kind.starts_with("fuse"));
-    let line = line.ok_or_else(|| io::Error::other("the mount is not in /proc/self/mountinfo"))?;
-    let connection = Connection::parse(&line.device).ok_or(io::ErrorKind::InvalidData)?;
-    Ok((line, connection))
-}
-
-/// An existing directory, empty unless that does not matter.
-fn free_directory(at: &Path, allow_nonempty: bool) -> Result<PathBuf, MountError> {
-    let path = given_directory(at)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = openat(CWD, path.as_path(), flags, Mode::empty())
-        .map_err(|errno| MountError::system(Operation::FindDirectory, &path, errno.into()))?;
-    if !allow_nonempty && !is_empty(&directory) {
+/// An existing directory and its path, empty unless that does not matter.
+fn free_directory(at: &Path, allow_nonempty: bool) -> Result<(PathBuf, MountPoint), MountError> {
+    let point = MountPoint::given(at)?;
+    let path = point
+        .path()
+        .map_err(|error| MountError::system(Operation::FindDirectory, at, error))?;
+    if !allow_nonempty && !point.is_empty() {
         return Err(MountError::NotEmpty { path });
     }
-    Ok(path)
+    Ok((path, point))
 }
 
 /// A name that nobody else uses. Only a name: the watchdog must know it before the directory exists.

@@ -15,6 +15,7 @@ use std::path::Path;
 
 use rustix::net::{SendFlags, SocketType};
 
+use super::point::MountId;
 use crate::sys::child::Child;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Mask};
 use crate::sys::{mountinfo, socket};
@@ -22,9 +23,10 @@ use crate::sys::{mountinfo, socket};
 /// `$1` the path, `$2` the path as mountinfo shows it, `$3` "own" when the directory is ours, "all" when what is in it is too,
 /// `$4` fusermount3 or nothing for umount(8), `$5` the mount that stood there before.
 ///
-/// Before it has been told which mount is ours, it takes one of our type that was not there before.
+/// Once it has been told which mount is ours, it finds that wherever it stands by then: a directory above may have been
+/// renamed. Before, it takes one of our type at the path that was not there before.
 const SCRIPT: &str = r#"
-path=$1 shown=$2 own=$3 helper=$4 before=$5 ours=
+given=$1 path=$1 shown=$2 own=$3 helper=$4 before=$5 ours=
 while read -r word value; do
     case $word in
         mounted) ours=$value ;;
@@ -32,17 +34,30 @@ while read -r word value; do
     esac
 done
 present() {
-    top= listed=
+    top= listed= at=
     while read -r id parent device root point rest; do
-        [ "$point" = "$shown" ] || continue
-        top=$id
         if [ -n "$ours" ]; then
-            [ "$id $device" = "$ours" ] && listed=$id
-        elif [ "$id" != "$before" ]; then
-            case $rest in *" - fuse.notapipe "*) listed=$id ;; esac
+            [ "$id $device" = "$ours" ] && listed=$id at=$point
+        elif [ "$point" = "$shown" ] && [ "$id" != "$before" ]; then
+            case $rest in *" - fuse.notapipe "*) listed=$id at=$point ;; esac
         fi
     done </proc/self/mountinfo
-    [ -n "$listed" ]
+    [ -n "$listed" ] || return
+    while read -r id parent device root point rest; do
+        [ "$point" = "$at" ] && top=$id
+    done </proc/self/mountinfo
+    path=$given
+    [ "$at" = "$shown" ] && return
+    # The kernel shows a space as \040; printf takes up to three digits after \0.
+    plain=
+    while :; do
+        case $at in
+            *\\*) plain=$plain${at%%\\*}'\0'; at=${at#*\\} ;;
+            *) break ;;
+        esac
+    done
+    path=$(printf '%bx' "$plain$at")
+    path=${path%x}
 }
 tries=0
 while present && [ "$tries" -lt 60 ]; do
@@ -106,7 +121,7 @@ impl Watchdog {
             OsStr::new(SCRIPT),
             OsStr::new("notapipe-watchdog"),
             path.as_os_str(),
-            OsStr::new(&shown),
+            &shown,
             OsStr::new(match left {
                 Left::Nothing => "",
                 Left::Directory => "own",
@@ -141,8 +156,9 @@ impl Watchdog {
     }
 
     /// Which mount it is to remove.
-    pub(super) fn watch(&self, mount: &mountinfo::MountLine) -> io::Result<()> {
-        self.say(&format!("mounted {} {}\n", mount.id, mount.device))
+    pub(super) fn watch(&self, mount: MountId) -> io::Result<()> {
+        let device = mount.connection.device();
+        self.say(&format!("mounted {} {device}\n", mount.number))
     }
 
     /// Sends it home: there is nothing to remove any more.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MountLine {
     pub(crate) id: u64,
+    /// The mount that it stands on.
+    pub(crate) parent: u64,
     /// The file system's device number, `MAJOR:MINOR`.
     pub(crate) device: String,
     /// The directory of the file system that stands there.
@@ -52,12 +54,14 @@ fn parse_line(line: &[u8]) -> Option<MountLine> {
     let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
     let mut fields = line.split(|&byte| byte == b' ');
     let id = text(fields.next()?).parse().ok()?;
-    let device = text(fields.nth(1)?);
+    let parent = text(fields.next()?).parse().ok()?;
+    let device = text(fields.next()?);
     let root = PathBuf::from(unescape(fields.next()?));
     let path = PathBuf::from(unescape(fields.next()?));
     let kind = text(fields.skip_while(|&field| field != b"-").nth(1)?);
     Some(MountLine {
         id,
+        parent,
         device,
         root,
         path,
@@ -82,7 +86,7 @@ fn octal(digits: &[u8]) -> Option<u8> {
 }
 
 /// A path as mountinfo shows it.
-pub(crate) fn escape(path: &Path) -> String {
+pub(crate) fn escape(path: &Path) -> OsString {
     let mut shown = Vec::new();
     for &byte in path.as_os_str().as_bytes() {
         match byte {
@@ -90,7 +94,7 @@ pub(crate) fn escape(path: &Path) -> String {
             _ => shown.push(byte),
         }
     }
-    String::from_utf8_lossy(&shown).into_owned()
+    OsString::from_vec(shown)
 }
 
 #[cfg(test)]
@@ -101,7 +105,7 @@ mod tests {
     fn a_line_with_tags_and_escapes_is_read() {
         let line = br"36 35 98:0 /mnt1 /mnt\0402\134 rw,noatime shared:1 master:2 - fuse.notapipe notapipe rw";
         let parsed = parse_line(line).unwrap();
-        assert_eq!(parsed.id, 36);
+        assert_eq!((parsed.id, parsed.parent), (36, 35));
         assert_eq!(parsed.device, "98:0");
         assert_eq!(parsed.root, Path::new("/mnt1"));
         assert_eq!(parsed.path, Path::new(r"/mnt 2\"));
