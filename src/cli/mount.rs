@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use notapipe::control::{Description, Server, Unmounted};
 use notapipe::mount::{MountError, MountOptions, Visibility};
+use notapipe::scratch::Handle;
 use notapipe::store::Tree;
 use notapipe::{Error, Interrupt, Scratch};
 
 use super::background::{self, Ready};
 use super::config::{Caller, Filling, MountConfig, Verbosity};
+use super::lost::LostPages;
 use super::save::{SavedFrom, Saving};
 use super::signals::{Signals, Watch};
 use super::staging::Staging;
@@ -151,12 +153,31 @@ fn try_serve(
         ready.tell()?;
     }
     idle(&scratch, interrupt)?;
-    let ended = end(scratch, saving, watch);
+    let limit_bytes = scratch.usage().limits.bytes;
+    let is_copied = watch.received().is_none() && scratch.is_in_use();
+    let (ended, copied) = match is_copied {
+        true => (unmounted(&scratch.handle(), saving, true), Some(scratch)),
+        false => (end(scratch, saving, watch), None),
+    };
     if let Some(server) = server {
         let told = ended.as_ref().map_err(|error| report::chain(&**error));
         server.finish(told.cloned());
     }
-    ended.map(|_| Ended::Whole)
+    if let Some(copied) = copied {
+        serve_copies(&copied, interrupt)?;
+    }
+    LostPages::check(ended?.lost_files, limit_bytes)?;
+    Ok(Ended::Whole)
+}
+
+/// Serves what is left of a mount that was unmounted and saved.
+fn serve_copies(scratch: &Scratch, interrupt: &Interrupt) -> std::io::Result<()> {
+    report::warning(&format!(
+        "{:?} is unmounted; a bind mount or another mount namespace has a copy that is used, and served until it is not: \
+         what is written there is not saved",
+        scratch.path()
+    ));
+    scratch.wait_unused(interrupt)
 }
 
 /// Waits for the end, and gives memory back meanwhile.
@@ -174,35 +195,39 @@ fn end(
     saving: Option<Saving>,
     watch: &Watch,
 ) -> Result<Unmounted, Box<dyn StdError>> {
-    let before = scratch.snapshot();
-    let (tree, refused) = match scratch.into_remains() {
-        Ok(remains) => {
-            for file in &remains.lost_files {
-                report::warning(&format!(
-                    "{file:?} lost bytes that were written through a memory mapping: the limit was reached"
-                ));
-            }
-            (remains.tree, None)
-        }
+    let handle = scratch.handle();
+    let refused = match scratch.unmount() {
+        Ok(()) => None,
         // It is not needed any more, or the signal would not have come: those who use it lose it.
         Err(Error::Mount(busy @ MountError::Busy { .. })) if watch.received().is_some() => {
             report::warning(&format!("{busy}; it is gone for them now"));
-            (before, None)
+            None
         }
-        Err(error) => (before, Some(error)),
+        Err(error) => Some(error),
     };
-    let saved = match saving {
-        None => None,
-        Some(saving) => {
-            // The signal that ended the mount is no wish to lose it; a second one kills.
-            saving.save(&tree, &Interrupt::new()?)?;
-            Some(saving.place().to_string_lossy().into_owned())
-        }
-    };
+    let unmounted = unmounted(&handle, saving, false)?;
     match refused {
         Some(error) => Err(error.into()),
-        None => Ok(Unmounted::saved_to(saved)),
+        None => Ok(unmounted),
     }
+}
+
+/// Saves what there is, and says what is to be known of it.
+fn unmounted(
+    handle: &Handle,
+    saving: Option<Saving>,
+    is_served: bool,
+) -> Result<Unmounted, Box<dyn StdError>> {
+    let mut unmounted = Unmounted::saved_to(None);
+    if let Some(saving) = saving {
+        // The signal that ended the mount is no wish to lose it; a second one kills.
+        saving.save(&handle.snapshot(), &Interrupt::new()?)?;
+        unmounted.saved = Some(saving.place().to_string_lossy().into_owned());
+    }
+    let lost = handle.lost_files();
+    unmounted.lost_files = lost.iter().map(ToString::to_string).collect();
+    unmounted.served_by = is_served.then(|| rustix::process::getpid().as_raw_nonzero().get());
+    Ok(unmounted)
 }
 
 /// Answers for the mount. Without it everything else works, and so a failure is only told.
@@ -216,8 +241,7 @@ fn control(config: &MountConfig, saving: Option<&Saving>, scratch: &Scratch) -> 
         }),
         save: saving.map(|saving| saving.place().to_string_lossy().into_owned()),
     };
-    let helper_path = std::env::var_os("PATH").unwrap_or_default();
-    let started = Server::start(&rooms::rooms(), scratch.handle(), description, helper_path);
+    let started = Server::start(&rooms::rooms(), scratch.handle(), description);
     started
         .inspect_err(|error| {
             let why = report::chain(error);

@@ -21,6 +21,7 @@ use notapipe::text::{quoted, shown};
 use super::deliver::DeliverError;
 use super::exit;
 use super::grammar::UsageError;
+use super::lost::LostPages;
 use super::nearest::nearest;
 use super::streams::{self, NotPrinted};
 
@@ -259,11 +260,14 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
                 shown(path)
             ));
         }
-        if let Some(ControlError::Refused { kind, .. }) = error.downcast_ref::<ControlError>()
-            && kind == "busy"
-        {
-            let remedy = "notapipe umount --lazy detaches it now, and it ends with its last user";
-            return Some(remedy.to_owned());
+        if let Some(error) = error.downcast_ref::<ControlError>() {
+            return control_remedy(error);
+        }
+        if error.is::<LostPages>() {
+            return Some("raise the limit with --size, or with notapipe resize".to_owned());
+        }
+        if let Some(MountError::NotEmpty { .. }) = error.downcast_ref::<MountError>() {
+            return Some("-o nonempty allows it".to_owned());
         }
         error
             .downcast_ref::<CollectError>()
@@ -273,6 +277,21 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
 
 const LARGE_WINDOW: &str =
     "raise the limit with --size, to 4G for --long=31, or pack it again without --long";
+fn control_remedy(error: &ControlError) -> Option<String> {
+    match error {
+        ControlError::Refused { kind, .. } if kind == "busy" => Some(
+            "notapipe umount --lazy detaches it now, and it ends with its last user".to_owned(),
+        ),
+        ControlError::Stuck { pid, stopped } => Some(format!(
+            "{} notapipe umount --lazy detaches the mount without it",
+            match stopped {
+                true => format!("kill -CONT {pid} has it go on;"),
+                false => format!("look what process {pid} waits for;"),
+            }
+        )),
+        _ => None,
+    }
+}
 
 fn stage_remedy(error: &StageError) -> Option<String> {
     match error {

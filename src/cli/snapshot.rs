@@ -16,6 +16,7 @@ use super::args::VerbosityArgs;
 use super::beside::Beside;
 use super::config::Verbosity;
 use super::figures::{bytes, count};
+use super::lost::LostPages;
 use super::progress::Line;
 use super::{exit, report, rooms, streams};
 
@@ -48,7 +49,7 @@ pub struct SnapshotArgs {
 pub fn snapshot(args: SnapshotArgs) -> ExitCode {
     let verbosity = Verbosity::from(args.verbosity);
     match try_snapshot(&args, verbosity) {
-        Ok(packed) => {
+        Ok((packed, limit_bytes)) => {
             if verbosity >= Verbosity::Normal {
                 packed.skipped.iter().for_each(|what| report::warning(what));
             }
@@ -56,7 +57,13 @@ pub fn snapshot(args: SnapshotArgs) -> ExitCode {
                 let (files, size) = (count(packed.files), bytes(packed.bytes));
                 report::note(&format!("{files} files, {size}"));
             }
-            ExitCode::SUCCESS
+            match LostPages::check(packed.lost_files, limit_bytes) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    report::failure(&error);
+                    ExitCode::from(exit::FAILED)
+                }
+            }
         }
         Err(error) => {
             report::failure(&*error);
@@ -77,10 +84,11 @@ enum SnapshotError {
     Output { output: PathBuf, source: io::Error },
 }
 
+/// What was written, and the limit that was in force.
 fn try_snapshot(
     args: &SnapshotArgs,
     verbosity: Verbosity,
-) -> Result<Packed, Box<dyn std::error::Error>> {
+) -> Result<(Packed, u64), Box<dyn std::error::Error>> {
     let failed = |source| SnapshotError::Output {
         output: args.output.clone(),
         source,
@@ -93,6 +101,8 @@ fn try_snapshot(
         })?,
     };
     let mut client = rooms::rooms().find(&args.dir)?;
+    // It answers: asking the mount itself does not wait for a process that is stopped.
+    let limit_bytes = client.status()?.limit_bytes;
     write_back(&args.dir);
     let mut line = Line::new("writing", verbosity);
     let show = |progress| {
@@ -101,12 +111,15 @@ fn try_snapshot(
     };
     if to_stdout {
         let stdout = streams::output_descriptor().map_err(failed)?;
-        return Ok(client.snapshot(File::from(stdout), format, show)?);
+        return Ok((
+            client.snapshot(File::from(stdout), format, show)?,
+            limit_bytes,
+        ));
     }
     let beside = Beside::new(&args.output).map_err(failed)?;
     let packed = client.snapshot(beside.file(), format, show)?;
     beside.place().map_err(failed)?;
-    Ok(packed)
+    Ok((packed, limit_bytes))
 }
 
 /// Has the kernel hand over what processes wrote through memory mappings. The server cannot ask for that itself: it would

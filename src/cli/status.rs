@@ -96,6 +96,13 @@ pub fn text(status: &Status) -> String {
     if let Some(save) = &description.save {
         lines.push(("saved to", shown(save).to_string()));
     }
+    if !status.lost_files.is_empty() {
+        let files = status.lost_files.join(", ");
+        lines.push((
+            "lost bytes",
+            format!("{files}: written through a memory mapping beyond the limit"),
+        ));
+    }
     lines
         .iter()
         .map(|(name, value)| format!("{name:12} {value}\n"))

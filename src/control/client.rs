@@ -5,41 +5,45 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::ControlError;
 use super::protocol::{Answer, Command, Packed, Request, Status, Unmounted, VERSION};
 use super::wire::Wire;
 use crate::archive::Format;
 use crate::progress::Progress;
+use crate::sys::proc;
 
-/// How long a mount may think about what takes it no time.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a mount may think about what takes it no time, and between two answers that it is at work.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How often is looked meanwhile whether its process is stopped.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection to the process that serves a mount.
 #[derive(Debug)]
 pub struct Client {
     wire: Wire,
     socket: PathBuf,
+    pid: i32,
 }
 
 impl Client {
     pub(super) fn new(stream: UnixStream, socket: PathBuf) -> Result<Self, ControlError> {
         let prepared = stream
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(LOOK_EVERY))
             .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
         prepared.map_err(|error| failed("prepare", &socket, error))?;
-        let user = rustix::net::sockopt::socket_peercred(&stream)
-            .map_err(|error| failed("check", &socket, error.into()))?
-            .uid;
+        let peer = rustix::net::sockopt::socket_peercred(&stream)
+            .map_err(|error| failed("check", &socket, error.into()))?;
         // The directory is ours alone; this holds although.
-        if user != rustix::process::geteuid() && !user.is_root() {
+        if peer.uid != rustix::process::geteuid() && !peer.uid.is_root() {
             let error = io::Error::other("it belongs to another user");
             return Err(failed("trust", &socket, error));
         }
         Ok(Self {
             wire: Wire::new(OwnedFd::from(stream)),
             socket,
+            pid: peer.pid.as_raw_nonzero().get(),
         })
     }
 
@@ -82,9 +86,9 @@ impl Client {
     ) -> Result<Packed, ControlError> {
         let format = format.to_string();
         self.ask(Command::Snapshot { format }, Some(target.as_fd()))?;
-        self.wait_for_ever()?;
+        // Whoever reads what it writes may take their time.
         loop {
-            match self.answer()? {
+            match self.answer_within(None)? {
                 Answer::Progress { files, bytes } => {
                     if listener(Progress { files, bytes }).is_break() {
                         let error = io::ErrorKind::Interrupted.into();
@@ -97,33 +101,31 @@ impl Client {
         }
     }
 
-    /// Unmounts it, and waits until what is to be saved is saved. `lazy` detaches one that is in use, and waits for
-    /// nothing.
+    /// Unmounts it, and waits until what is to be saved is saved; `waiting` is called about every second of that. `lazy`
+    /// detaches one that is in use, and waits for nothing.
     ///
     /// # Errors
     ///
     /// [`ControlError::Refused`] of kind `busy` while processes use it, `not-saved` when it is gone and could not be
     /// saved where it should be.
-    pub fn unmount(mut self, lazy: bool) -> Result<Unmounted, ControlError> {
+    pub fn unmount(
+        mut self,
+        lazy: bool,
+        mut waiting: impl FnMut(),
+    ) -> Result<Unmounted, ControlError> {
         self.ask(Command::Unmount { lazy }, None)?;
-        self.wait_for_ever()?;
-        match self.answer()? {
-            Answer::Unmounted(unmounted) => Ok(unmounted),
-            other => Err(unexpected(&other)),
+        loop {
+            match self.answer()? {
+                Answer::Saving => waiting(),
+                Answer::Unmounted(unmounted) => return Ok(unmounted),
+                other => return Err(unexpected(&other)),
+            }
         }
     }
 
     /// Its socket.
     pub fn socket(&self) -> &Path {
         &self.socket
-    }
-
-    /// As long as its process lives, an answer will come.
-    fn wait_for_ever(&self) -> Result<(), ControlError> {
-        use rustix::net::sockopt::{Timeout, set_socket_timeout};
-
-        set_socket_timeout(&self.wire, Timeout::Recv, None)
-            .map_err(|error| failed("prepare", &self.socket, error.into()))
     }
 
     fn status_answer(&mut self) -> Result<Status, ControlError> {
@@ -147,10 +149,28 @@ impl Client {
     }
 
     fn answer(&mut self) -> Result<Answer, ControlError> {
-        let received = self.wire.receive();
-        let (line, _) = received
-            .and_then(|line| line.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()))
-            .map_err(|error| failed("read from", &self.socket, error))?;
+        self.answer_within(Some(PATIENCE))
+    }
+
+    /// Gives up at once when the process is stopped.
+    fn answer_within(&mut self, patience: Option<Duration>) -> Result<Answer, ControlError> {
+        let give_up = patience.map(|patience| Instant::now() + patience);
+        let (line, _) = loop {
+            match self.wire.receive() {
+                Ok(Some(received)) => break received,
+                Ok(None) => {
+                    let error = io::ErrorKind::UnexpectedEof.into();
+                    return Err(failed("read from", &self.socket, error));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let (pid, stopped) = (self.pid, proc::is_stopped(self.pid));
+                    if stopped || give_up.is_some_and(|at| Instant::now() >= at) {
+                        return Err(ControlError::Stuck { pid, stopped });
+                    }
+                }
+                Err(error) => return Err(failed("read from", &self.socket, error)),
+            }
+        };
         match serde_json::from_slice(&line) {
             Ok(Answer::Error { kind, message }) => Err(ControlError::Refused { kind, message }),
             Ok(answer) => Ok(answer),

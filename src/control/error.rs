@@ -44,6 +44,17 @@ pub enum ControlError {
         /// Where it is mounted.
         path: PathBuf,
     },
+    /// The process that serves the mount is there and says nothing.
+    #[error(
+        "process {pid}, which serves the mount, {}",
+        if *.stopped { "is stopped" } else { "does not answer" }
+    )]
+    Stuck {
+        /// Its number.
+        pid: i32,
+        /// Whether a signal or a debugger has stopped it.
+        stopped: bool,
+    },
     /// The process that serves the mount said no.
     #[error("{message}")]
     Refused {

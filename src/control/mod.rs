@@ -14,7 +14,7 @@
 //! | `{"version":1,"command":"status"}` | `{"status":{…}}`, the fields of [`Status`] |
 //! | `{"version":1,"command":"resize","bytes":N,"inodes":N}`, either or both | `{"status":{…}}` |
 //! | `{"version":1,"command":"snapshot","format":"tar.zst"}` with a descriptor beside it (`SCM_RIGHTS`) | `{"progress":{"files":N,"bytes":N}}` again and again, then `{"packed":{…}}` |
-//! | `{"version":1,"command":"unmount","lazy":false}` | `{"unmounted":{…}}` when all is done, what has to be saved included; with `lazy`, as soon as it is detached |
+//! | `{"version":1,"command":"unmount","lazy":false}` | `{"unmounted":{…}}` when all is done, what has to be saved included, and `"saving"` every second until then; with `lazy`, as soon as it is detached |
 //!
 //! Whatever goes wrong is `{"error":{"kind":"…","message":"…"}}`. Fields may be added within a version; whoever reads
 //! passes over those that it does not know.
@@ -39,7 +39,7 @@
 //! let rooms = Rooms::new([room]);
 //! let scratch = Scratch::builder().public_at(&directory).build()?;
 //! scratch.write("word", "ceci")?;
-//! let server = Server::start(&rooms, scratch.handle(), Description::default(), "".into())?;
+//! let server = Server::start(&rooms, scratch.handle(), Description::default())?;
 //! let Found { socket, .. } = rooms.all().remove(0);
 //! assert_eq!(socket.parent(), Some(rooms.open()?));
 //!
@@ -53,7 +53,7 @@
 //!     let packed: Packed = client.snapshot(&target, Format::Tar, |_so_far| ControlFlow::Continue(()))?;
 //!     assert_eq!(packed.bytes, 4);
 //!     println!("asked at {}", client.socket().display());
-//!     client.unmount(false)
+//!     client.unmount(false, || {})
 //! };
 //! let asking = thread::spawn(ask);
 //!

@@ -1,6 +1,8 @@
 //! What is said over the socket.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +23,7 @@ pub struct Description {
     pub save: Option<String>,
 }
 
-/// How a mount is. Times are in seconds; words that are not UTF-8 have the bytes in question replaced.
+/// How a mount is. Times are in seconds; a path that is not UTF-8 has the bytes in question as `\xff`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -48,6 +50,8 @@ pub struct Status {
     pub limit_inodes: u64,
     /// The kernel's requests so far, by kind.
     pub requests: BTreeMap<String, u64>,
+    /// Files that lost bytes which were written through a memory mapping, because the limit was reached.
+    pub lost_files: Vec<String>,
     /// What it was asked to be.
     #[serde(flatten)]
     pub description: Description,
@@ -64,6 +68,8 @@ pub struct Packed {
     pub bytes: u64,
     /// What was left out, as messages.
     pub skipped: Vec<String>,
+    /// Files that are not whole, because the mount [lost](Status::lost_files) bytes of them.
+    pub lost_files: Vec<String>,
 }
 
 /// A mount that is gone.
@@ -75,14 +81,19 @@ pub struct Unmounted {
     pub detached: bool,
     /// Where its content was saved.
     pub saved: Option<String>,
+    /// Files that are not whole, because the mount [lost](Status::lost_files) bytes of them.
+    pub lost_files: Vec<String>,
+    /// A bind mount or another mount namespace has a copy that is still used, and served by this process; what is written
+    /// there from now on is saved nowhere.
+    pub served_by: Option<i32>,
 }
 
 impl Unmounted {
     /// Gone, and its content saved there, if it was to be saved.
     pub fn saved_to(saved: Option<String>) -> Self {
         Self {
-            detached: false,
             saved,
+            ..Self::default()
         }
     }
 }
@@ -117,10 +128,18 @@ pub(super) enum Command {
 #[serde(rename_all = "lowercase")]
 pub(super) enum Answer {
     Status(Box<Status>),
-    Progress { files: u64, bytes: u64 },
+    Progress {
+        files: u64,
+        bytes: u64,
+    },
     Packed(Packed),
+    /// It is unmounted; what has to be saved is being saved.
+    Saving,
     Unmounted(Unmounted),
-    Error { kind: String, message: String },
+    Error {
+        kind: String,
+        message: String,
+    },
 }
 
 impl Answer {
@@ -129,6 +148,14 @@ impl Answer {
             kind: kind.to_owned(),
             message: message.into(),
         }
+    }
+}
+
+/// A path as text.
+pub(super) fn text(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) => text.to_owned(),
+        None => path.as_os_str().as_bytes().escape_ascii().to_string(),
     }
 }
 

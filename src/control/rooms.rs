@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use super::client::Client;
+use super::client::{Client, PATIENCE};
 use super::error::ControlError;
 use crate::sys::mountinfo;
 
@@ -73,8 +73,16 @@ impl Rooms {
         let name = socket_name(&line.device);
         for directory in self.usable() {
             let socket = directory.join(&name);
-            if let Ok(stream) = UnixStream::connect(&socket) {
-                return Client::new(stream, socket);
+            match connect(&socket) {
+                Ok(stream) => return Client::new(stream, socket),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(ControlError::Socket {
+                        operation: "connect to",
+                        socket,
+                        error: io::ErrorKind::TimedOut.into(),
+                    });
+                }
+                Err(_) => {}
             }
         }
         Err(ControlError::NoAnswer { path: place })
@@ -92,7 +100,7 @@ impl Rooms {
                 .map(|entry| entry.path())
                 .filter(|path| path.extension().is_some_and(|ending| ending == ENDING));
             for socket in sockets {
-                match UnixStream::connect(&socket) {
+                match connect(&socket) {
                     Ok(stream) => found.push(Found {
                         client: Client::new(stream, socket.clone()),
                         socket,
@@ -125,6 +133,18 @@ impl Rooms {
 /// The name of the socket of the mount with this device number, which no other live mount has.
 pub(super) fn socket_name(device: &str) -> String {
     format!("{}.{ENDING}", device.replace(':', "-"))
+}
+
+/// Not for ever: a process that is stopped takes nobody in once many wait.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    use rustix::net::sockopt::{Timeout, set_socket_timeout};
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+    let (unix, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
+    let stream = rustix::net::socket_with(unix, SocketType::STREAM, flags, None)?;
+    set_socket_timeout(&stream, Timeout::Send, Some(PATIENCE))?;
+    rustix::net::connect(&stream, &SocketAddrUnix::new(socket)?)?;
+    Ok(stream.into())
 }
 
 fn make(directory: &Path) -> Result<(), ControlError> {

@@ -1,7 +1,6 @@
 //! Answering for a mount.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
@@ -12,21 +11,25 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::error::ControlError;
-use super::protocol::{Answer, Command, Description, Packed, Request, Status, Unmounted, VERSION};
+use super::protocol::{
+    Answer, Command, Description, Packed, Request, Status, Unmounted, VERSION, text,
+};
 use super::rooms::{Rooms, socket_name};
 use super::wire::Wire;
 use crate::archive::{Format, Pack};
 use crate::collect::Outlet;
-use crate::mount::{MountError, unmount_at};
+use crate::mount::MountError;
 use crate::progress::Progress;
 use crate::scratch::Handle;
 
 /// How long a caller may take to say or to take a line.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a caller is told that it has to wait.
+const SAVING_EVERY: Duration = Duration::from_secs(1);
 /// How often a caller is told of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Callers at one time; a further one waits until one has gone.
@@ -46,7 +49,6 @@ pub struct Server {
 struct Shared {
     mount: Handle,
     description: Description,
-    helper_path: OsString,
     since: (SystemTime, Instant),
     /// Held alone, never together with a lock of the mount's.
     state: Mutex<State>,
@@ -61,7 +63,7 @@ struct State {
 }
 
 impl Server {
-    /// Listens for callers. `helper_path` is where `fusermount3` is looked for, as in the environment variable PATH.
+    /// Listens for callers.
     ///
     /// # Errors
     ///
@@ -70,9 +72,8 @@ impl Server {
         rooms: &Rooms,
         mount: Handle,
         description: Description,
-        helper_path: OsString,
     ) -> Result<Self, ControlError> {
-        let socket = rooms.open()?.join(socket_name(mount.device()));
+        let socket = rooms.open()?.join(socket_name(&mount.device()));
         let failed = |error| ControlError::Socket {
             operation: "listen at",
             socket: socket.clone(),
@@ -89,7 +90,6 @@ impl Server {
             shared: Arc::new(Shared {
                 mount,
                 description,
-                helper_path,
                 since: (SystemTime::now(), Instant::now()),
                 state: Mutex::default(),
                 changed: Condvar::new(),
@@ -228,7 +228,7 @@ impl Shared {
                 (None, _) => Answer::error("request", format!("no format is called {format:?}")),
                 (_, None) => Answer::error("request", "no descriptor came with the request"),
             },
-            Command::Unmount { lazy } => self.unmount(lazy),
+            Command::Unmount { lazy } => self.unmount(lazy, wire),
         }
     }
 
@@ -242,7 +242,7 @@ impl Shared {
         requests.insert("total".to_owned(), counts.total());
         let mounted_at = self.since.0.duration_since(UNIX_EPOCH);
         Status {
-            path: self.mount.path().to_string_lossy().into_owned(),
+            path: text(&self.mount.current_path()),
             pid: rustix::process::getpid().as_raw_nonzero().get(),
             uid: rustix::process::geteuid().as_raw(),
             notapipe: env!("CARGO_PKG_VERSION").to_owned(),
@@ -253,6 +253,7 @@ impl Shared {
             used_inodes: usage.inodes,
             limit_inodes: usage.limits.inodes,
             requests,
+            lost_files: self.lost_files(),
             description: self.description.clone(),
         }
     }
@@ -285,26 +286,29 @@ impl Shared {
                 files: packed.progress.files,
                 bytes: packed.progress.bytes,
                 skipped: packed.skipped.iter().map(ToString::to_string).collect(),
+                lost_files: self.lost_files(),
             }),
             Err(error) => Answer::error("failed", with_causes(&error)),
         }
     }
 
-    fn unmount(&self, lazy: bool) -> Answer {
-        let (path, helper_path) = (self.mount.path(), &self.helper_path);
-        match unmount_at(path, lazy, helper_path) {
+    fn lost_files(&self) -> Vec<String> {
+        let files = self.mount.lost_files();
+        files.iter().map(ToString::to_string).collect()
+    }
+
+    fn unmount(&self, lazy: bool, wire: &Wire) -> Answer {
+        match self.mount.unmount(lazy) {
             Ok(()) => {}
             Err(error @ MountError::Busy { .. }) => {
                 return Answer::error("busy", error.to_string());
             }
-            // Somebody else was faster, and what comes then is what is waited for.
-            Err(MountError::NotMounted { .. }) => {}
             Err(error) => return Answer::error("failed", error.to_string()),
         }
         if lazy {
             return Answer::Unmounted(Unmounted {
                 detached: true,
-                saved: None,
+                ..Unmounted::default()
             });
         }
         let mut state = self.state.lock();
@@ -312,7 +316,11 @@ impl Shared {
             match &state.end {
                 Some(Ok(unmounted)) => return Answer::Unmounted(unmounted.clone()),
                 Some(Err(message)) => return Answer::error("not-saved", message.clone()),
-                None => self.changed.wait(&mut state),
+                None => {}
+            }
+            if self.changed.wait_for(&mut state, SAVING_EVERY).timed_out() {
+                // A caller that has gone is noticed with the answer.
+                let _ = MutexGuard::unlocked(&mut state, || wire.send(&Answer::Saving, None));
             }
         }
     }

@@ -202,6 +202,12 @@ impl Server {
         Arc::clone(&self.counts)
     }
 
+    /// Whether the kernel may still ask: it does until the last mount of this file system is gone.
+    pub fn is_connected(&self) -> bool {
+        // SAFETY: see the field of `Adapter`.
+        is_connected(unsafe { BorrowedFd::borrow_raw(self.served.first_device) })
+    }
+
     /// Waits for the end for so long at most; then [`join`](Self::join) returns at once. False when it has not come.
     pub fn ends_within(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
@@ -357,17 +363,6 @@ impl Adapter {
         };
         let locality = self.locality.as_ref()?;
         Some(locality.turn(asker, self.device(), self))
-    }
-
-    /// Whether the kernel still sends requests: it does until the mount is gone or aborted (fuse_dev_poll,
-    /// fs/fuse/dev.c).
-    fn is_connected(&self) -> bool {
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let mut events = [PollFd::from_borrowed_fd(self.device(), PollFlags::OUT)];
-        poll(&mut events, Some(&now)).is_ok() && !events[0].revents().contains(PollFlags::ERR)
     }
 
     /// Closes the device under those who hold its descriptors. The kernel then ends the connection, and with it every
@@ -592,6 +587,16 @@ fn reply_xattr(reply: ReplyXattr, size: u32, value: &[u8]) {
     }
 }
 
+/// Whether the kernel still sends requests: it does until the mount is gone or aborted (fuse_dev_poll, fs/fuse/dev.c).
+fn is_connected(device: BorrowedFd<'_>) -> bool {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut events = [PollFd::from_borrowed_fd(device, PollFlags::OUT)];
+    poll(&mut events, Some(&now)).is_ok() && !events[0].revents().contains(PollFlags::ERR)
+}
+
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &fuser::Request, config: &mut KernelConfig) -> io::Result<()> {
         for &feature in Feature::WANTED {
@@ -604,7 +609,7 @@ impl Filesystem for Adapter {
     }
 
     fn destroy(&mut self) {
-        let lost = self.is_connected();
+        let lost = is_connected(self.device());
         if lost {
             log::error!("the session has ended while its mount stands");
             self.hang_up();

@@ -23,13 +23,14 @@ pub(crate) mod publicly;
 mod tenants;
 mod watchdog;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
 use parking_lot::{Mutex, RwLock};
+use rustix::event::{EventfdFlags, eventfd};
 
 pub use self::error::{MountError, Operation, Remedy};
 pub(crate) use self::holders::{Membership, Within, written_by};
@@ -40,14 +41,17 @@ use self::privately::{Connection, PrivateMount};
 use self::publicly::PublicMount;
 pub use self::publicly::unmount_at;
 use self::tenants::Tenants;
+use crate::sys::mountinfo;
 use crate::sys::namespaces::Namespaces;
 pub use crate::sys::proc::ProcessInfo;
 use crate::sys::witness::Witness;
 
-/// How long a session may take to end once its mount is gone. It takes well under a millisecond, unless somebody has
-/// a copy of the mount: a mount namespace that was made meanwhile, by a sandbox or a service, has one of each mount, and
-/// unmounting takes only ours away (mount_namespaces(7)).
+/// How long a session may take to end once its mount is gone. It takes well under a millisecond.
 const SESSION_END: Duration = Duration::from_secs(2);
+/// How long the kernel may take to let go of a public mount that was unmounted. It has by the time umount2(2) returns, unless
+/// there is a copy of the mount: a bind mount, or another mount namespace that was made meanwhile, by a sandbox or a
+/// service. Unmounting takes only ours away (mount_namespaces(7)).
+const LETTING_GO: Duration = Duration::from_millis(100);
 
 /// Whatever serves a mounted device: it ends by itself when the mount is gone.
 #[doc(hidden)]
@@ -71,6 +75,11 @@ pub trait Session: Send + Sync {
     fn is_lost(&self) -> bool {
         false
     }
+
+    /// Whether the kernel may still ask: the mount stands, or a copy of it.
+    fn is_connected(&self) -> bool {
+        !self.has_ended()
+    }
 }
 
 impl Session for crate::fuse::Server {
@@ -88,6 +97,10 @@ impl Session for crate::fuse::Server {
 
     fn is_lost(&self) -> bool {
         self.end().is_lost()
+    }
+
+    fn is_connected(&self) -> bool {
+        crate::fuse::Server::is_connected(self)
     }
 }
 
@@ -119,6 +132,8 @@ pub struct Place {
     tenants: Tenants,
     /// Whether anybody else has the descriptors of a private mount. Lock order: after `standing`.
     witness: Mutex<Option<Witness>>,
+    /// Of a public mount: readable once [`leave`](Self::leave) has unmounted it.
+    left: Option<OwnedFd>,
 }
 
 /// How a mount stands.
@@ -213,8 +228,24 @@ impl Mount {
         Ok(())
     }
 
+    /// Whether it stands in our own mount namespace, as itself or as a bind mount, or a process uses it anywhere.
+    pub(crate) fn is_in_use(&self) -> bool {
+        let connection = self.place.connection;
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        self.session.as_ref().is_some_and(|it| it.is_connected())
+            && (mountinfo::lists_device(pid, &connection.device())
+                || holders::users(connection).is_ok_and(|users| !users.is_empty()))
+    }
+
     fn join(&mut self, session: Box<dyn Session>) -> Result<(), MountError> {
-        if !session.ends_within(SESSION_END) {
+        let ends = match self.place.left {
+            Some(_) => {
+                session.ends_within(LETTING_GO)
+                    || !session.is_connected() && session.ends_within(SESSION_END)
+            }
+            None => session.ends_within(SESSION_END),
+        };
+        if !ends {
             let holders = holders::users(self.place.connection).unwrap_or_default();
             if holders.is_empty() {
                 // Gone from here, and a copy keeps nobody from anything: as with detach, its session ends with it.
@@ -294,6 +325,7 @@ impl Place {
                 standing: RwLock::new(Standing::Private(Arc::new(namespaces))),
                 tenants: Tenants::default(),
                 witness: Mutex::new(Some(witness)),
+                left: None,
             },
         ))
     }
@@ -301,6 +333,8 @@ impl Place {
     fn publicly(options: &MountOptions) -> Result<(OwnedFd, Self), MountError> {
         let (device, mount) = publicly::mount(options)?;
         let (path, connection) = (mount.path().to_owned(), mount.connection());
+        let left = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|errno| MountError::system(Operation::Mount, &path, errno.into()))?;
         Ok((
             device,
             Place {
@@ -309,6 +343,7 @@ impl Place {
                 standing: RwLock::new(Standing::Public(mount)),
                 tenants: Tenants::default(),
                 witness: Mutex::new(None),
+                left: Some(left),
             },
         ))
     }
@@ -337,6 +372,7 @@ impl Place {
             standing: RwLock::new(Standing::Plain { directory, inside }),
             tenants: Tenants::default(),
             witness: Mutex::new(None),
+            left: None,
         };
         Ok((Arc::new(place), host))
     }
@@ -345,6 +381,36 @@ impl Place {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where it stands now: a directory above a public mount may have been renamed.
+    pub(crate) fn current_path(&self) -> PathBuf {
+        match &*self.standing.read() {
+            Standing::Public(mount) => mount.current_path(),
+            _ => self.path.clone(),
+        }
+    }
+
+    /// Unmounts a public mount for its owner, who still has to [unmount](Mount::unmount) and learns of it by
+    /// [`left`](Self::left). One that is `lazy` detaches it although it is in use, and tells nothing.
+    pub(crate) fn leave(&self, lazy: bool) -> Result<(), MountError> {
+        let Standing::Public(mount) = &mut *self.standing.write() else {
+            return Ok(());
+        };
+        if lazy {
+            return mount.detach();
+        }
+        mount.unmount()?;
+        // Only a counter at its maximum could refuse, and that is readable too.
+        let _ = self
+            .left()
+            .map(|left| rustix::io::write(left, &1_u64.to_ne_bytes()));
+        Ok(())
+    }
+
+    /// Readable once [`leave`](Self::leave) has unmounted it.
+    pub(crate) fn left(&self) -> Option<BorrowedFd<'_>> {
+        self.left.as_ref().map(AsFd::as_fd)
     }
 
     /// Whether only what is started in it sees it. False once it is unmounted.

@@ -194,7 +194,8 @@ impl PublicMount {
         }
         if self.own_directory {
             let removed = std::fs::remove_dir(&path);
-            removed.map_err(|error| MountError::system(Operation::RemoveDirectory, &path, error))?;
+            removed
+                .map_err(|error| MountError::system(Operation::RemoveDirectory, &path, error))?;
         }
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.dismiss();
@@ -441,8 +442,7 @@ fn mount_by_helper(
     let source = options.source.replace('\\', "\\\\").replace(',', "\\,");
     let access = if options.read_only { "ro" } else { "rw" };
     let execution = if options.no_exec { ",noexec" } else { "" };
-    let list =
-        format!("{access},nosuid,nodev{execution},fsname={source},subtype=notapipe{shared}");
+    let list = format!("{access},nosuid,nodev{execution},fsname={source},subtype=notapipe{shared}");
     let list = CString::new(list).map_err(|error| fail(error.into()))?;
     let arguments = vec![c"-o".to_owned(), list];
     let call = Call {

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Scratch;
+use super::{Scratch, lost_files};
 use crate::fuse::RequestCounts;
+use crate::mount::{MountError, Place};
 use crate::progress::ByteCount;
-use crate::store::{Limits, PAGE_SIZE, Resource, Tree, Usage};
+use crate::store::{Limits, PAGE_SIZE, Resource, Tree, TreePath, Usage};
 use crate::view::View;
 
 /// Looks at a scratch directory and changes its limits, from any thread.
@@ -23,6 +24,8 @@ use crate::view::View;
 /// let handle = scratch.handle();
 /// scratch.write("word", "ceci")?;
 /// assert_eq!(handle.path(), scratch.path());
+/// assert_eq!(handle.current_path(), scratch.path());
+/// assert_eq!(handle.lost_files(), []);
 /// assert_eq!(handle.usage().bytes, 4096);
 /// assert_eq!(handle.resize(Some(1 << 20), None).unwrap().limits.bytes, 1 << 20);
 /// assert_eq!(handle.resize(Some(0), None).unwrap_err().used, 4096);
@@ -37,7 +40,7 @@ pub struct Handle {
     view: Arc<View>,
     requests: Arc<RequestCounts>,
     path: PathBuf,
-    device: String,
+    place: Arc<Place>,
 }
 
 /// New limits that lie below what is used already; see [`Handle`].
@@ -59,18 +62,29 @@ impl Handle {
             view: Arc::clone(&scratch.view),
             requests: Arc::clone(&scratch.requests),
             path: scratch.path().to_owned(),
-            device: scratch.place().connection().device(),
+            place: Arc::clone(scratch.place()),
         }
     }
 
-    /// Where it is mounted.
+    /// Where it was mounted.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where it is mounted now, which is elsewhere when a directory above has been renamed.
+    pub fn current_path(&self) -> PathBuf {
+        self.place.current_path()
     }
 
     /// What it holds, and its limits.
     pub fn usage(&self) -> Usage {
         self.view.lock().usage()
+    }
+
+    /// Files that lost bytes which were written through a memory mapping; see [`Remains`](super::Remains). Such a loss
+    /// is known when the kernel has written the page back, as by msync(2), munmap(2) or syncfs(2).
+    pub fn lost_files(&self) -> Vec<TreePath> {
+        lost_files(&self.view)
     }
 
     /// How many requests the kernel sent, by kind.
@@ -115,8 +129,14 @@ impl Handle {
 
     /// The device number of the mount, as mountinfo has it: no two live mounts share one.
     #[cfg_attr(not(feature = "control"), expect(dead_code))]
-    pub(crate) fn device(&self) -> &str {
-        &self.device
+    pub(crate) fn device(&self) -> String {
+        self.place.connection().device()
+    }
+
+    /// Unmounts a public one, and ends [`Scratch::wait`]; `lazy` detaches it although it is in use, and does not.
+    #[cfg_attr(not(feature = "control"), expect(dead_code))]
+    pub(crate) fn unmount(&self, lazy: bool) -> Result<(), MountError> {
+        self.place.leave(lazy)
     }
 }
 

@@ -10,7 +10,7 @@ mod source;
 mod watch;
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -384,7 +384,56 @@ impl Scratch {
         Handle::new(self)
     }
 
-    /// Waits until somebody unmounts it from outside, or until `interrupt` is raised.
+    /// Whether it stands in this process's mount namespace, as itself or as a bind mount, or a process uses it anywhere,
+    /// in a copy that another mount namespace has.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::Scratch;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// let scratch = Scratch::builder().public_at(directory.path()).build()?;
+    /// assert!(scratch.is_in_use());
+    /// scratch.unmount()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_in_use(&self) -> bool {
+        self.mount.is_in_use()
+    }
+
+    /// Waits until it is not [in use](Self::is_in_use) any more, or until `interrupt` is raised.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses to wait (poll(2)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::{Interrupt, Scratch};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// let scratch = Scratch::builder().public_at(directory).build()?;
+    /// notapipe::mount::unmount_at(directory, false, "/usr/bin:/bin".as_ref())?;
+    /// scratch.wait_unused(&Interrupt::new()?)?;
+    /// assert!(!scratch.is_in_use());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_unused(&self, interrupt: &Interrupt) -> io::Result<()> {
+        /// How often is looked who uses it.
+        const LOOK_EVERY: Duration = Duration::from_secs(1);
+        let ends = [self.end.ended(), interrupt.as_fd()];
+        while self.is_in_use() && !wait_for_one(ends, Some(LOOK_EVERY))? {}
+        Ok(())
+    }
+
+    /// Waits until it is unmounted from outside, or until `interrupt` is raised.
     ///
     /// # Errors
     ///
@@ -420,18 +469,9 @@ impl Scratch {
     }
 
     fn wait_at_most(&self, interrupt: &Interrupt, patience: Option<Duration>) -> io::Result<bool> {
-        // What does not fit is longer than anybody waits.
-        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
-        let mut events = [
-            PollFd::from_borrowed_fd(self.end.ended(), PollFlags::IN),
-            PollFd::from_borrowed_fd(interrupt.as_fd(), PollFlags::IN),
-        ];
-        loop {
-            match poll(&mut events, patience.as_ref()) {
-                Err(Errno::INTR) => {}
-                result => return Ok(result? > 0),
-            }
-        }
+        let ended = self.end.ended();
+        let left = self.place().left().unwrap_or(ended);
+        wait_for_one([ended, left, interrupt.as_fd()], patience)
     }
 
     /// Unmounts, and tells what went wrong.
@@ -481,16 +521,10 @@ impl Scratch {
         self.view.lock().set_unused(true);
         let unmounted = self.mount.unmount();
         let unmounted = unmounted.inspect_err(|_| self.view.lock().set_unused(false));
-        let lost_files = self
-            .view
-            .lost_files()
-            .into_iter()
-            .map(TreePath::from_names)
-            .collect();
         let remains = Remains {
             tree: self.view.snapshot(),
             limit_met: self.view.limit_met(),
-            lost_files,
+            lost_files: lost_files(&self.view),
         };
         (remains, unmounted.map_err(Error::from))
     }
@@ -545,6 +579,27 @@ impl Scratch {
             Stale::Inode(ino).tell(&self.notifier);
         }
         Ok(())
+    }
+}
+
+fn lost_files(view: &View) -> Vec<TreePath> {
+    let files = view.lost_files().into_iter();
+    files.map(TreePath::from_names).collect()
+}
+
+/// Whether one of them is readable before `patience` is up.
+fn wait_for_one<const N: usize>(
+    descriptors: [BorrowedFd<'_>; N],
+    patience: Option<Duration>,
+) -> io::Result<bool> {
+    // What does not fit is longer than anyone waits.
+    let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+    let mut events = descriptors.map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN));
+    loop {
+        match poll(&mut events, patience.as_ref()) {
+            Err(Errno::INTR) => {}
+            result => return Ok(result? > 0),
+        }
     }
 }
 

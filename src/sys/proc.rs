@@ -123,6 +123,15 @@ fn is_zombie(fields: &[String]) -> bool {
         .is_some_and(|state| state == "Z" || state == "X")
 }
 
+/// Whether a signal or a debugger has stopped it.
+#[cfg(feature = "control")]
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    let fields = stat(pid).unwrap_or_default();
+    fields
+        .first()
+        .is_some_and(|state| state == "T" || state == "t")
+}
+
 /// Whether threads of it are left beside its first.
 fn has_more_threads(fields: &[String]) -> bool {
     number(fields, 20).is_some_and(|threads: u32| threads > 1)

@@ -43,7 +43,7 @@ impl Live {
             name: "test".to_owned(),
             ..Description::default()
         };
-        let server = Server::start(&rooms, scratch.handle(), description, Default::default());
+        let server = Server::start(&rooms, scratch.handle(), description);
         Self {
             host,
             scratch: Some(scratch),
@@ -96,7 +96,11 @@ fn asked_and_answered() {
 
     // While a file is open in it, it stays.
     let open = File::open(live.mount().join("a/b")).unwrap();
-    let refused = live.rooms.find(&live.mount()).unwrap().unmount(false);
+    let refused = live
+        .rooms
+        .find(&live.mount())
+        .unwrap()
+        .unmount(false, || {});
     let told = refused.unwrap_err();
     assert!(
         matches!(&told, ControlError::Refused { kind, .. } if kind == "busy"),
@@ -106,7 +110,7 @@ fn asked_and_answered() {
 
     // The end: who asked for it waits for how it went.
     let client = live.rooms.find(&live.mount()).unwrap();
-    let asked = std::thread::spawn(move || client.unmount(false));
+    let asked = std::thread::spawn(move || client.unmount(false, || {}));
     let scratch = live.scratch.take().unwrap();
     scratch.wait(&notapipe::Interrupt::new().unwrap()).unwrap();
     scratch.unmount().unwrap();
