@@ -196,6 +196,7 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
                 return Some(LARGE_WINDOW.to_owned());
             }
             Some(notapipe::Error::Collect(error)) => return collect_remedy(error),
+            Some(notapipe::Error::Mount(error)) => return mount_remedy(error),
             Some(notapipe::Error::TooManyProcesses { .. }) => {
                 return Some("raise the limit with --limit processes=COUNT".to_owned());
             }
@@ -254,20 +255,14 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
         if let Some(error) = error.downcast_ref::<StageError>() {
             return stage_remedy(error);
         }
-        if let Some(MountError::Busy { path, .. }) = error.downcast_ref::<MountError>() {
-            return Some(format!(
-                "notapipe umount --lazy {} detaches it now, and it ends with its last user",
-                shown(path)
-            ));
+        if let Some(error) = error.downcast_ref::<MountError>() {
+            return mount_remedy(error);
         }
         if let Some(error) = error.downcast_ref::<ControlError>() {
             return control_remedy(error);
         }
         if error.is::<LostPages>() {
             return Some("raise the limit with --size, or with notapipe resize".to_owned());
-        }
-        if let Some(MountError::NotEmpty { .. }) = error.downcast_ref::<MountError>() {
-            return Some("-o nonempty allows it".to_owned());
         }
         error
             .downcast_ref::<CollectError>()
@@ -277,6 +272,19 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
 
 const LARGE_WINDOW: &str =
     "raise the limit with --size, to 4G for --long=31, or pack it again without --long";
+fn mount_remedy(error: &MountError) -> Option<String> {
+    match error {
+        MountError::Busy { path, .. } => Some(format!(
+            "notapipe umount --lazy {} detaches it now, and it ends with its last user",
+            shown(path)
+        )),
+        MountError::NotEmpty { .. } => {
+            Some("notapipe mount -o nonempty hides what is in it".to_owned())
+        }
+        _ => None,
+    }
+}
+
 fn control_remedy(error: &ControlError) -> Option<String> {
     match error {
         ControlError::Refused { kind, .. } if kind == "busy" => Some(

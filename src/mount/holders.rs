@@ -1,6 +1,6 @@
 //! Who is in a mount: asked of `/proc`, never of the mount itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -12,6 +12,7 @@ use super::privately::Connection;
 use crate::sys::mountinfo;
 use crate::sys::namespaces::NamespaceId;
 use crate::sys::proc::{self, Whereabouts};
+use crate::sys::unix_diag;
 
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
@@ -92,30 +93,44 @@ impl Membership {
 }
 
 /// The processes that have a file or directory of this file system open, mapped or as their
-/// working directory, as far as we may look.
+/// working directory, or a socket bound there, as far as we may look.
 pub(crate) fn users(connection: Connection) -> io::Result<Vec<i32>> {
+    let sockets = unix_diag::bound_in(connection.major, connection.minor);
+    let sockets = sockets.unwrap_or_else(|error| {
+        log::debug!("sockets cannot be asked for: {error}");
+        HashSet::new()
+    });
     let mut users = proc::all()?;
-    users.retain(|&pid| uses(pid, connection));
+    users.retain(|&pid| uses(pid, connection, &sockets));
     Ok(users)
 }
 
-fn uses(pid: i32, connection: Connection) -> bool {
+fn uses(pid: i32, connection: Connection, sockets: &HashSet<u64>) -> bool {
     let thread = proc::living_thread(pid);
     let links = ["cwd", "root", "exe"].map(|name| format!("/proc/{thread}/{name}"));
     links.iter().any(|link| is_on(link, connection))
-        || has_open(thread, connection)
+        || has_open(thread, connection, sockets)
         || maps(thread, connection)
 }
 
-fn has_open(thread: i32, connection: Connection) -> bool {
+fn has_open(thread: i32, connection: Connection, sockets: &HashSet<u64>) -> bool {
     let Ok(open) = std::fs::read_dir(format!("/proc/{thread}/fd")) else {
         return false;
     };
+    let is_bound = |link: &Path| {
+        let text = std::fs::read_link(link).unwrap_or_default();
+        let inode = text.to_str().and_then(|text| {
+            text.strip_prefix("socket:[")?
+                .strip_suffix(']')?
+                .parse()
+                .ok()
+        });
+        inode.is_some_and(|inode| sockets.contains(&inode))
+    };
     open.flatten().any(|entry| {
-        entry
-            .path()
-            .to_str()
-            .is_some_and(|link| is_on(link, connection))
+        let link = entry.path();
+        link.to_str().is_some_and(|text| is_on(text, connection))
+            || !sockets.is_empty() && is_bound(&link)
     })
 }
 

@@ -13,5 +13,6 @@ pub(crate) mod namespaces;
 pub(crate) mod proc;
 pub(crate) mod signals;
 pub(crate) mod socket;
+pub(crate) mod unix_diag;
 pub(crate) mod vfork;
 pub(crate) mod witness;
