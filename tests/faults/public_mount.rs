@@ -142,6 +142,34 @@ fn a_mount_over_a_given_directory() {
     });
 }
 
+#[test]
+fn a_directory_above_may_be_renamed() {
+    both("public_mount::a_directory_above_may_be_renamed", || {
+        let room = tempfile::tempdir().unwrap();
+        let (old, new) = (room.path().join("old"), room.path().join("new"));
+        for way in 0..3 {
+            fs::create_dir_all(old.join("m")).unwrap();
+            let at = (way < 2).then(|| old.join("m"));
+            let mut mount = tiny_fs::mount(&MountOptions {
+                at,
+                directory_parent: old.clone(),
+                ..options()
+            })
+            .unwrap();
+            fs::rename(&old, &new).unwrap();
+            match way {
+                0 => mount.unmount().unwrap(),
+                1 => mount.detach().unwrap(),
+                // With the directory that was made for it.
+                _ => mount.unmount().unwrap(),
+            }
+            // Nothing is mounted, and nothing else is in it.
+            fs::remove_dir(new.join("m")).unwrap();
+            fs::remove_dir(&new).unwrap();
+        }
+    });
+}
+
 /// Somebody else unmounted ours and mounted something at the same path: that is not ours to remove.
 #[test]
 fn a_later_mount_at_the_same_path_stays() {

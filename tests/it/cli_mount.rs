@@ -1,8 +1,13 @@
 //! `notapipe mount` and `notapipe umount`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::site::{
@@ -302,7 +307,7 @@ fn a_directory_that_is_not_empty_is_refused() {
         for words in [&["mount", "m"][..], &["mount", "--background", "m"]] {
             site.call(words)
                 .ended(125)
-                .saying(&["notapipe: ", "/m\"", "not empty"]);
+                .saying(&["notapipe: ", "/m\"", "not empty", "-o nonempty"]);
         }
         assert_eq!(site.listing(), ["m/", "m/x: x"]);
     });
@@ -398,4 +403,324 @@ fn a_job_takes_its_inputs_from_a_mount_and_delivers_into_it() {
         shell(site, "cat m/out").ended(0).printing("source\n");
         site.call(&["umount", "m"]).ended(0);
     });
+}
+
+/// The one server that there is.
+fn server(site: &Site) -> Pid {
+    let servers = site.servers();
+    assert_eq!(servers.len(), 1, "{servers:?}");
+    Pid::from_raw(servers[0]).unwrap()
+}
+
+/// What a shell has to quote, and mountinfo to escape.
+const ODD: &[u8] = b"odd \xfe\n\\0407%d ";
+
+#[test]
+fn a_directory_above_it_may_be_renamed() {
+    both_alone(|site| {
+        let new = site.path(OsStr::from_bytes(ODD));
+        let (old, moved) = (site.path("project"), new.join("m"));
+        for round in 0..4 {
+            site.create_dir("project/m");
+            let call = match round {
+                1 => {
+                    let words = ["mount", "--save", "saved.tar", "project/m"];
+                    let call = Call::start(site.command(&words));
+                    until("it is mounted", || !mounts_below(&site.work()).is_empty());
+                    Some(call)
+                }
+                _ => {
+                    mount(site, &["project/m"]).ended(0);
+                    None
+                }
+            };
+            shell(site, "echo > project/m/x").ended(0);
+            fs::rename(&old, &new).unwrap();
+            let told = site.call(&[OsStr::new("status"), moved.as_os_str()]);
+            let shown = r"odd \xfe\n\\0407%d /m";
+            assert!(
+                told.ended(0)
+                    .text()
+                    .lines()
+                    .next()
+                    .unwrap()
+                    .ends_with(shown)
+            );
+            match round {
+                0 => drop(
+                    site.call(&[OsStr::new("umount"), moved.as_os_str()])
+                        .ended(0),
+                ),
+                1 => {
+                    let call = call.unwrap();
+                    call.signal(Signal::TERM);
+                    call.finish().ended(143).silently();
+                    assert!(site.exists("saved.tar"));
+                }
+                2 => kill_process(server(site), Signal::TERM).unwrap(),
+                _ => kill_process(server(site), Signal::KILL).unwrap(),
+            }
+            until("it is gone", || mounts_below(&site.work()).is_empty());
+            fs::remove_dir(&moved).unwrap();
+            fs::remove_dir(&new).unwrap();
+            // No server, and no watchdog.
+            site.expect_nothing_left();
+        }
+    });
+}
+
+/// Another user may own the directory above, and put a symlink in the place of the one that root looks at.
+#[test]
+fn what_was_looked_at_is_mounted_over() {
+    with_own_mounts(|| {
+        let site = Site::new(Who::Root);
+        site.write("target/file", "x");
+        let (directory, link) = (site.path("m"), site.path("link"));
+        for _ in 0..20 {
+            site.create_dir("m");
+            site.symlink("target", "link");
+            let done = AtomicBool::new(false);
+            let told = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        // Refused once one of them is a mount point.
+                        let _ = renameat_with(CWD, &directory, CWD, &link, RenameFlags::EXCHANGE);
+                    }
+                });
+                let told = mount(&site, &["m"]);
+                done.store(true, Ordering::Relaxed);
+                told
+            });
+            let mounts = mounts_below(&site.work());
+            assert!(
+                !mounts.iter().any(|line| line.contains("/target ")),
+                "{told:?}"
+            );
+            assert_eq!(mounts.len(), usize::from(told.status.success()), "{told:?}");
+            assert_eq!(site.read("target/file"), b"x");
+            for name in ["m", "link"] {
+                if !site.path(name).is_symlink() && told.status.success() {
+                    site.call(&["umount", name]).ended(0).silently();
+                }
+                let _ = fs::remove_dir(site.path(name));
+                let _ = fs::remove_file(site.path(name));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_symlink_that_the_caller_named_is_followed() {
+    both_alone(|site| {
+        site.create_dir("m");
+        site.symlink("m", "link");
+        mount(site, &["link"]).ended(0).silently();
+        assert!(mounts_below(&site.work())[0].contains("/work/m "));
+        site.call(&["status", "link"]).ended(0);
+        site.call(&["umount", "link"]).ended(0).silently();
+        assert!(mounts_below(&site.work()).is_empty());
+    });
+}
+
+/// A sandbox in which the mount goes on when it is unmounted here, and a process that has it as its working directory.
+fn sandbox(site: &Site) -> Call {
+    let script = format!("cd m; exec {}", site.endless());
+    let words = ["unshare", "-m", "--propagation", "private"];
+    let user = ["--user", "--map-current-user"];
+    let user = if site.is_root() { &[][..] } else { &user };
+    let call = Call::start(site.tool(&[&words, user, &["sh", "-c", &script]].concat()));
+    until("it holds the mount", || site.endless_ones() > 0);
+    call
+}
+
+#[test]
+fn a_copy_in_use_is_not_waited_for_and_what_was_there_is_saved() {
+    both_alone(|site| {
+        site.create_dir("m");
+        mount(site, &["--save", "saved.tar", "m"]).ended(0);
+        shell(site, "echo before > m/x").ended(0);
+        let server = server(site).to_string();
+        let holder = sandbox(site);
+        site.call(&["umount", "m"]).ended(0).saying(&[
+            "warning",
+            "copy",
+            &format!("process {server}"),
+            "saved nowhere",
+        ]);
+        assert!(mounts_below(&site.work()).is_empty());
+        shell(site, "tar -xOf saved.tar ./x || tar -xOf saved.tar x")
+            .ended(0)
+            .printing("before\n");
+        // The copy is served as long as it is used.
+        if site.is_root() {
+            let inside = format!("cat /proc/{}/cwd/x", holder.pid());
+            shell(site, &inside).ended(0).printing("before\n");
+        }
+        drop(holder);
+        until("its server has ended", || site.servers().is_empty());
+    });
+}
+
+#[test]
+fn a_bind_mount_is_served_until_it_is_gone() {
+    with_own_mounts(|| {
+        let site = Site::new(Who::Root);
+        site.create_dir("m");
+        site.create_dir("bound");
+        let call = serve(&site, &["m"]);
+        shell(&site, "echo kept > m/x; mount --bind m bound").ended(0);
+        site.call(&["umount", "m"]).ended(0).silently();
+        shell(&site, "cat bound/x; ls m; umount bound")
+            .ended(0)
+            .printing("kept\n");
+        call.finish().ended(0).saying(&["warning", "bind mount"]);
+    });
+}
+
+/// Fills a file through a mapping beyond the limit: the kernel has no way to tell the process.
+fn lose_pages(site: &Site) {
+    let script = "import mmap, os
+f = os.open('m/f', os.O_RDWR | os.O_CREAT)
+os.ftruncate(f, 4 << 20)
+m = mmap.mmap(f, 4 << 20)
+for at in range(0, 4 << 20, 4096): m[at] = 1
+m.close()";
+    Call::start(site.tool(&["python3", "-c", script]))
+        .finish()
+        .ended(0);
+}
+
+#[test]
+fn lost_pages_are_told() {
+    both_alone(|site| {
+        site.create_dir("m");
+        let lost = ["f lost bytes", "memory mapping", "limit of 1 MiB", "--size"];
+        mount(site, &["--size", "1M", "--save", "saved.tar", "m"]).ended(0);
+        let status = site.call(&["status", "m"]).ended(0).text();
+        assert!(!status.contains("lost"), "{status}");
+        lose_pages(site);
+        let status = site.call(&["status", "m"]).ended(0).text();
+        assert!(status.contains("lost bytes   f: "), "{status}");
+        site.call(&["snapshot", "m", "-o", "taken.tar"])
+            .ended(125)
+            .saying(&lost);
+        site.call(&["umount", "m"]).ended(125).saying(&lost);
+        // All that there is of it.
+        assert!(site.exists("saved.tar") && site.exists("taken.tar"));
+
+        let call = serve(site, &["--size", "1M", "m"]);
+        lose_pages(site);
+        call.signal(Signal::TERM);
+        call.finish().ended(125).saying(&lost);
+    });
+}
+
+#[test]
+fn who_has_a_socket_bound_in_it_is_named() {
+    both_alone(|site| {
+        site.create_dir("m");
+        mount(site, &["m"]).ended(0);
+        // Neither a descriptor of it nor its working directory leads into the mount.
+        let script = format!(
+            "import os, socket, subprocess
+s = socket.socket(socket.AF_UNIX)
+os.chdir('m'); s.bind('socket'); os.chdir('/')
+s.set_inheritable(True)
+words = '{}'.split()
+os.execvp(words[0], words)",
+            site.endless()
+        );
+        let holder = Call::start(site.tool(&["python3", "-c", &script]));
+        until("it holds the mount", || site.endless_ones() > 0);
+        site.call(&["umount", "m"])
+            .ended(125)
+            .saying(&["in use", &format!("process {}", holder.pid())]);
+        drop(holder);
+        site.call(&["umount", "m"]).ended(0).silently();
+    });
+}
+
+#[test]
+fn a_server_that_is_stopped_is_not_waited_for() {
+    both_alone(|site| {
+        site.create_dir("m");
+        mount(site, &["m"]).ended(0);
+        let server = server(site);
+        kill_process(server, Signal::STOP).unwrap();
+        let process = format!("process {server}, which serves the mount, is stopped");
+        for words in [
+            &["status", "m"][..],
+            &["list"],
+            &["umount", "m"],
+            &["snapshot", "m", "-o", "taken.tar"],
+            &["resize", "m", "--size", "1M"],
+        ] {
+            site.call(words)
+                .ended(125)
+                .saying(&[&process, "kill -CONT", "umount --lazy"]);
+        }
+        assert_eq!(mounts_below(&site.work()).len(), 1);
+        site.call(&["umount", "--lazy", "m"])
+            .ended(0)
+            .saying(&["warning", &process]);
+        assert!(mounts_below(&site.work()).is_empty());
+        kill_process(server, Signal::CONT).unwrap();
+        until("it has ended", || site.servers().is_empty());
+    });
+}
+
+#[test]
+fn nothing_is_executed_in_a_mount_with_noexec() {
+    both_alone(|site| {
+        site.create_dir("m");
+        mount(site, &["-o", "noexec", "m"]).ended(0).silently();
+        shell(site, "cp /bin/true m/true; m/true")
+            .ended(126)
+            .saying(&["Permission denied"]);
+        site.call(&["umount", "m"]).ended(0);
+    });
+}
+
+#[test]
+fn a_name_that_is_not_utf8_is_mounted_over_and_listed() {
+    both_alone(|site| {
+        let odd = site.path(OsStr::from_bytes(ODD));
+        site.create_dir(Path::new(OsStr::from_bytes(ODD)));
+        site.call(&[
+            OsStr::new("mount"),
+            OsStr::new("--background"),
+            odd.as_os_str(),
+        ])
+        .ended(0)
+        .silently();
+        let listed = site.call(&["list"]).ended(0).text();
+        assert!(listed.contains(r"odd \xfe\n\\0407%d "), "{listed}");
+        site.call(&[OsStr::new("umount"), odd.as_os_str()])
+            .ended(0)
+            .silently();
+        assert!(mounts_below(&site.work()).is_empty());
+    });
+}
+
+#[test]
+fn numbers_beyond_all_bounds_are_refused() {
+    let site = Site::new(Who::Root);
+    site.create_dir("m");
+    for option in [
+        "size=99999999999999999999G",
+        "size=99999999999999P",
+        "size=101%",
+        "inodes=99999999999999999999",
+        "inodes=99999999999999P",
+        "mode=77777777777777777777",
+        "uid=4294967296",
+        "gid=-1",
+    ] {
+        let name = option.split('=').next().unwrap();
+        site.call(&["mount", "-o", option, "m"]).ended(2).saying(&[
+            &format!("the mount option {name}="),
+            "cannot be used",
+            "help: ",
+        ]);
+    }
 }
