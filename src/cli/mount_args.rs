@@ -32,7 +32,7 @@ Filling and saving:
 
 Options for fstab (-o):
   size=1G  inodes=N  mode=755  uid=N  gid=N  ro  allow_other  nonempty  from=SRC  save=DEST
-  fsname=NAME  profile=fast|observed  dev  suid  noexec (the last three as root). A comma in a value is written `\\,`.
+  fsname=NAME  profile=fast|observed  dev  suid  noexec (dev and suid as root). A comma in a value is written `\\,`.
   `mount -t fuse.notapipe NAME DIR -o size=1G` and such a line in /etc/fstab work when notapipe is
   in root's PATH and mount.fuse3 (package fuse3) is there:
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,6 +41,8 @@ const CALLERS_MAX: usize = 16;
 pub struct Server {
     shared: Arc<Shared>,
     socket: PathBuf,
+    /// The socket's inode: a later mount may get the number of ours, and the name with it, before we have ended.
+    inode: u64,
     /// Readable when the server shall end.
     stop: Arc<OwnedFd>,
     listening: Option<JoinHandle<()>>,
@@ -85,6 +88,7 @@ impl Server {
             _ => {}
         }
         let listener = UnixListener::bind(&socket).map_err(failed)?;
+        let inode = fs::symlink_metadata(&socket).map_err(failed)?.ino();
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
         let mut server = Self {
             shared: Arc::new(Shared {
@@ -95,6 +99,7 @@ impl Server {
                 changed: Condvar::new(),
             }),
             socket: socket.clone(),
+            inode,
             stop: Arc::new(stop),
             listening: None,
         };
@@ -125,10 +130,13 @@ impl Server {
         let Some(listening) = self.listening.take() else {
             return;
         };
+        // While our own is open, its inode cannot be that of a later one.
+        if fs::symlink_metadata(&self.socket).is_ok_and(|there| there.ino() == self.inode) {
+            let _ = fs::remove_file(&self.socket);
+        }
         // It cannot be full.
         let _ = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());
         let _ = listening.join();
-        let _ = fs::remove_file(&self.socket);
     }
 }
 

@@ -233,3 +233,17 @@ fn a_snapshot_into_a_closed_pipe_or_by_a_caller_that_went_ends() {
     assert_eq!(client.status().unwrap().used_inodes, 2);
     drop(live);
 }
+
+/// A mount that is gone may have left its number to the next one before its server has ended.
+#[test]
+fn the_socket_of_a_later_mount_stays() {
+    let mut live = Live::new();
+    let [socket] = live.sockets().try_into().unwrap();
+    fs::remove_file(&socket).unwrap();
+    let later = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    live.scratch.take().unwrap().unmount().unwrap();
+    let end = Ok(Unmounted::saved_to(None));
+    live.server.take().unwrap().finish(end);
+    assert_eq!(live.sockets(), [socket]);
+    drop(later);
+}

@@ -294,6 +294,7 @@ mod tests {
         assert_eq!(own_path("0::/../other\n"), None);
         let mount = |root: &str| MountLine {
             id: 1,
+            parent: 1,
             device: "0:1".to_owned(),
             root: root.into(),
             path: "/sys/fs/cgroup".into(),
