@@ -1,7 +1,8 @@
 //! `Scratch`: a directory in RAM for programs.
 
 use std::fs;
-use std::os::unix::net::UnixListener;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -372,17 +373,31 @@ fn a_public_one_in_use_is_not_unmounted() {
     });
 }
 
+fn in_flight(directory: &Path) -> (UnixStream, UnixStream) {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+    let (from, to) = UnixStream::pair().unwrap();
+    let opened = fs::File::open(directory).unwrap();
+    let descriptors = [opened.as_fd()];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let bytes = [std::io::IoSlice::new(b"!")];
+    sendmsg(&from, &bytes, &mut ancillary, SendFlags::empty()).unwrap();
+    (from, to)
+}
+
 /// As a look into /proc does, which is over before one could see whose it was.
 #[test]
 fn who_uses_it_unseen_and_for_a_moment_does_not_hold_it() {
     in_own_process(|| {
         let dir = tempfile::tempdir().unwrap();
         let scratch = public(dir.path());
-        // What a socket is bound to is in use, and /proc does not tell that it leads here.
-        let socket = UnixListener::bind(dir.path().join("socket")).unwrap();
+        // A descriptor that was sent and not received is in use, and of no process that /proc could tell.
+        let sent = in_flight(dir.path());
         let moment = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(20));
-            drop(socket);
+            drop(sent);
         });
         scratch.unmount().unwrap();
         moment.join().unwrap();
