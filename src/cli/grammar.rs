@@ -18,6 +18,7 @@ use super::in_out::{self, InOutError};
 use super::job_file::{JobFile, JobFileError, Text};
 use super::mount_options::MountOptionError;
 use super::steps::{self, StepError};
+use super::stray::Stray;
 
 /// A command line whose words clap accepts and which makes no sense.
 ///
@@ -58,8 +59,10 @@ pub enum UsageError {
     RootFromFile { file: PathBuf },
     #[error("the output \".\" would deliver everything in the mount over the current directory")]
     RootOutput,
-    #[error("{word} stands before the `--`", word = quoted(word))]
-    Stray { word: OsString },
+    #[error("{word} stands before the `--`", word = quoted(&.0.word))]
+    Stray(Stray),
+    #[error("{word} stands before the `--`, and belongs to a step", word = quoted(word))]
+    OfSteps { word: String },
     #[error(
         "the shell would have to read its commands from standard input, which is the input {name:?}"
     )]
@@ -78,6 +81,12 @@ pub enum UsageError {
     JobFile(#[from] JobFileError),
     #[error(transparent)]
     InOut(#[from] InOutError),
+}
+
+impl From<Stray> for UsageError {
+    fn from(stray: Stray) -> Self {
+        Self::Stray(stray)
+    }
 }
 
 /// Which side of a job something is on.
@@ -189,10 +198,11 @@ impl UsageError {
                 "write -o .=DIRECTORY to have everything there, --changed for what is new, or name the outputs"
                     .to_owned()
             }
-            Self::Stray { word } => format!(
-                "write `--` before the tool: notapipe run [OPTIONS] -- {} ...",
-                shown(word)
-            ),
+            Self::Stray(stray) => stray.remedy(),
+            Self::OfSteps { .. } => {
+                "write it after the `--`: notapipe run [OPTIONS] -- [--stdin NAME]... TOOL ARG... [--then TOOL ARG...]"
+                    .to_owned()
+            }
             Self::FollowAndOutput { .. } | Self::FollowAndPack { .. } => {
                 "deliver it to a file, or to /dev/fd/N".to_owned()
             }
@@ -233,9 +243,6 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
         if values.iter().any(|value| value == "--") {
             return Err(UsageError::NoValue { option });
         }
-    }
-    if let Some(word) = args.stray.into_iter().next() {
-        return Err(UsageError::Stray { word });
     }
     let file = args.job.as_deref().map(JobFile::read).transpose()?;
     let file = file.unwrap_or_default();

@@ -25,6 +25,7 @@ pub mod mount;
 pub mod mount_args;
 pub mod mount_options;
 pub mod nearest;
+pub mod not_started;
 pub mod print_job;
 pub mod progress;
 pub mod report;
@@ -39,6 +40,7 @@ pub mod snapshot;
 mod staging;
 pub mod status;
 pub mod steps;
+pub mod stray;
 pub mod streams;
 #[cfg(test)]
 mod tests;
@@ -48,11 +50,13 @@ pub mod umount;
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Commands};
 use config::{Caller, MountConfig, RunConfig};
 use grammar::UsageError;
+use stray::Stray;
 
 /// Exit codes of our own; a job that ran ends with its failing step's.
 pub mod exit {
@@ -186,11 +190,13 @@ fn parse_words(words: Vec<OsString>, caller: Caller) -> Result<Command, RefusalK
     Ok(match cli.command {
         Commands::Run(args) => {
             let order = args::Order::of(matches.subcommand_matches("run"));
+            if let Some(word) = args.stray.first() {
+                let forgotten = grammar::forgotten_value(&words[2..]);
+                let stray = || Stray::find(&words[2..]).unwrap_or_else(|| Stray::of(word));
+                return Err(wrong_run(forgotten.unwrap_or_else(|| stray().into())));
+            }
             let print_job = args.print_job;
-            let run = grammar::run(*args, &order).map_err(|error| RefusalKind::Usage {
-                command: "run",
-                error,
-            })?;
+            let run = grammar::run(*args, &order).map_err(wrong_run)?;
             if print_job {
                 Command::Plain(Plain::PrintJob(Box::new(run)))
             } else {
@@ -215,15 +221,26 @@ fn parse_words(words: Vec<OsString>, caller: Caller) -> Result<Command, RefusalK
     })
 }
 
-/// A literal form that took the `--` for its second value leaves a step's own options to clap, whose
-/// complaint about those would lead nowhere.
+fn wrong_run(error: UsageError) -> RefusalKind {
+    let command = "run";
+    RefusalKind::Usage { command, error }
+}
+
+/// Where clap's complaint about `run` would lead nowhere, as it does not know the grammar, one of ours.
 fn refusal(error: clap::Error, words: &[OsString]) -> RefusalKind {
     let is_run = words.get(1).is_some_and(|word| word == "run");
-    match grammar::forgotten_value(words.get(2..).unwrap_or_default()) {
-        Some(error) if is_run => RefusalKind::Usage {
-            command: "run",
-            error,
-        },
-        _ => RefusalKind::Clap(error),
+    let asks_for_help = !error.use_stderr();
+    if !is_run || asks_for_help {
+        return RefusalKind::Clap(error);
     }
+    let options = &words[2..];
+    let ours = grammar::forgotten_value(options)
+        .or_else(|| Stray::find(options).map(UsageError::from))
+        .or_else(|| match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(word)) if stray::is_word_of_steps(word) => {
+                Some(UsageError::OfSteps { word: word.clone() })
+            }
+            _ => None,
+        });
+    ours.map_or(RefusalKind::Clap(error), wrong_run)
 }

@@ -3,26 +3,27 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::{ContextValue, ErrorKind};
 use notapipe::ByteCount;
 use notapipe::archive::ArchiveError;
-use notapipe::collect::CollectError;
+use notapipe::collect::{CollectError, Missing, MissingOutputs};
 use notapipe::control::ControlError;
 use notapipe::mount::MountError;
 use notapipe::run::MountOnly;
-use notapipe::run::SpawnError;
 use notapipe::stage::{Source, StageError};
 use notapipe::store::{Limits, Resource};
-use notapipe::text::{quoted, shown};
+use notapipe::text::{is_seen, quoted, shown};
 
 use super::deliver::DeliverError;
 use super::exit;
 use super::grammar::UsageError;
 use super::lost::LostPages;
 use super::nearest::nearest;
+use super::not_started;
 use super::streams::{self, NotPrinted};
 
 /// Tells an error of clap's, or the help that was asked for.
@@ -124,6 +125,11 @@ fn say<'l>(lines: impl IntoIterator<Item = &'l str>) {
     let _ = streams::error().write_all(text.as_bytes());
 }
 
+/// As it is shown, and not much.
+fn is_short(text: &str) -> bool {
+    text.len() <= 300 && text.chars().all(is_seen)
+}
+
 /// The same with the words of the command line on one line each, and not too long.
 fn escaped(mut error: clap::Error) -> clap::Error {
     let words = error.context().filter_map(|(kind, value)| match value {
@@ -133,7 +139,7 @@ fn escaped(mut error: clap::Error) -> clap::Error {
             Some((kind, ContextValue::Strings(words.collect())))
         }
         // Advice, which repeats the word.
-        ContextValue::StyledStrs(tips) if tips.iter().any(|tip| tip.to_string().len() > 300) => {
+        ContextValue::StyledStrs(tips) if !tips.iter().all(|tip| is_short(&tip.to_string())) => {
             Some((kind, ContextValue::None))
         }
         _ => None,
@@ -233,14 +239,7 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
                     super::cpus::usable()
                 ));
             }
-            Some(notapipe::Error::Spawn(SpawnError::NotExecutable { path, error }))
-                if error.kind() == io::ErrorKind::PermissionDenied && path.is_file() =>
-            {
-                return Some(format!(
-                    "chmod +x {}, or name its interpreter first",
-                    shown(path)
-                ));
-            }
+            Some(notapipe::Error::Spawn(error)) => return not_started::remedy(error),
             Some(notapipe::Error::LostPages { .. }) => {
                 return Some("raise the limit with --size".to_owned());
             }
@@ -326,9 +325,23 @@ fn stage_remedy(error: &StageError) -> Option<String> {
             from: Source::Host(host),
             error,
             ..
-        } if error.kind() == io::ErrorKind::NotFound => nearest_beside(host),
+        } if error.kind() == io::ErrorKind::NotFound => {
+            not_unfolded(host).or_else(|| nearest_beside(host))
+        }
         _ => None,
     }
+}
+
+/// What a shell would have made of a name, had it come to it.
+fn not_unfolded(host: &Path) -> Option<String> {
+    let name = host.as_os_str().as_bytes();
+    if name.starts_with(b"~") {
+        return Some("no shell has unfolded the ~: write $HOME, or the whole path".to_owned());
+    }
+    name.iter().any(|byte| b"*?[{".contains(byte)).then(|| {
+        "-i takes names and no patterns: write -i before each, or stage the directory (-i DIR)"
+            .to_owned()
+    })
 }
 
 /// What is there in the place of a file that is not.
@@ -351,6 +364,15 @@ fn collect_remedy(error: &CollectError) -> Option<String> {
     match error {
         CollectError::Twice { .. } => {
             Some("give one of them another place with -o NAME=DEST".to_owned())
+        }
+        CollectError::Missing(MissingOutputs { missing, .. }) => {
+            let is_pattern =
+                |it: &Missing| it.name.to_bytes().iter().any(|byte| b"*?[{".contains(byte));
+            let pattern = missing.iter().find(|it| is_pattern(it))?;
+            Some(format!(
+                "-o takes names and no patterns: write --collect '{}'",
+                pattern.name
+            ))
         }
         _ => None,
     }

@@ -21,8 +21,7 @@ impl fmt::Display for Size {
     }
 }
 
-const SIZE_HELP: &str =
-    "write bytes with K, M, G or T, such as 512M, or a part of the memory, such as 50%";
+const SIZE_HELP: &str = "write whole bytes, with K, M, G or T if you like, such as 512M, or a part of the memory, such as 50%";
 const COUNT_HELP: &str = "write a number, such as 100000 or 64K";
 const TIME_HELP: &str = "write a time such as 30s, 5m, 1h or 1.5 (seconds)";
 

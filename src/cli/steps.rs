@@ -8,6 +8,7 @@ use notapipe::text::{quoted, shown};
 
 use super::config::Step;
 use super::nearest::nearest;
+use super::stray;
 
 /// Words that are no steps.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +95,11 @@ impl StepError {
             Self::UnknownOption { word, nearest } => {
                 let tool = shown(word);
                 match nearest {
+                    _ if stray::is_option_of_run(word) => {
+                        format!(
+                            "write it before the first `--`: notapipe run {tool} ... -- TOOL ARG...; a tool of that name is ./{tool}"
+                        )
+                    }
                     Some(near) => format!(
                         "did you mean {near}? Options of notapipe stand before the first `--`, and a \
                          tool of that name is ./{tool}"
@@ -128,7 +134,7 @@ const STDOUT: &str = "--stdout";
 const STDERR: &str = "--stderr";
 const ENV: &str = "--env";
 const CHDIR: &str = "--chdir";
-const OPTIONS: [&str; 5] = [STDIN, STDOUT, STDERR, ENV, CHDIR];
+pub const OPTIONS: [&str; 5] = [STDIN, STDOUT, STDERR, ENV, CHDIR];
 
 /// Takes the words after `--` apart.
 ///

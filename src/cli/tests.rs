@@ -461,7 +461,40 @@ fn refused() {
             &["--size", "multiple times"],
         ),
         (&["make"], &["\"make\" stands before the `--`", "-- make"]),
-        (&["-i", "a", "rgbasm", "a"], &["\"rgbasm\" stands before"]),
+        (
+            &["-i", "a", "rgbasm", "a"],
+            &["\"rgbasm\" stands before", "-i stages one"],
+        ),
+        // What a shell makes of *.asm and *.gb.
+        (
+            &["-i", "p1.asm", "p2.asm", "p3.asm", "-o", "x"],
+            &["\"p2.asm\" stands", "-i stages one file", "-i DIR"],
+        ),
+        (
+            &["-o", "a.gb", "b.gb"],
+            &["\"b.gb\" stands", "-o takes one", "--collect '*.gb'"],
+        ),
+        (
+            &["--input", "a", "b", "c", "d"],
+            &["\"c\" stands", "--input stages one"],
+        ),
+        (&["-qvi", "a", "b"], &["\"b\" stands", "-i stages one"]),
+        (&["-ia", "b"], &["\"b\" stands", "leave it out"]),
+        (
+            &["--timeout", "5", "s"],
+            &["\"s\" stands", "as one word", "5s"],
+        ),
+        (&["--size=50", "%"], &["\"%\" stands"]),
+        // Of steps, and so behind the `--`.
+        (
+            &["--stdin", "a"],
+            &["\"--stdin\" stands before", "belongs to a step"],
+        ),
+        (&["--env=A=b"], &["belongs to a step"]),
+        (
+            &["--then", "true"],
+            &["\"--then\" stands before", "--then TOOL"],
+        ),
     ];
     for (options, expected) in table {
         let message = run_with(options).expect_err(&format!("{options:?}"));
@@ -497,6 +530,9 @@ fn refused_steps() {
         (&["--"], "there is no command to run"),
         (&["-i", "a"], "there is no command to run"),
         (&["true"], "\"true\" stands before the `--`"),
+        (&["ls", "-l"], "-- ls"),
+        (&["-i", "a", "ls", "-l"], "-i takes one name"),
+        (&["--", "--timeout", "5s", "a"], "before the first `--`"),
         (&["--", "--then"], "before \"--then\""),
         (&["--", "--then", "a"], "before \"--then\""),
         (&["--", "a", "--then"], "after \"--then\""),

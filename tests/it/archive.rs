@@ -467,6 +467,36 @@ fn the_limit_names_what_would_be_enough() {
     );
 }
 
+/// A zstd frame with a window of 2^31 bytes, as `zstd --long=31` makes it of a stream (RFC 8878, 3.1.1).
+fn with_a_large_window(content: &[u8]) -> Vec<u8> {
+    const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
+    let mut frame = [&MAGIC[..], &[0, (31 - 10) << 3]].concat();
+    let blocks = content.chunks(64 << 10);
+    let last = blocks.len() - 1;
+    for (index, block) in blocks.enumerate() {
+        let header = u32::from(index == last) | (block.len() as u32) << 3;
+        frame.extend(&header.to_le_bytes()[..3]);
+        frame.extend(block);
+    }
+    frame
+}
+
+#[test]
+fn a_large_window_is_unpacked_where_the_limit_has_room_for_it() {
+    let content = good().end();
+    let unpack = |bytes| {
+        let mut tree = tree_of(Limits { bytes, inodes: 100 });
+        Unpack::new(&mut tree, owner(), Timestamp::now())
+            .read(&with_a_large_window(&content)[..])?;
+        Ok::<_, ArchiveError>(tree)
+    };
+    let tree = unpack(4 << 30).unwrap();
+    assert_eq!(names(&tree), names(&self::unpack(&content).unwrap()));
+    let refused = unpack((4 << 30) - 4096).unwrap_err();
+    assert!(matches!(refused, ArchiveError::Window { .. }), "{refused}");
+    assert!(chain(&refused).contains("zstd --long"), "{refused}");
+}
+
 #[test]
 fn a_symlink_out_of_the_tree_is_kept_and_never_followed() {
     let bytes = Hostile::default()

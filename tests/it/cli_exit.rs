@@ -82,16 +82,40 @@ fn a_tool_that_is_not_found_ends_in_127() {
 }
 
 #[test]
+fn what_only_a_shell_understands_is_told() {
+    both(|site| {
+        for (words, help) in [
+            (&["cat a > b"][..], "sh -c 'cat a > b'"),
+            (&["cat a"], "sh -c 'cat a'"),
+            (&["A=b", "make"], "--env A=b"),
+            (&["cd", "d"], "--chdir DIR"),
+            (&["export", "A=b"], "sh -c"),
+        ] {
+            let told = site.run(&[&["--"], words].concat()).ended(127);
+            told.saying(&["was not found", "help: ", help]);
+        }
+        let told = site.run(&["-i", "*.asm", "--", "true"]).ended(125);
+        told.saying(&["-i takes names and no patterns"]);
+        let told = site.run(&["-i", "a=~/b", "--", "true"]).ended(125);
+        told.saying(&["no shell has unfolded the ~"]);
+        let told = site.run(&["-o", "*.gb", "--", "touch", "a.gb"]).ended(125);
+        told.saying(&["--collect '*.gb'"]);
+    });
+}
+
+#[test]
 fn a_tool_that_cannot_be_executed_ends_in_126() {
     both(|site| {
         site.write("plain", "#!/bin/sh\n");
         site.script("lost", "#!/no/such/interpreter\n");
+        site.script("windows", "#!/bin/sh\r\necho\r\n");
         site.create_dir("directory");
         for (tool, why) in [
             ("./plain", "Permission denied"),
-            ("./directory", "Permission denied"),
-            ("/etc", "Permission denied"),
-            ("./lost", "interpreter"),
+            ("./directory", "it is a directory"),
+            ("/etc", "it is a directory"),
+            ("./lost", "names the interpreter \"/no/such/interpreter\""),
+            ("./windows", "sed -i 's/\\r$//' "),
         ] {
             let told = site.run(&["--", tool]).ended(126);
             told.saying(&["notapipe: ", "cannot be executed", why])

@@ -1,10 +1,11 @@
 //! `--follow`: a file on standard output while it is written.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 
 use notapipe::Job;
 
-use crate::support::site::{Call, both};
+use crate::support::site::{Call, Site, Who, both};
 
 #[test]
 fn bytes_come_while_the_tool_still_writes() {
@@ -113,6 +114,25 @@ fn who_reads_no_more_does_not_end_the_job() {
         Call::start(command).finish().ended(0).silently();
         assert!(site.read("log").ends_with(b"\n100000\n"));
     });
+}
+
+#[test]
+fn a_place_that_takes_not_all_fails_the_job_after_its_outputs() {
+    let site = Site::new(Who::Root);
+    let words = ["run", "--report", "report", "--follow", "log", "-o", "log"];
+    let steps = ["--", "sh", "-c", "echo one > log"];
+    let mut command = site.command(&[&words[..], &steps].concat());
+    command.stdout(File::options().write(true).open("/dev/full").unwrap());
+    Call::start(command)
+        .finish()
+        .ended(125)
+        .saying(&["not all of \"log\" was sent", "No space left on device"]);
+    assert_eq!(site.read("log"), b"one\n");
+    let report: serde_json::Value = serde_json::from_slice(&site.read("report")).unwrap();
+    assert_eq!(
+        (&report["result"], &report["exit_status"]),
+        (&"failed".into(), &125.into())
+    );
 }
 
 #[test]

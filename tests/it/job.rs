@@ -8,15 +8,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use notapipe::collect::CollectError;
+use notapipe::collect::{self, CollectError};
 use notapipe::mount::{MountError, Visibility};
-use notapipe::run::Exit;
+use notapipe::run::{Exit, ResourceLimits};
 use notapipe::stage::StageError;
 use notapipe::store::{Limits, PathError, Resource, TreePath};
-use notapipe::{Error, Interrupt, Job, Outcome, Stdin, Stdout, Step};
+use notapipe::{Error, Interrupt, Job, Outcome, Scratch, Stdin, Stdout, Step};
 
-use crate::support::chain;
 use crate::support::site::{PATIENCE, in_own_process, until};
+use crate::support::{chain, path};
 
 #[test]
 fn bytes_go_in_and_come_out() {
@@ -546,6 +546,39 @@ fn public_jobs_leave_nothing_behind() {
         }
         until("all is as before", || held() == before);
     });
+}
+
+#[test]
+fn a_time_that_no_clock_can_count_is_no_limit() {
+    let most = ResourceLimits {
+        cpu: Some(Duration::MAX),
+        ..ResourceLimits::default()
+    };
+    let job = Job::new()
+        .step(["sh", "-c", "echo a > a"])
+        .output("a")
+        .timeout(Duration::MAX)
+        .kill_after(Duration::MAX)
+        .settle(Duration::MAX)
+        .resource_limits(most);
+    assert_eq!(job.run().unwrap().output("a").unwrap(), "a\n");
+    // What is asked to end may take as long as it likes.
+    let patient = Job::new()
+        .step([
+            "sh",
+            "-c",
+            "trap 'echo a > a; exit' TERM; while :; do sleep 0.01; done",
+        ])
+        .timeout(Duration::from_millis(300))
+        .kill_after(Duration::MAX);
+    let failed = patient.attempt().unwrap_err();
+    assert!(matches!(failed.error, Error::Timeout { .. }), "{failed:?}");
+    let left = failed.outcome().unwrap();
+    assert_eq!(collect::read(left.tree(), &path("a")).unwrap(), "a\n");
+    let scratch = Scratch::builder().build().unwrap();
+    let interrupt = Interrupt::new().unwrap();
+    interrupt.raise();
+    assert!(scratch.wait_for(&interrupt, Duration::MAX).unwrap());
 }
 
 #[test]

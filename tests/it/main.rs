@@ -19,6 +19,7 @@ mod cli_steps;
 mod cli_streams;
 mod cli_telling;
 mod cli_terminal;
+mod cli_text;
 mod cli_tools;
 mod coherence;
 mod collect;
