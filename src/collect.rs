@@ -357,7 +357,7 @@ pub fn find(tree: &Tree, path: &TreePath) -> Result<Attr, CollectError> {
     let mut above = vec![Ino::ROOT];
     let mut ahead: VecDeque<Vec<u8>> = path
         .names()
-        .iter()
+        .into_iter()
         .map(|name| name.as_bytes().to_vec())
         .collect();
     let mut followed: Option<Vec<u8>> = None;

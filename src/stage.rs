@@ -633,7 +633,7 @@ impl<'t> Stage<'t> {
     /// The directory at `path` with all above it, needed for `wanted`.
     fn make_directories(&mut self, path: &TreePath, wanted: &TreePath) -> Result<Ino, StageError> {
         let mut ino = Ino::ROOT;
-        for (depth, name) in path.names().iter().enumerate() {
+        for (depth, name) in path.names().into_iter().enumerate() {
             ino = match self.tree.lookup(ino, name.as_bytes()) {
                 Err(StoreError::NotFound) => {
                     let item = Item {
@@ -651,8 +651,7 @@ impl<'t> Stage<'t> {
                     match self.kind(item, found)? {
                         Kind::Directory => found,
                         kind => {
-                            let taken = path.names()[..=depth].iter().cloned().collect();
-                            return Err(item.conflict(&taken, kind));
+                            return Err(item.conflict(path.ancestor(depth + 1), kind));
                         }
                     }
                 }

@@ -251,8 +251,8 @@ impl Target<'_> {
         if self.below.is_root() {
             return path;
         }
-        let names = self.below.names().iter().chain(path.names());
-        names.cloned().collect()
+        let names = path.names().into_iter().cloned();
+        names.fold(self.below.clone(), |below, name| below.join(name))
     }
 
     pub(super) fn directory(

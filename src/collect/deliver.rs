@@ -12,7 +12,8 @@ use super::destination::{Spot, Trouble, anchor};
 use super::missing::MissingOutputs;
 use super::place::{Journal, Temporary, finish_directory, finish_file};
 use super::plan::{
-    Order, Places, Plan, PlannedDirectory, PlannedFile, PlannedStream, destination_error,
+    HostPath, Order, Places, Plan, PlannedDirectory, PlannedFile, PlannedStream, Use,
+    destination_error, host_path, to_host,
 };
 use super::stream::Stream;
 use super::wanted::{Wanted, named};
@@ -135,7 +136,8 @@ impl<'l> Delivery<'l> {
         let mut places = Places::default();
         for order in orders.iter().filter(|order| order.wanted.name().is_some()) {
             if let Spot::Path(path) = &order.target.as_file {
-                places.claim(path, &order.name, true)?;
+                let place = host_path(&order.name, path)?;
+                places.claim(&place, &order.name, Use::File)?;
             }
         }
         Ok(Self {
@@ -202,7 +204,7 @@ pub struct Prepared<'t, 'l> {
 #[derive(Debug)]
 struct Ready {
     name: TreePath,
-    place: PathBuf,
+    place: HostPath,
     temporary: Temporary,
 }
 
@@ -237,7 +239,7 @@ impl Prepared<'_, '_> {
     }
 
     fn put(&mut self, journal: &mut Journal) -> Result<(), CollectError> {
-        let mut made: HashSet<&Path> = HashSet::new();
+        let mut made: HashSet<&HostPath> = HashSet::new();
         for PlannedDirectory {
             name,
             place,
@@ -246,9 +248,11 @@ impl Prepared<'_, '_> {
         {
             // What is to get its mode later must take files until then.
             let mode = if attributes.is_some() { 0o700 } else { 0o777 };
-            let is_new = journal.directory(place, mode).map_err(|error| {
-                let trouble = Trouble::new(format!("cannot make the directory {place:?}"), error);
-                destination_error(name, place, trouble)
+            self.meter.check()?;
+            let host = to_host(place);
+            let is_new = journal.directory(&host, mode).map_err(|error| {
+                let trouble = Trouble::new(format!("cannot make the directory {host:?}"), error);
+                destination_error(name, &host, trouble)
             })?;
             if is_new {
                 made.insert(place);
@@ -260,6 +264,8 @@ impl Prepared<'_, '_> {
             temporary,
         } in self.files.drain(..)
         {
+            self.meter.check()?;
+            let place = to_host(&place);
             journal.place(temporary, &place).map_err(|error| {
                 destination_error(
                     &name,
@@ -307,13 +313,14 @@ impl Prepared<'_, '_> {
             attributes,
         } in self.directories.iter().rev()
         {
-            let Some((mode, mtime)) = attributes.filter(|_| made.contains(place.as_path())) else {
+            let Some((mode, mtime)) = attributes.filter(|_| made.contains(place)) else {
                 continue;
             };
-            finish_directory(place, mode, mtime).map_err(|error| {
+            let host = to_host(place);
+            finish_directory(&host, mode, mtime).map_err(|error| {
                 destination_error(
                     name,
-                    place,
+                    &host,
                     Trouble::new("cannot set its attributes", error),
                 )
             })?;
@@ -325,7 +332,13 @@ impl Prepared<'_, '_> {
     fn write(&mut self, files: Vec<PlannedFile>) -> Result<(), CollectError> {
         let mut unnamed = 0;
         let mut anchors = Anchors::default();
-        for PlannedFile { name, place, attr } in files {
+        for PlannedFile {
+            name,
+            place: planned,
+            attr,
+        } in files
+        {
+            let place = to_host(&planned);
             let directory = anchors.of(&place);
             let failed = |error| {
                 let problem = format!("cannot write in the directory {directory:?}");
@@ -361,7 +374,7 @@ impl Prepared<'_, '_> {
             }
             self.files.push(Ready {
                 name,
-                place,
+                place: planned,
                 temporary,
             });
             self.meter.file()?;

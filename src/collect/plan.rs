@@ -1,20 +1,19 @@
 //! What goes where: orders taken apart into files, directories and streams.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::destination::{Spot, Target, Trouble, anchor};
+use super::destination::{Spot, Target, Trouble};
 use super::stream::Stream;
 use super::wanted::Wanted;
 use super::{CollectError, Found, walk};
 use crate::stage::Skipped;
-use crate::store::{Attr, Kind, Name, Timestamp, Tree, TreePath};
+use crate::store::{Attr, Kind, Moved, Name, Timestamp, Tree, TreePath};
 
 /// Something that is wanted, and where it goes.
 #[derive(Debug)]
@@ -69,10 +68,14 @@ fn name(wanted: &Wanted) -> TreePath {
     wanted.name().cloned().unwrap_or_else(|| wanted.base())
 }
 
+/// A place of the host, as a path below `/`: absolute, and without symlinks in what there was of it. So the places of a
+/// deep directory take no more memory than their names.
+pub(super) type HostPath = TreePath;
+
 #[derive(Debug)]
 pub(super) struct PlannedDirectory {
     pub name: TreePath,
-    pub place: PathBuf,
+    pub place: HostPath,
     /// Mode and time, unless it only stands above an output.
     pub attributes: Option<(u32, Timestamp)>,
 }
@@ -80,7 +83,7 @@ pub(super) struct PlannedDirectory {
 /// A file or symlink that is to be written.
 pub(super) struct PlannedFile {
     pub name: TreePath,
-    pub place: PathBuf,
+    pub place: HostPath,
     pub attr: Attr,
 }
 
@@ -102,6 +105,8 @@ pub(super) struct Plan {
     pub streams: Vec<PlannedStream>,
     pub skipped: Vec<Skipped>,
     places: Places,
+    /// Directories that are not there yet, and so nothing below them.
+    missing: HashSet<HostPath>,
 }
 
 impl Plan {
@@ -134,7 +139,7 @@ impl Plan {
         };
         match (attr.kind, target.as_file, target.as_directory) {
             (Kind::File, Spot::Path(place), _) => {
-                self.parents(&name, &place);
+                let place = host_path(&name, &place)?;
                 self.file(name, place, attr)
             }
             (Kind::File, Spot::Stream(stream), _) => {
@@ -150,7 +155,10 @@ impl Plan {
                 Errno::ISDIR,
                 "a directory of that name is in the way",
             )),
-            (Kind::Directory, _, Some(place)) => self.directory(tree, name, place, attr),
+            (Kind::Directory, _, Some(place)) => {
+                let place = host_path(&name, &place)?;
+                self.directory(tree, name, place, attr)
+            }
             (Kind::Directory, Spot::Stream(_), None) if given.as_os_str().is_empty() => {
                 Err(CollectError::Kind {
                     name,
@@ -176,21 +184,15 @@ impl Plan {
                 kind,
             });
         };
-        let depth = order.wanted.base().names().len();
+        let base = order.wanted.base();
+        let directory = host_path(&base, &directory)?;
+        let mut places = Moved::new(base, directory);
         for Found { path, attr } in found {
-            let place = inside(&directory, &path.names()[depth..]);
-            for above in place.ancestors().skip(1) {
-                if above == directory {
-                    break;
-                }
-                in_the_way(&path, above)?;
-            }
-            self.parents(&path, &place);
+            let Some(place) = places.path(&path) else {
+                continue;
+            };
             match attr.kind {
-                Kind::Directory => {
-                    in_the_way(&path, &place)?;
-                    self.directory(tree, path, place, attr)?;
-                }
+                Kind::Directory => self.directory(tree, path, place, attr)?,
                 _ => self.entry(path, place, attr)?,
             }
         }
@@ -198,7 +200,7 @@ impl Plan {
     }
 
     /// What is no directory, or stays behind.
-    fn entry(&mut self, name: TreePath, place: PathBuf, attr: Attr) -> Result<(), CollectError> {
+    fn entry(&mut self, name: TreePath, place: HostPath, attr: Attr) -> Result<(), CollectError> {
         match attr.kind {
             Kind::File | Kind::Symlink => self.file(name, place, attr),
             kind => {
@@ -211,8 +213,8 @@ impl Plan {
         }
     }
 
-    fn file(&mut self, name: TreePath, place: PathBuf, attr: Attr) -> Result<(), CollectError> {
-        if self.places.claim(&place, &name, true)? {
+    fn file(&mut self, name: TreePath, place: HostPath, attr: Attr) -> Result<(), CollectError> {
+        if self.take(&name, &place, Use::File)? {
             self.files.push(PlannedFile { name, place, attr });
         }
         Ok(())
@@ -223,19 +225,19 @@ impl Plan {
         &mut self,
         tree: &Tree,
         name: TreePath,
-        place: PathBuf,
+        place: HostPath,
         attr: Attr,
     ) -> Result<(), CollectError> {
-        self.parents(&name, &place);
-        self.one_directory(name.clone(), place.clone(), &attr)?;
-        let depth = name.names().len();
+        let mut places = Moved::new(name.clone(), place.clone());
+        self.one_directory(name.clone(), place, &attr)?;
         for Found { path, attr } in walk(tree, &name)? {
-            let inside = inside(&place, &path.names()[depth..]);
+            let Some(place) = places.path(&path) else {
+                continue;
+            };
             if attr.kind == Kind::Directory {
-                in_the_way(&path, &inside)?;
-                self.one_directory(path, inside, &attr)?;
+                self.one_directory(path, place, &attr)?;
             } else {
-                self.entry(path, inside, attr)?;
+                self.entry(path, place, attr)?;
             }
         }
         Ok(())
@@ -244,10 +246,11 @@ impl Plan {
     fn one_directory(
         &mut self,
         name: TreePath,
-        place: PathBuf,
+        place: HostPath,
         attr: &Attr,
     ) -> Result<(), CollectError> {
-        self.places.claim(&place, &name, false)?;
+        self.take(&name, &place, Use::Directory)?;
+        self.is_missing(&name, &place)?;
         self.directories.push(PlannedDirectory {
             name,
             place,
@@ -256,79 +259,141 @@ impl Plan {
         Ok(())
     }
 
-    /// The directories above `place` that are missing.
-    fn parents(&mut self, name: &TreePath, place: &Path) {
-        let there = anchor(place);
-        let above: Vec<_> = place
-            .ancestors()
-            .skip(1)
-            .take_while(|directory| *directory != there)
-            .collect();
-        for directory in above.into_iter().rev() {
-            self.directories.push(PlannedDirectory {
-                name: name.clone(),
-                place: directory.to_owned(),
-                attributes: None,
-            });
+    /// Takes a place, and plans the directories above it that are missing. False for a file that was planned already.
+    fn take(
+        &mut self,
+        name: &TreePath,
+        place: &HostPath,
+        to_be: Use,
+    ) -> Result<bool, CollectError> {
+        let Some(above) = self.places.claim(place, name, to_be)? else {
+            return Ok(false);
+        };
+        for place in above {
+            if self.is_missing(name, &place)? {
+                self.directories.push(PlannedDirectory {
+                    name: name.clone(),
+                    place,
+                    attributes: None,
+                });
+            }
         }
+        Ok(true)
+    }
+
+    /// Whether a directory is to be made. Refuses to go through a symlink below a destination: it may come from an
+    /// earlier delivery of the same tools, and lead anywhere.
+    fn is_missing(&mut self, name: &TreePath, place: &HostPath) -> Result<bool, CollectError> {
+        let above = place.parent();
+        if above.is_none_or(|above| !self.missing.contains(&above)) {
+            match fs::symlink_metadata(to_host(place)) {
+                Ok(there) if there.is_dir() => return Ok(false),
+                Ok(_) => {
+                    let problem = "something else than a directory is in the way";
+                    let trouble = Trouble::new(problem, Errno::NOTDIR);
+                    return Err(destination_error(name, &to_host(place), trouble));
+                }
+                // Making it tells of what else is wrong.
+                Err(_) => {}
+            }
+        }
+        self.missing.insert(place.clone());
+        Ok(true)
     }
 }
 
-fn inside(directory: &Path, names: &[Name]) -> PathBuf {
-    let mut inside = directory.to_owned();
-    inside.extend(names.iter().map(|name| OsStr::from_bytes(name.as_bytes())));
-    inside
-}
-
-/// Refuses to go through a symlink below a destination: it may come from an earlier delivery of
-/// the same tools, and lead anywhere.
-fn in_the_way(name: &TreePath, place: &Path) -> Result<(), CollectError> {
-    let looked: io::Result<()> = match fs::symlink_metadata(place) {
-        Ok(there) if !there.is_dir() => Err(Errno::NOTDIR.into()),
-        _ => Ok(()),
+/// An absolute path of the host without `..`.
+pub(super) fn host_path(name: &TreePath, path: &Path) -> Result<HostPath, CollectError> {
+    let normal = |part| match part {
+        Component::Normal(part) => Some(Name::new(part.as_bytes())),
+        _ => None,
     };
-    looked.map_err(|error| {
-        let problem = "something else than a directory is in the way";
-        destination_error(name, place, Trouble::new(problem, error))
+    let names: Result<HostPath, _> = path.components().filter_map(normal).collect();
+    names.map_err(|_| {
+        let trouble = Trouble::new("it cannot be a path", Errno::NAMETOOLONG);
+        destination_error(name, path, trouble)
     })
 }
 
-/// Which output wants which place, whole subtrees excluded.
+/// The place for the operating system.
+pub(super) fn to_host(place: &HostPath) -> PathBuf {
+    let mut bytes = place.to_bytes();
+    match place.is_root() {
+        true => bytes = vec![b'/'],
+        false => bytes.insert(0, b'/'),
+    }
+    OsString::from_vec(bytes).into()
+}
+
+/// What a place is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// A directory that only holds others.
+    Above,
+    Directory,
+    File,
+}
+
+/// Which output wants which place.
 #[derive(Default)]
-pub(super) struct Places(BTreeMap<PathBuf, (TreePath, bool)>);
+pub(super) struct Places(HashMap<HostPath, Claim>);
+
+struct Claim {
+    to_be: Use,
+    /// The output, and its own place.
+    name: TreePath,
+    place: HostPath,
+}
 
 impl Places {
-    /// Refuses what is taken, lies below a file, or would be a file above something. False when the
-    /// same file was to go there already: two patterns may both match it.
+    /// Takes a place and those above it; returns those of them that were not taken yet, from the topmost down.
+    ///
+    /// Refuses what is taken, lies below a file, or would be a file above something. None when the same file was to go
+    /// there already: two patterns may both match it.
     pub fn claim(
         &mut self,
-        place: &Path,
+        place: &HostPath,
         name: &TreePath,
-        file: bool,
-    ) -> Result<bool, CollectError> {
-        if self.0.get(place) == Some(&(name.clone(), file)) {
-            return Ok(false);
-        }
-        let twice = |first: &TreePath, destination: &Path| CollectError::Twice {
-            first: first.clone(),
+        to_be: Use,
+    ) -> Result<Option<Vec<HostPath>>, CollectError> {
+        let twice = |first: &Claim| CollectError::Twice {
+            first: first.name.clone(),
             second: name.clone(),
-            destination: destination.to_owned(),
+            destination: to_host(&first.place),
         };
-        for above in place.ancestors() {
-            if let Some((first, is_file)) = self.0.get(above)
-                && (*is_file || (above == place && file))
+        match self.0.get(place) {
+            Some(first)
+                if first.to_be == Use::File && to_be == Use::File && first.name == *name =>
             {
-                return Err(twice(first, above));
+                return Ok(None);
             }
-        }
-        if file {
-            let mut after = self.0.range(place.to_owned()..);
-            if let Some((below, (first, _))) = after.next().filter(|(p, _)| p.starts_with(place)) {
-                return Err(twice(first, below));
+            Some(first) if Use::File == first.to_be || Use::File == to_be => {
+                return Err(twice(first));
             }
+            _ => {}
         }
-        self.0.insert(place.to_owned(), (name.clone(), file));
-        Ok(true)
+        let mut new = Vec::new();
+        let mut next = place.parent();
+        while let Some(above) = next {
+            match self.0.get(&above) {
+                Some(first) if first.to_be == Use::File => return Err(twice(first)),
+                // Those above it are taken with it.
+                Some(_) => break,
+                None => next = above.parent(),
+            }
+            new.push(above);
+        }
+        new.reverse();
+        let claim = |to_be| Claim {
+            to_be,
+            name: name.clone(),
+            place: place.clone(),
+        };
+        for above in &new {
+            self.0.insert(above.clone(), claim(Use::Above));
+        }
+        self.0.insert(place.clone(), claim(to_be));
+        Ok(Some(new))
     }
 }
 

@@ -214,10 +214,10 @@ impl Glob {
         let text = String::from_utf8_lossy(&path.to_bytes()).into_owned();
         let literal = path
             .names()
-            .iter()
+            .into_iter()
             .take_while(|name| !String::from_utf8_lossy(name.as_bytes()).contains(SPECIAL));
         let mut base: TreePath = literal.cloned().collect();
-        if base.names().len() == path.names().len() {
+        if base.depth() == path.depth() {
             base = path.parent().unwrap_or_else(TreePath::root);
         }
         let matcher = builder(&text)

@@ -199,7 +199,7 @@ impl PlainGround {
         let Some(path) = self.inside(host) else {
             return Ok(());
         };
-        let Some((name, above)) = path.names().split_last() else {
+        let Some((above, name)) = path.parent().zip(path.file_name()) else {
             return Ok(());
         };
         let owner = owner();
@@ -210,7 +210,7 @@ impl PlainGround {
             gid: owner.gid,
         };
         let made = tree
-            .resolve(above)
+            .resolve(&above)
             .and_then(|parent| tree.create(parent, name.clone(), new, Timestamp::now()));
         made.map(drop).map_err(|error| Error::Scratch {
             operation: "take back",
@@ -260,10 +260,10 @@ fn unreadable(source: io::Error) -> Error {
 }
 
 fn remove(tree: &mut Tree, path: &TreePath) -> Result<(), StoreError> {
-    let Some((name, above)) = path.names().split_last() else {
+    let Some((above, name)) = path.parent().zip(path.file_name()) else {
         return Ok(());
     };
-    let (parent, now) = (tree.resolve(above)?, Timestamp::now());
+    let (parent, now) = (tree.resolve(&above)?, Timestamp::now());
     let kind = tree.attr(tree.resolve(path.names())?)?.kind;
     let unlinked = match kind {
         Kind::Directory => tree.rmdir(parent, name.as_bytes(), now)?,

@@ -59,7 +59,7 @@ impl<'v> Edit<'v> {
     /// The file of this name, made empty with the directories above it if it is not there.
     pub fn file_at(&mut self, path: &TreePath) -> Result<Ino> {
         let (above, name) = split(path)?;
-        let parent = self.make_directories(above)?;
+        let parent = self.make_directories(&above)?;
         match self.view.lookup(parent, name.as_bytes()) {
             Err(StoreError::NotFound) => self.create(parent, name, NewKind::File, 0o644),
             // What a source was to make is not needed any more.
@@ -78,7 +78,7 @@ impl<'v> Edit<'v> {
     /// A file that a source makes when it is needed, instead of what has this name.
     pub fn place_source(&mut self, path: &TreePath, source: Source) -> Result<()> {
         let (above, name) = split(path)?;
-        let parent = self.make_directories(above)?;
+        let parent = self.make_directories(&above)?;
         match self.view.lookup(parent, name.as_bytes()) {
             Err(StoreError::NotFound) => {}
             Ok(ino) => match self.view.attr_unmade(ino)?.kind {
@@ -131,8 +131,8 @@ impl<'v> Edit<'v> {
         let (above, name) = split(path)?;
         let creates = flags.create || flags.create_new;
         let parent = match creates {
-            true => self.make_directories(above)?,
-            false => self.view.resolve(above)?,
+            true => self.make_directories(&above)?,
+            false => self.view.resolve(&above)?,
         };
         match self.view.lookup(parent, name.as_bytes()) {
             Ok(_) if flags.create_new => Err(StoreError::Exists),
@@ -155,9 +155,9 @@ impl<'v> Edit<'v> {
     }
 
     /// The directory of these names, made with those above it.
-    pub fn make_directories(&mut self, names: &[Name]) -> Result<Ino> {
+    pub fn make_directories(&mut self, path: &TreePath) -> Result<Ino> {
         let mut dir = Ino::ROOT;
-        for name in names {
+        for name in path.names() {
             dir = match self.view.lookup(dir, name.as_bytes()) {
                 Err(StoreError::NotFound) => self.create(dir, name, NewKind::Directory, 0o755)?,
                 found => found?,
@@ -233,9 +233,9 @@ impl<'v> Edit<'v> {
     pub fn rename(&mut self, from: &TreePath, to: &TreePath) -> Result<()> {
         let (from_above, from_name) = split(from)?;
         let (to_above, to_name) = split(to)?;
-        let from_dir = self.view.resolve(from_above)?;
+        let from_dir = self.view.resolve(&from_above)?;
         let moved = self.view.lookup(from_dir, from_name.as_bytes())?;
-        let to_dir = self.make_directories(to_above)?;
+        let to_dir = self.make_directories(&to_above)?;
         let replaced = self.view.lookup(to_dir, to_name.as_bytes()).ok();
         self.view.rename(
             (from_dir, from_name.as_bytes()),
@@ -266,7 +266,7 @@ impl<'v> Edit<'v> {
     /// Makes a symlink.
     pub fn symlink(&mut self, path: &TreePath, target: Vec<u8>) -> Result<()> {
         let (above, name) = split(path)?;
-        let parent = self.make_directories(above)?;
+        let parent = self.make_directories(&above)?;
         self.create(parent, name, NewKind::Symlink(target), 0o777)
             .map(drop)
     }
@@ -274,7 +274,7 @@ impl<'v> Edit<'v> {
     /// Removes a file, or a directory with everything below it.
     pub fn remove(&mut self, path: &TreePath) -> Result<()> {
         let (above, name) = split(path)?;
-        let parent = self.view.resolve(above)?;
+        let parent = self.view.resolve(&above)?;
         // Deepest first: a directory is met a second time when all below it are gone.
         let mut left = vec![(parent, name.clone())];
         while let Some((parent, name)) = left.pop() {
@@ -312,10 +312,8 @@ impl<'v> Edit<'v> {
     }
 }
 
-/// The names above, and the last one, which the root has not.
-fn split(path: &TreePath) -> Result<(&[Name], &Name)> {
-    path.names()
-        .split_last()
-        .map(|(name, above)| (above, name))
-        .ok_or(StoreError::InvalidArgument)
+/// The directory above, and the last name, which the root has not.
+fn split(path: &TreePath) -> Result<(TreePath, &Name)> {
+    let above = path.parent().zip(path.file_name());
+    above.ok_or(StoreError::InvalidArgument)
 }

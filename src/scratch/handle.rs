@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Scratch, lost_files};
+use super::Scratch;
 use crate::fuse::RequestCounts;
 use crate::mount::{MountError, Place};
 use crate::progress::ByteCount;
@@ -84,7 +84,7 @@ impl Handle {
     /// Files that lost bytes which were written through a memory mapping; see [`Remains`](super::Remains). Such a loss
     /// is known when the kernel has written the page back, as by msync(2), munmap(2) or syncfs(2).
     pub fn lost_files(&self) -> Vec<TreePath> {
-        lost_files(&self.view)
+        self.view.lost_files()
     }
 
     /// How many requests the kernel sent, by kind.

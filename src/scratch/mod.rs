@@ -343,9 +343,7 @@ impl Scratch {
     /// [`Error::Name`] or [`Error::Scratch`].
     pub fn create_dir(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = self.name(path.as_ref())?;
-        self.change("make", &path, |edit| {
-            edit.make_directories(path.names()).map(drop)
-        })
+        self.change("make", &path, |edit| edit.make_directories(&path).map(drop))
     }
 
     /// Removes a file, or a directory with all that is in it.
@@ -524,7 +522,7 @@ impl Scratch {
         let remains = Remains {
             tree: self.view.snapshot(),
             limit_met: self.view.limit_met(),
-            lost_files: lost_files(&self.view),
+            lost_files: self.view.lost_files(),
         };
         (remains, unmounted.map_err(Error::from))
     }
@@ -580,11 +578,6 @@ impl Scratch {
         }
         Ok(())
     }
-}
-
-fn lost_files(view: &View) -> Vec<TreePath> {
-    let files = view.lost_files().into_iter();
-    files.map(TreePath::from_names).collect()
 }
 
 /// Whether one of them is readable before `patience` is up.

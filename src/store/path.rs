@@ -1,10 +1,14 @@
 //! Paths in the tree that carry the proof that they stay in it.
 
+use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
 
 use super::name::{NAME_MAX, Name};
 use crate::text::Shown;
@@ -16,6 +20,9 @@ pub const PATH_MAX: usize = 4095;
 ///
 /// Any bytes but NUL are allowed, whether UTF-8 or not. `./`, doubled and trailing slashes are
 /// taken off, so that equal paths are equal values.
+///
+/// A path shares all names above its last with the paths of its directories: cloning and [`join`](Self::join) copy no
+/// names, and the paths of a tree take memory for its names, however deep it is.
 ///
 /// # Examples
 ///
@@ -36,15 +43,44 @@ pub const PATH_MAX: usize = 4095;
 ///
 /// let build = TreePath::root().join(Name::new(b"build")?);
 /// let rom = build.join(Name::new(b"game.gb")?);
-/// assert_eq!(rom, TreePath::from_names(rom.names().to_vec()));
+/// assert_eq!(rom, rom.names().into_iter().cloned().collect());
 /// assert!(rom.starts_with(&build) && !rom.is_root());
 /// assert_eq!(rom.file_name().unwrap().as_bytes(), b"game.gb");
 /// assert_eq!(rom.ancestors().collect::<Vec<_>>(), [build]);
 /// assert_eq!((rom.to_bytes(), rom.to_path_buf()), (b"build/game.gb".to_vec(), "build/game.gb".into()));
 /// # Ok::<(), notapipe::store::StoreError>(())
 /// ```
-#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TreePath(Vec<Name>);
+#[derive(Clone, Default)]
+pub struct TreePath(Option<Arc<Link>>);
+
+/// The last name of a path, and the path above it.
+struct Link {
+    name: Name,
+    above: TreePath,
+    /// A directory further up, how far depending on the depth alone: by these, any directory above is reached in a
+    /// number of steps that grows with the logarithm of the depth (Myers, "An applicative random-access stack", 1983).
+    skip: TreePath,
+    depth: usize,
+    /// Bytes of all names.
+    bytes: usize,
+    /// Of all names, with a key of this process: two paths are the same where it is the same, but for one of 2^64
+    /// pairs, which a tool cannot choose.
+    hash: u64,
+}
+
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+impl Drop for Link {
+    /// Without recursion: directories may be nested deeper than a stack allows.
+    fn drop(&mut self) {
+        // Never the last reference: the links above, which are still there, lead to it as well.
+        self.skip.0 = None;
+        let mut above = self.above.0.take();
+        while let Some(mut link) = above.and_then(Arc::into_inner) {
+            above = link.above.0.take();
+        }
+    }
+}
 
 /// Why bytes are not a [`TreePath`].
 ///
@@ -75,7 +111,7 @@ pub enum PathError {
 impl TreePath {
     /// The root of the tree.
     pub const fn root() -> Self {
-        Self(Vec::new())
+        Self(None)
     }
 
     /// Checks `bytes` and takes them apart. `.` is the root.
@@ -91,14 +127,14 @@ impl TreePath {
             _ if bytes.contains(&0) => return Err(PathError::Nul),
             _ => {}
         }
-        let mut names = Vec::new();
+        let mut path = Self::root();
         let mut length = 0;
         for part in bytes.split(|&byte| byte == b'/') {
             match part {
                 b"" | b"." => continue,
                 b".." => return Err(PathError::Climbs),
                 // NUL, slash and dots are dealt with: only the length can be wrong.
-                _ => names.push(Name::new(part).map_err(|_| PathError::NameTooLong)?),
+                _ => path = path.join(Name::new(part).map_err(|_| PathError::NameTooLong)?),
             }
             length += part.len() + 1;
         }
@@ -106,41 +142,55 @@ impl TreePath {
         if length > PATH_MAX + 1 {
             Err(PathError::TooLong)
         } else {
-            Ok(Self(names))
+            Ok(path)
         }
-    }
-
-    /// The path of these components.
-    ///
-    /// Not checked against [`PATH_MAX`]: a tree may be deeper than one path can say.
-    pub fn from_names(names: impl IntoIterator<Item = Name>) -> Self {
-        Self(names.into_iter().collect())
     }
 
     /// Whether this is the root.
     pub fn is_root(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
+    }
+
+    /// How many components it has; 0 for the root.
+    pub fn depth(&self) -> usize {
+        self.0.as_ref().map_or(0, |link| link.depth)
     }
 
     /// The components from the root down, as [`Tree::resolve`](super::Tree::resolve) takes them.
-    pub fn names(&self) -> &[Name] {
-        &self.0
+    pub fn names(&self) -> Vec<&Name> {
+        let mut names = Vec::with_capacity(self.depth());
+        let mut at = self;
+        while let Some(link) = &at.0 {
+            names.push(&link.name);
+            at = &link.above;
+        }
+        names.reverse();
+        names
     }
 
     /// The last component; none for the root.
     pub fn file_name(&self) -> Option<&Name> {
-        self.0.last()
+        self.0.as_ref().map(|link| &link.name)
     }
 
     /// The directory that holds it; none for the root.
     pub fn parent(&self) -> Option<Self> {
-        let (_, above) = self.0.split_last()?;
-        Some(Self(above.to_vec()))
+        self.0.as_ref().map(|link| link.above.clone())
     }
 
     /// All directories above it, from the topmost down, without the root.
     pub fn ancestors(&self) -> impl Iterator<Item = Self> {
-        (1..self.0.len()).map(|depth| Self(self.0[..depth].to_vec()))
+        (1..self.depth()).map(|depth| self.ancestor(depth).clone())
+    }
+
+    /// The directory above it that has so many components; itself where it has no more.
+    pub fn ancestor(&self, depth: usize) -> &Self {
+        let mut at = self;
+        while let Some(link) = at.0.as_ref().filter(|link| link.depth > depth) {
+            let far = link.skip.depth() >= depth;
+            at = if far { &link.skip } else { &link.above };
+        }
+        at
     }
 
     /// The path of an entry of this directory.
@@ -148,15 +198,39 @@ impl TreePath {
     /// Not checked against [`PATH_MAX`]: a tree may be deeper than one path can say.
     #[must_use]
     pub fn join(&self, name: Name) -> Self {
-        let mut names = Vec::with_capacity(self.0.len() + 1);
-        names.extend_from_slice(&self.0);
-        names.push(name);
-        Self(names)
+        let skip = match &self.0 {
+            Some(link) if self.depth() + link.skip.skip().depth() == 2 * link.skip.depth() => {
+                link.skip.skip()
+            }
+            _ => self,
+        };
+        let hash = HASHER.hash_one((self.hash(), name.as_bytes()));
+        Self(Some(Arc::new(Link {
+            skip: skip.clone(),
+            depth: self.depth() + 1,
+            bytes: self.name_bytes() + name.as_bytes().len(),
+            hash,
+            name,
+            above: self.clone(),
+        })))
     }
 
     /// Whether it is `above` or lies below it.
     pub fn starts_with(&self, above: &Self) -> bool {
-        self.0.starts_with(&above.0)
+        self.ancestor(above.depth()) == above
+    }
+
+    /// Bytes of all names together.
+    pub(crate) fn name_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |link| link.bytes)
+    }
+
+    fn skip(&self) -> &Self {
+        self.0.as_ref().map_or(self, |link| &link.skip)
+    }
+
+    fn hash(&self) -> u64 {
+        self.0.as_ref().map_or(0, |link| link.hash)
     }
 
     /// The bytes, separated by single slashes; `.` for the root.
@@ -164,16 +238,93 @@ impl TreePath {
         if self.is_root() {
             return b".".to_vec();
         }
-        self.0
-            .iter()
-            .map(Name::as_bytes)
-            .collect::<Vec<_>>()
-            .join(&b'/')
+        let names = self.names().into_iter().map(Name::as_bytes);
+        names.collect::<Vec<_>>().join(&b'/')
     }
 
     /// The same as a path for the operating system; `.` for the root.
     pub fn to_path_buf(&self) -> PathBuf {
         OsString::from_vec(self.to_bytes()).into()
+    }
+}
+
+/// Paths below one directory as they stand below another. They share their names, as the given ones do.
+pub(crate) struct Moved {
+    from: TreePath,
+    /// The directory itself, and those that were met on the way to a path.
+    known: HashMap<TreePath, TreePath>,
+}
+
+impl Moved {
+    pub(crate) fn new(from: TreePath, to: TreePath) -> Self {
+        let known = HashMap::from([(from.clone(), to)]);
+        Self { from, known }
+    }
+
+    /// The new path; none for one that lies elsewhere.
+    pub(crate) fn path(&mut self, path: &TreePath) -> Option<TreePath> {
+        if !path.starts_with(&self.from) {
+            return None;
+        }
+        let mut at = path;
+        let mut new = Vec::new();
+        let mut moved = loop {
+            match (self.known.get(at), &at.0) {
+                (Some(known), _) => break known.clone(),
+                (None, Some(link)) => {
+                    new.push((at, &link.name));
+                    at = &link.above;
+                }
+                (None, None) => return None,
+            }
+        };
+        for (at, name) in new.into_iter().rev() {
+            moved = moved.join(name.clone());
+            self.known.insert(at.clone(), moved.clone());
+        }
+        Some(moved)
+    }
+}
+
+impl PartialEq for TreePath {
+    fn eq(&self, other: &Self) -> bool {
+        self.depth() == other.depth() && self.hash() == other.hash()
+    }
+}
+
+impl Eq for TreePath {}
+
+impl Hash for TreePath {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash());
+    }
+}
+
+impl PartialOrd for TreePath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for TreePath {
+    /// By their names, one after another: a directory stands right before what it holds.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let depth = self.depth().min(other.depth());
+        let (mut one, mut another) = (self.ancestor(depth), other.ancestor(depth));
+        if one == another {
+            return self.depth().cmp(&other.depth());
+        }
+        // Up to the two names that part them: the same number of steps on both sides, as their depth is the same.
+        while let (Some(a), Some(b)) = (&one.0, &another.0) {
+            if a.above == b.above {
+                return a.name.cmp(&b.name);
+            }
+            (one, another) = match a.skip == b.skip {
+                true => (&a.above, &b.above),
+                false => (&a.skip, &b.skip),
+            };
+        }
+        Ordering::Equal
     }
 }
 
@@ -211,16 +362,17 @@ impl TryFrom<&Path> for TreePath {
 
 impl FromIterator<Name> for TreePath {
     fn from_iter<I: IntoIterator<Item = Name>>(names: I) -> Self {
-        Self(names.into_iter().collect())
+        let root = Self::root();
+        names.into_iter().fold(root, |path, name| path.join(name))
     }
 }
 
 impl<'a> IntoIterator for &'a TreePath {
     type Item = &'a Name;
-    type IntoIter = std::slice::Iter<'a, Name>;
+    type IntoIter = std::vec::IntoIter<&'a Name>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.names().into_iter()
     }
 }
 
@@ -241,6 +393,8 @@ impl fmt::Debug for TreePath {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -320,5 +474,42 @@ mod tests {
             TreePath::parse("a").unwrap().parent(),
             Some(TreePath::root())
         );
+    }
+
+    #[test]
+    fn a_path_of_a_hundred_thousand_names_is_made_compared_and_dropped() {
+        let name = Name::new(b"d").unwrap();
+        let mut all = vec![TreePath::root()];
+        for depth in 0..100_000 {
+            all.push(all[depth].join(name.clone()));
+        }
+        for (depth, path) in all.iter().enumerate().step_by(997) {
+            assert_eq!(all[99_999].ancestor(depth), path);
+            assert!(all[100_000].starts_with(path));
+            assert!(*path <= all[99_999]);
+        }
+        let sorted = all
+            .iter()
+            .cloned()
+            .collect::<std::collections::BTreeSet<_>>();
+        assert!(sorted.iter().eq(&all));
+    }
+
+    proptest! {
+        #[test]
+        fn order_and_relations_are_those_of_the_names(
+            one in prop::collection::vec(0..2_u8, 0..12),
+            other in prop::collection::vec(0..2_u8, 0..12),
+        ) {
+            let path = |parts: &[u8]| -> TreePath {
+                parts.iter().map(|part| Name::new(&[b'a' + part]).unwrap()).collect()
+            };
+            let (a, b) = (path(&one), path(&other));
+            prop_assert_eq!(a.cmp(&b), one.cmp(&other));
+            prop_assert_eq!(a == b, one == other);
+            prop_assert_eq!(a.starts_with(&b), one.starts_with(&other));
+            let moved = one.strip_prefix(&other[..]).map(|rest| path(&[&[3][..], rest].concat()));
+            prop_assert_eq!(Moved::new(b, path(&[3])).path(&a), moved);
+        }
     }
 }

@@ -245,7 +245,7 @@ impl Locked<'_> {
             Ok(()) => drop(awaited.files.remove(&ino)),
             Err(error) => {
                 let path = names::search(tree, ino).unwrap_or_default();
-                let failed = (TreePath::from_names(path), Arc::new(error));
+                let failed = (path, Arc::new(error));
                 awaited.failed.push(failed);
                 empty(tree, ino, file.size);
             }
@@ -268,7 +268,7 @@ impl Locked<'_> {
     pub fn source_error(&self, ino: Ino) -> Option<Arc<io::Error>> {
         let path = names::search(&self.state.tree, ino)?;
         let failed = self.state.awaited.failed.iter();
-        let mut of_this = failed.filter(|(its, _)| its.names() == path);
+        let mut of_this = failed.filter(|(its, _)| *its == path);
         of_this.next().map(|(_, error)| Arc::clone(error))
     }
 

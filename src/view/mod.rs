@@ -31,7 +31,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::store::{Ino, Name, Resource, Tree, TreePath, Unlinked};
+use crate::store::{Ino, Resource, Tree, TreePath, Unlinked};
 use crate::sync::{AtomicBool, Mutex, MutexGuard};
 use awaited::Awaited;
 pub use awaited::{Reach, Waiter};
@@ -201,7 +201,7 @@ impl View {
     ///
     /// No file system in user space can tell this to the process that wrote: its `munmap` and `exit` have
     /// no result. So whoever owns the mount must ask.
-    pub fn lost_files(&self) -> Vec<Vec<Name>> {
+    pub fn lost_files(&self) -> Vec<TreePath> {
         let state = self.state.lock();
         let mut paths: Vec<_> = state
             .lost

@@ -8,10 +8,6 @@ use std::sync::Arc;
 
 use crate::store::{Cookie, Ino, Kind, Name, Tree, TreePath};
 
-/// Paths of more names are put together each time: a tool may nest directories by the thousand, and a
-/// kept path for each would take the square of that.
-const MAX_KEPT_DEPTH: usize = 64;
-
 /// The last known name of each inode that somebody refers to.
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -86,13 +82,10 @@ impl Names {
 
     /// The path of an inode; without a name, the last one that it had.
     pub fn path(&mut self, tree: &Tree, ino: Ino) -> Arc<TreePath> {
-        if let Some(path) = self.kept(ino) {
-            return path;
-        }
         // Upwards without recursion: directories may be nested deeper than a stack allows.
-        let mut names = Vec::new();
+        let mut below = Vec::new();
         let mut at = ino;
-        let above = loop {
+        let mut path = loop {
             if let Some(path) = self.kept(at) {
                 break path;
             }
@@ -100,20 +93,14 @@ impl Names {
                 // Not reached by any name, and not found by one: it has none any more.
                 break Arc::clone(&self.root);
             };
-            names.push(name);
+            below.push((at, name));
             at = parent;
         };
-        let path: TreePath = above
-            .names()
-            .iter()
-            .cloned()
-            .chain(names.into_iter().rev())
-            .collect();
-        let path = Arc::new(path);
-        if path.names().len() <= MAX_KEPT_DEPTH
-            && let Some(known) = self.known.get_mut(&ino)
-        {
-            known.path = Some((self.moves, Arc::clone(&path)));
+        for (ino, name) in below.into_iter().rev() {
+            path = Arc::new(path.join(name));
+            if let Some(known) = self.known.get_mut(&ino) {
+                known.path = Some((self.moves, Arc::clone(&path)));
+            }
         }
         path
     }
@@ -152,23 +139,21 @@ fn find(tree: &Tree, ino: Ino) -> Option<(Ino, Name)> {
         let entry = entries.find(|entry| entry.ino == ino)?;
         return Some((parent, entry.name.clone()));
     }
-    let mut path = search(tree, ino)?;
-    let name = path.pop()?;
-    Some((tree.resolve(&path).ok()?, name))
+    let path = search(tree, ino)?;
+    let (above, name) = path.parent().zip(path.file_name())?;
+    Some((tree.resolve(&above).ok()?, name.clone()))
 }
 
 /// A path of an inode, found by walking the whole tree.
-pub(super) fn search(tree: &Tree, wanted: Ino) -> Option<Vec<Name>> {
-    let mut directories = vec![(Ino::ROOT, Vec::new())];
+pub(super) fn search(tree: &Tree, wanted: Ino) -> Option<TreePath> {
+    let mut directories = vec![(Ino::ROOT, TreePath::root())];
     while let Some((dir, path)) = directories.pop() {
         for entry in tree.entries(dir, Cookie::default()).ok()? {
-            let mut below = path.clone();
-            below.push(entry.name.clone());
             if entry.ino == wanted {
-                return Some(below);
+                return Some(path.join(entry.name.clone()));
             }
             if entry.kind == Kind::Directory {
-                directories.push((entry.ino, below));
+                directories.push((entry.ino, path.join(entry.name.clone())));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::calls::{Calls, Waker};
 use super::event::Event;
-use crate::store::{Ino, Name, TreePath};
+use crate::store::{Ino, TreePath};
 use crate::sync::Mutex;
 
 /// The most events that wait for one watcher.
@@ -170,8 +170,7 @@ impl Waiting {
 
 /// What a path takes, roughly: its bytes, and for each name what its sharing costs.
 fn weight(path: &TreePath) -> usize {
-    let name = |name: &Name| name.as_bytes().len() + 32;
-    path.names().iter().map(name).sum()
+    path.name_bytes() + 32 * path.depth()
 }
 
 #[cfg(test)]

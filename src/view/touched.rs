@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::store::{Ino, TreePath};
+use crate::store::{Ino, Moved, TreePath};
 
 /// The files that were touched between two moments, each list sorted; see
 /// [`Scratch::take_touched`](crate::Scratch::take_touched).
@@ -131,11 +131,8 @@ impl Tally {
 
     /// Whatever stood at `from` or below it stands at `to` now.
     fn move_below(&mut self, from: &TreePath, to: &TreePath) {
-        let moved = |path: &TreePath| {
-            let rest = path.names().strip_prefix(from.names())?;
-            let names = to.names().iter().chain(rest).cloned();
-            Some(Arc::new(names.collect::<TreePath>()))
-        };
+        let mut places = Moved::new(from.clone(), to.clone());
+        let mut moved = |path: &TreePath| places.path(path).map(Arc::new);
         for path in self.read.values_mut().chain(self.written.values_mut()) {
             if let Some(new) = moved(path) {
                 *path = new;
