@@ -5,22 +5,22 @@
 //! inside a staged directory stay symlinks and are never followed.
 
 mod growing;
+mod host;
+mod left_behind;
 #[cfg(feature = "archives")]
 pub(crate) mod member;
 
 use std::collections::HashMap;
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat};
-use rustix::io::Errno;
+
+pub use left_behind::LeftBehind;
 
 use crate::progress::{ByteCount, Meter, Progress, Stopped};
 use crate::store::{
@@ -31,9 +31,6 @@ use crate::text::quoted;
 
 /// Large enough that a system call's cost vanishes, small enough for the processor's cache.
 const BLOCK_BYTES: usize = 256 * 1024;
-
-/// A file that is smaller is copied as fast as it is found again.
-const SHARED_BYTES_MIN: u64 = 128 * 1024;
 
 /// Who owns what is staged; for a [`Stage`].
 ///
@@ -96,9 +93,11 @@ pub struct Stage<'t> {
     owner: Owner,
     now: Timestamp,
     meter: Meter<'t>,
-    skipped: Vec<Skipped>,
+    skipped: LeftBehind,
+    /// Whether FIFOs, sockets and devices of directories are made here too.
+    takes_special: bool,
     /// Large files of the host that came in, for when they come again.
-    large: HashMap<Version, Ino>,
+    large: HashMap<host::Version, Ino>,
     /// Between the host and the tree. Empty until the first block.
     buffer: Vec<u8>,
 }
@@ -110,11 +109,10 @@ pub struct Staged {
     /// How much came in. Directories count as files.
     pub progress: Progress,
     /// What was left behind.
-    pub skipped: Vec<Skipped>,
+    pub skipped: LeftBehind,
 }
 
-/// Something in a directory that is no file, directory or symlink, and was left behind by a [`Stage`] or by a
-/// [`Delivery`](crate::collect::Delivery).
+/// Something that is no file, directory or symlink, and was left behind; of a [`LeftBehind`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     /// Where it is: on the host when staging, in the tree when collecting.
@@ -216,7 +214,8 @@ impl<'t> Stage<'t> {
             owner,
             now,
             meter: Meter::default(),
-            skipped: Vec::new(),
+            skipped: LeftBehind::default(),
+            takes_special: false,
             large: HashMap::new(),
             buffer: Vec::new(),
         }
@@ -227,6 +226,12 @@ impl<'t> Stage<'t> {
     #[must_use]
     pub fn listen(mut self, listener: impl FnMut(Progress) -> ControlFlow<()> + Send + 't) -> Self {
         self.meter.listener = Some(Box::new(listener));
+        self
+    }
+
+    /// Makes FIFOs, sockets and devices of directories here too, instead of leaving them behind.
+    pub(crate) fn with_special_files(mut self) -> Self {
+        self.takes_special = true;
         self
     }
 
@@ -253,10 +258,7 @@ impl<'t> Stage<'t> {
     ///
     /// [`StageError::Full`] or [`StageError::Conflict`]; then there is no such file.
     pub fn bytes(&mut self, path: &TreePath, bytes: impl AsRef<[u8]>) -> Result<(), StageError> {
-        let item = Item {
-            source: &Source::Caller,
-            path,
-        };
+        let item = Item::new(&Source::Caller, path);
         let bytes = bytes.as_ref();
         self.plain_file(item, |stage, ino| {
             stage.expect(item, bytes.len() as u64)?;
@@ -272,10 +274,7 @@ impl<'t> Stage<'t> {
     ///
     /// As [`bytes`](Self::bytes).
     pub fn shared(&mut self, path: &TreePath, bytes: &Bytes) -> Result<(), StageError> {
-        let item = Item {
-            source: &Source::Caller,
-            path,
-        };
+        let item = Item::new(&Source::Caller, path);
         self.plain_file(item, |stage, ino| {
             stage.expect(item, bytes.len() as u64)?;
             let lent = stage.tree.lend(ino, bytes, stage.now);
@@ -291,249 +290,8 @@ impl<'t> Stage<'t> {
     /// [`StageError::Read`], [`StageError::Full`] or [`StageError::Conflict`]; then there is no
     /// such file.
     pub fn reader(&mut self, path: &TreePath, reader: &mut dyn Read) -> Result<(), StageError> {
-        let item = Item {
-            source: &Source::Caller,
-            path,
-        };
-        self.plain_file(item, |stage, ino| stage.stream(item, ino, reader))
-    }
-
-    /// Stages a file of the host, or a directory with all that is in it, under `path`.
-    ///
-    /// `host` itself may be a symlink, which is followed, or a FIFO or a device such as
-    /// `/dev/stdin` or `/dev/fd/63`, which is read to its end. Inside a directory, symlinks are kept
-    /// as they are, and FIFOs, sockets and devices are left behind (see [`Staged::skipped`]).
-    ///
-    /// Set-id bits are dropped, as `cp` does. What the caller could read, the owner can read.
-    ///
-    /// # Errors
-    ///
-    /// [`StageError`], which names the path inside `host` that failed. What was staged of a
-    /// directory before that stays.
-    pub fn host(&mut self, path: &TreePath, host: &Path) -> Result<(), StageError> {
-        let source = Source::Host(host.to_owned());
-        let item = Item {
-            source: &source,
-            path,
-        };
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-        // A FIFO's open waits for its writer, which is what reading it to its end means.
-        let opened = rustix::fs::open(host, flags, Mode::empty()).map_err(|e| item.unread(e))?;
-        let stat = rustix::fs::fstat(&opened).map_err(|e| item.unread(e))?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => self.host_directory(path, host, opened, &stat),
-            FileType::RegularFile if path.is_root() => Err(item.conflict(path, Kind::Directory)),
-            FileType::RegularFile => {
-                let (parent, name) = self.place(item)?;
-                self.host_file(item, parent, name, opened, &stat, &mut Links::new())
-            }
-            _ => self.plain_file(item, |stage, ino| {
-                stage.stream(item, ino, &mut File::from(opened))
-            }),
-        }
-    }
-
-    /// A directory of the host with all that is in it, depth first.
-    ///
-    /// Holds one descriptor per level, so that a component which is swapped for a symlink meanwhile
-    /// leads nowhere else. Names are taken in byte order: the tree's order, which tools see, must
-    /// not depend on the host's file system.
-    fn host_directory(
-        &mut self,
-        path: &TreePath,
-        host: &Path,
-        opened: OwnedFd,
-        stat: &Stat,
-    ) -> Result<(), StageError> {
-        let ino = self.make_directories(path, path)?;
-        // The root of the mount keeps its own mode and time: it is not what was staged.
-        let attributes = (!path.is_root()).then(|| self.attributes(stat));
-        let mut links = Links::new();
-        let mut levels = vec![Level::open(path, host, opened, ino, attributes)?];
-        while let Some(level) = levels.last_mut() {
-            let Some(Pending {
-                name: host_name,
-                kind,
-            }) = level.pending.pop()
-            else {
-                let (ino, attributes) = (level.ino, level.attributes);
-                let source = Source::Host(level.host_path.clone());
-                let item = Item {
-                    source: &source,
-                    path: &level.path,
-                };
-                if let Some(attributes) = attributes {
-                    self.set(item, ino, &attributes)?;
-                }
-                levels.pop();
-                self.meter.file()?;
-                continue;
-            };
-            let host_path = level
-                .host_path
-                .join(OsStr::from_bytes(host_name.to_bytes()));
-            let source = Source::Host(host_path.clone());
-            let name = Name::new(host_name.to_bytes()).map_err(|error| StageError::Store {
-                path: level.path.clone(),
-                error,
-            })?;
-            let path = level.path.join(name.clone());
-            let item = Item {
-                source: &source,
-                path: &path,
-            };
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-            let open = |more| {
-                let opened =
-                    rustix::fs::openat(&level.host, &host_name, flags | more, Mode::empty())
-                        .map_err(|e| item.unread(e))?;
-                let stat = rustix::fs::fstat(&opened).map_err(|e| item.unread(e))?;
-                Ok::<_, StageError>((opened, stat))
-            };
-            match kind {
-                FileType::RegularFile => {
-                    let (opened, stat) = open(OFlags::NOCTTY)?;
-                    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-                        self.host_file(item, level.ino, name, opened, &stat, &mut links)?;
-                    } else {
-                        return Err(item.unread(io::Error::other("it changed while it was read")));
-                    }
-                }
-                FileType::Directory => {
-                    let (opened, stat) = open(OFlags::DIRECTORY)?;
-                    let ino = self.make_directory(item, level.ino, name)?;
-                    let attributes = Some(self.attributes(&stat));
-                    levels.push(Level::open(&path, &host_path, opened, ino, attributes)?);
-                }
-                FileType::Symlink => {
-                    let target = rustix::fs::readlinkat(&level.host, &host_name, Vec::new())
-                        .map_err(|e| item.unread(e))?;
-                    let stat =
-                        rustix::fs::statat(&level.host, &host_name, AtFlags::SYMLINK_NOFOLLOW)
-                            .map_err(|e| item.unread(e))?;
-                    let kind = NewKind::Symlink(target.into_bytes());
-                    let ino = self.make(item, level.ino, name, kind, 0o777)?;
-                    let time = SetAttr {
-                        mtime: Some(modified(&stat)),
-                        ..SetAttr::default()
-                    };
-                    self.set(item, ino, &time)?;
-                    self.meter.file()?;
-                }
-                other => self.skipped.push(Skipped {
-                    path: host_path,
-                    kind: kind_of(other),
-                }),
-            }
-        }
-        Ok(())
-    }
-
-    /// One regular file of the host, open for reading.
-    fn host_file(
-        &mut self,
-        item: Item<'_>,
-        parent: Ino,
-        name: Name,
-        opened: OwnedFd,
-        stat: &Stat,
-        links: &mut Links,
-    ) -> Result<(), StageError> {
-        // The types of `Stat` differ between architectures.
-        #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
-        let key = (stat.st_dev as u64, stat.st_ino as u64);
-        let many_names = stat.st_nlink > 1;
-        if let Some(&ino) = links.get(&key).filter(|_| many_names) {
-            self.make_room(item, parent, &name)?;
-            let linked = self.tree.link(ino, parent, name, self.now);
-            linked.map_err(|error| self.refused(item, error, None))?;
-            return Ok(self.meter.file()?);
-        }
-        let attributes = self.attributes(stat);
-        let mode = attributes.mode.unwrap_or(0o644);
-        let version = Version::of(stat);
-        let ino = self.file(item, parent, name, mode, |stage, ino| {
-            if !stage.share_large(version, ino)? {
-                stage.copy_file(item, ino, File::from(opened), stat)?;
-            }
-            stage.set(item, ino, &attributes)
-        })?;
-        if version.size >= SHARED_BYTES_MIN {
-            self.large.insert(version, ino);
-        }
-        if many_names {
-            links.insert(key, ino);
-        }
-        Ok(())
-    }
-
-    /// Takes the bytes of a file that came in before, under another name; false where there are none.
-    fn share_large(&mut self, version: Version, ino: Ino) -> Result<bool, StageError> {
-        let Some(&first) = self.large.get(&version) else {
-            return Ok(false);
-        };
-        // Gone, where a later input took its place; and at the limit reading it tells what is missing.
-        let copied = self
-            .tree
-            .copy_range((first, 0), (ino, 0), u64::MAX, self.now);
-        let whole = copied == Ok(version.size);
-        if whole {
-            self.meter.bytes(version.size as usize)?;
-        }
-        Ok(whole)
-    }
-
-    /// The content of a host file: its holes stay holes, and what is appended meanwhile is taken
-    /// along until the end is met or the limit.
-    fn copy_file(
-        &mut self,
-        item: Item<'_>,
-        ino: Ino,
-        mut file: File,
-        stat: &Stat,
-    ) -> Result<(), StageError> {
-        #[allow(clippy::unnecessary_cast)]
-        let (size, allocated) = (stat.st_size as u64, stat.st_blocks as u64 * 512);
-        if allocated < size {
-            return self.copy_sparse(item, ino, &file, size);
-        }
-        self.expect(item, size)?;
-        self.stream(item, ino, &mut file)
-    }
-
-    /// The data between the holes. Also right for compressed files, which only seem to have holes.
-    fn copy_sparse(
-        &mut self,
-        item: Item<'_>,
-        ino: Ino,
-        mut file: &File,
-        size: u64,
-    ) -> Result<(), StageError> {
-        let mut offset = 0;
-        loop {
-            let data = match rustix::fs::seek(file, SeekFrom::Data(offset)) {
-                Ok(data) => data,
-                Err(Errno::NXIO) => break,
-                // No way to ask: all of it is data.
-                Err(Errno::INVAL | Errno::OPNOTSUPP) => {
-                    rustix::fs::seek(file, SeekFrom::Start(0)).map_err(|e| item.unread(e))?;
-                    return self.stream(item, ino, &mut file);
-                }
-                Err(error) => return Err(item.unread(error)),
-            };
-            let hole = rustix::fs::seek(file, SeekFrom::Hole(data)).map_err(|e| item.unread(e))?;
-            rustix::fs::seek(file, SeekFrom::Start(data)).map_err(|e| item.unread(e))?;
-            self.stream_at(item, ino, data, &mut file.take(hole - data))?;
-            offset = hole;
-        }
-        self.set(
-            item,
-            ino,
-            &SetAttr {
-                size: Some(size.max(offset)),
-                ..SetAttr::default()
-            },
-        )
+        let item = Item::new(&Source::Caller, path);
+        self.plain_file(item, |stage, ino| stage.stream(item, ino, reader).map(drop))
     }
 
     fn stream(
@@ -541,33 +299,33 @@ impl<'t> Stage<'t> {
         item: Item<'_>,
         ino: Ino,
         reader: &mut dyn Read,
-    ) -> Result<(), StageError> {
+    ) -> Result<u64, StageError> {
         self.stream_at(item, ino, 0, reader)
     }
 
-    /// All that `reader` gives, from `offset` on.
+    /// All that `reader` gives, from `offset` on; returns where it ends.
     fn stream_at(
         &mut self,
         item: Item<'_>,
         ino: Ino,
         mut offset: u64,
         reader: &mut dyn Read,
-    ) -> Result<(), StageError> {
+    ) -> Result<u64, StageError> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(BLOCK_BYTES, 0);
         let result = loop {
             // Whole blocks, also from a pipe that gives little at a time.
             let filled = match fill(reader, &mut buffer) {
-                Ok(0) => break Ok(()),
+                Ok(0) => break Ok(offset),
                 Ok(filled) => filled,
                 Err(error) => break Err(item.unread(error)),
             };
             let written = self.write(item, ino, offset, &buffer[..filled]);
             let told = written.and_then(|()| Ok(self.meter.bytes(filled)?));
-            if told.is_err() || filled < BLOCK_BYTES {
-                break told;
-            }
             offset += filled as u64;
+            if told.is_err() || filled < BLOCK_BYTES {
+                break told.map(|()| offset);
+            }
         };
         self.buffer = buffer;
         result
@@ -636,17 +394,11 @@ impl<'t> Stage<'t> {
         for (depth, name) in path.names().into_iter().enumerate() {
             ino = match self.tree.lookup(ino, name.as_bytes()) {
                 Err(StoreError::NotFound) => {
-                    let item = Item {
-                        source: &Source::Caller,
-                        path: wanted,
-                    };
+                    let item = Item::new(&Source::Caller, wanted);
                     self.make(item, ino, name.clone(), NewKind::Directory, 0o755)?
                 }
                 found => {
-                    let item = Item {
-                        source: &Source::Caller,
-                        path: wanted,
-                    };
+                    let item = Item::new(&Source::Caller, wanted);
                     let found = found.map_err(|error| self.refused(item, error, None))?;
                     match self.kind(item, found)? {
                         Kind::Directory => found,
@@ -745,23 +497,6 @@ impl<'t> Stage<'t> {
         Err(self.refused(item, StoreError::NoSpace(Resource::Bytes), Some(needed)))
     }
 
-    /// Mode and modification time of a host file, as they shall be in the tree.
-    fn attributes(&self, stat: &Stat) -> SetAttr {
-        let mut mode = stat.st_mode & 0o1777;
-        if stat.st_uid != self.owner.uid {
-            // We read it by its group's or everybody's right; now it has another owner.
-            mode |= 0o400;
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                mode |= 0o100;
-            }
-        }
-        SetAttr {
-            mode: Some(mode),
-            mtime: Some(modified(stat)),
-            ..SetAttr::default()
-        }
-    }
-
     fn refused(&self, item: Item<'_>, error: StoreError, needed: Option<u64>) -> StageError {
         let path = item.path.clone();
         let StoreError::NoSpace(resource) = error else {
@@ -773,38 +508,11 @@ impl<'t> Stage<'t> {
             Resource::Inodes => limits.inodes,
         };
         StageError::Full {
-            from: item.source.clone(),
+            from: item.from(),
             path,
             resource,
             limit,
             needed,
-        }
-    }
-}
-
-/// Inodes that came in under a first name: host device and inode number to inode.
-type Links = HashMap<(u64, u64), Ino>;
-
-/// A file of the host with this content: the same as long as all of these are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Version {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, u64),
-    changed: (i64, u64),
-}
-
-impl Version {
-    // The types of `Stat` differ between architectures.
-    #[allow(clippy::unnecessary_cast)]
-    fn of(stat: &Stat) -> Self {
-        Self {
-            device: stat.st_dev as u64,
-            inode: stat.st_ino as u64,
-            size: stat.st_size as u64,
-            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u64),
-            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u64),
         }
     }
 }
@@ -814,12 +522,50 @@ impl Version {
 struct Item<'i> {
     source: &'i Source,
     path: &'i TreePath,
+    /// The components of the path from here on are those of a host path below the source.
+    depth: usize,
 }
 
-impl Item<'_> {
+impl<'i> Item<'i> {
+    fn new(source: &'i Source, path: &'i TreePath) -> Self {
+        let depth = path.depth();
+        Self {
+            source,
+            path,
+            depth,
+        }
+    }
+
+    /// Something below it, in the host's directory as in the tree.
+    fn inside<'p>(self, path: &'p TreePath) -> Item<'p>
+    where
+        'i: 'p,
+    {
+        Item { path, ..self }
+    }
+
+    /// Where it comes from. Only put together for a message: it may be long.
+    fn from(self) -> Source {
+        match self.source {
+            Source::Host(_) => Source::Host(self.host_path()),
+            Source::Caller => Source::Caller,
+        }
+    }
+
+    /// Its path on the host.
+    fn host_path(self) -> PathBuf {
+        let mut path = match self.source {
+            Source::Host(host) => host.clone(),
+            Source::Caller => PathBuf::new(),
+        };
+        let below = self.path.names().split_off(self.depth).into_iter();
+        path.extend(below.map(|name| OsStr::from_bytes(name.as_bytes())));
+        path
+    }
+
     fn unread(self, error: impl Into<io::Error>) -> StageError {
         StageError::Read {
-            from: self.source.clone(),
+            from: self.from(),
             path: self.path.clone(),
             error: error.into(),
         }
@@ -834,76 +580,6 @@ impl Item<'_> {
     }
 }
 
-/// A host directory that is being staged.
-struct Level {
-    path: TreePath,
-    host_path: PathBuf,
-    host: OwnedFd,
-    ino: Ino,
-    /// To be set at the end: filling it changes its time and may need its write permission.
-    attributes: Option<SetAttr>,
-    /// Entries still to come, the next one last.
-    pending: Vec<Pending>,
-}
-
-struct Pending {
-    name: CString,
-    kind: FileType,
-}
-
-impl Level {
-    fn open(
-        path: &TreePath,
-        host_path: &Path,
-        host: OwnedFd,
-        ino: Ino,
-        attributes: Option<SetAttr>,
-    ) -> Result<Self, StageError> {
-        let pending = list(&host).map_err(|error| {
-            let source = Source::Host(host_path.to_owned());
-            Item {
-                source: &source,
-                path,
-            }
-            .unread(error)
-        })?;
-        Ok(Self {
-            path: path.clone(),
-            host_path: host_path.to_owned(),
-            host,
-            ino,
-            attributes,
-            pending,
-        })
-    }
-}
-
-/// The entries of a directory, in falling order of their names.
-fn list(directory: impl AsFd) -> io::Result<Vec<Pending>> {
-    let mut pending = Vec::new();
-    for entry in Dir::read_from(&directory)? {
-        let entry = entry?;
-        let name: &CStr = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let kind = match entry.file_type() {
-            // Some file systems do not say.
-            FileType::Unknown => {
-                let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                FileType::from_raw_mode(stat.st_mode)
-            }
-            kind => kind,
-        };
-        pending.push(Pending {
-            name: name.to_owned(),
-            kind,
-        });
-    }
-    pending.sort_unstable_by(|a, b| b.name.cmp(&a.name));
-    Ok(pending)
-}
-
 /// Reads until the buffer is full or the end is met.
 fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
@@ -916,26 +592,6 @@ fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(filled)
-}
-
-fn modified(stat: &Stat) -> Timestamp {
-    #[allow(clippy::unnecessary_cast)]
-    Timestamp {
-        secs: stat.st_mtime as i64,
-        nanos: stat.st_mtime_nsec as u32,
-    }
-}
-
-fn kind_of(file_type: FileType) -> Kind {
-    match file_type {
-        FileType::Directory => Kind::Directory,
-        FileType::Symlink => Kind::Symlink,
-        FileType::Fifo => Kind::Fifo,
-        FileType::Socket => Kind::Socket,
-        FileType::CharacterDevice => Kind::CharDevice,
-        FileType::BlockDevice => Kind::BlockDevice,
-        FileType::RegularFile | FileType::Unknown => Kind::File,
-    }
 }
 
 /// The kind with its article, for messages.

@@ -10,7 +10,7 @@ use lzma_rust2::{XzOptions, XzReader, XzWriter};
 use super::Format;
 
 /// What an archive may make us hold in any case: `xz -9` takes 64 MiB, and zstd 128 MiB unless told otherwise.
-const LEAST_MEMORY_BYTES: u64 = 192 << 20;
+const LEAST_MEMORY_BYTES: u64 = 128 << 20;
 /// The windows of zstd that are larger than others (`zstd --long`), as powers of two.
 const LARGE_WINDOWS: std::ops::RangeInclusive<u32> = 27..=31;
 /// As fast as it gets without becoming much larger: 6, which xz(1) takes, is five times as slow here.

@@ -14,7 +14,7 @@ use super::tar_writer::TarWriter;
 use super::zip_writer::ZipWriter;
 use crate::collect::{CollectError, Found, find, walk};
 use crate::progress::{Meter, Progress};
-use crate::stage::Skipped;
+use crate::stage::LeftBehind;
 use crate::store::{Attr, Ino, Kind, StoreError, Tree, TreePath};
 
 /// Bytes that are read from the tree at once.
@@ -74,7 +74,7 @@ pub struct Packed {
     /// How much went out. Directories count as files.
     pub progress: Progress,
     /// What was left out.
-    pub skipped: Vec<Skipped>,
+    pub skipped: LeftBehind,
 }
 
 impl fmt::Debug for Pack<'_> {
@@ -208,10 +208,7 @@ impl<'t> Pack<'t> {
                     Ok(())
                 }
                 (kind, _) => {
-                    packed.skipped.push(Skipped {
-                        path: path.to_path_buf(),
-                        kind,
-                    });
+                    packed.skipped.add(kind, || path.to_path_buf());
                     continue;
                 }
             };

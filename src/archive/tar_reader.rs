@@ -8,6 +8,7 @@
 use std::io::{self, Read};
 use std::ops::Range;
 
+use bytes::Bytes;
 use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use super::error::{ArchiveError, MemberProblem, Told};
@@ -23,9 +24,9 @@ const PIECES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Member {
     /// As the archive has it.
-    pub name: Vec<u8>,
+    pub name: Bytes,
     /// Of a link.
-    pub link: Vec<u8>,
+    pub link: Bytes,
     pub kind: EntryType,
     pub mode: u32,
     pub mtime: Timestamp,
@@ -88,10 +89,10 @@ impl<'t, R: Read> Members<'t, R> {
             );
             match header.entry_type() {
                 EntryType::GNULongName => {
-                    extensions.path = Some(until_nul(self.extension(&header)?));
+                    extensions.path = Some(until_nul(self.extension(&header)?).into());
                 }
                 EntryType::GNULongLink => {
-                    extensions.link = Some(until_nul(self.extension(&header)?));
+                    extensions.link = Some(until_nul(self.extension(&header)?).into());
                 }
                 EntryType::XHeader => {
                     let text = self.extension(&header)?;
@@ -136,11 +137,11 @@ impl<'t, R: Read> Members<'t, R> {
             .name
             .clone()
             .or(extensions.path)
-            .unwrap_or_else(|| header.path_bytes().into_owned());
+            .unwrap_or_else(|| header.path_bytes().into_owned().into());
         let link = extensions.link.unwrap_or_else(|| {
             header
                 .link_name_bytes()
-                .map(|link| link.into_owned())
+                .map(|link| Bytes::from(link.into_owned()))
                 .unwrap_or_default()
         });
         let number = |field: io::Result<u64>| {
@@ -398,11 +399,11 @@ impl<R: Read> Lines<'_, R> {
     }
 }
 
-/// What stands before a header and overrides it.
+/// What stands before a header and overrides it. Cloned for every member, and so without its bytes.
 #[derive(Clone, Debug, Default)]
 struct Extensions {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
+    path: Option<Bytes>,
+    link: Option<Bytes>,
     size: Option<u64>,
     mtime: Option<Timestamp>,
     sparse: PaxSparse,
@@ -412,7 +413,7 @@ struct Extensions {
 #[derive(Clone, Debug, Default)]
 struct PaxSparse {
     version: (u64, u64),
-    name: Option<Vec<u8>>,
+    name: Option<Bytes>,
     size: Option<u64>,
 }
 
@@ -435,11 +436,11 @@ impl Extensions {
 
     fn take(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
         match key {
-            b"path" => self.path = Some(value.to_vec()),
-            b"linkpath" => self.link = Some(value.to_vec()),
+            b"path" => self.path = Some(Bytes::copy_from_slice(value)),
+            b"linkpath" => self.link = Some(Bytes::copy_from_slice(value)),
             b"size" => self.size = Some(decimal(value)?),
             b"mtime" => self.mtime = Some(time(value)?),
-            b"GNU.sparse.name" => self.sparse.name = Some(value.to_vec()),
+            b"GNU.sparse.name" => self.sparse.name = Some(Bytes::copy_from_slice(value)),
             b"GNU.sparse.realsize" | b"GNU.sparse.size" => {
                 self.sparse.size = Some(decimal(value)?);
             }
@@ -539,7 +540,7 @@ mod tests {
     fn records_of_pax() {
         let mut read = Extensions::default();
         read.read(b"12 path=a\nb\n14 comment=hi\n").unwrap();
-        assert_eq!(read.path, Some(b"a\nb".to_vec()));
+        assert_eq!(read.path, Some(Bytes::from("a\nb")));
         for bad in ["11 path", "x path=a\n", "3 a", "99 path=a\n", "8 path\n\n"] {
             assert!(
                 Extensions::default().read(bad.as_bytes()).is_none(),

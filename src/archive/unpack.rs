@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -20,8 +21,9 @@ use crate::stage::member::{MemberAttributes, MemberContent};
 use crate::stage::{Owner, Source, Stage, StageError, Staged};
 use crate::store::{Ino, Kind, Resource, Timestamp, Tree, TreePath};
 
-/// A zip may be this much longer than what the tree could hold of it: names, directories, what was appended.
-const ZIP_OVERHEAD_BYTES: u64 = 16 << 20;
+/// A zip may be this much longer than what the tree could hold of it: names, directories, what was appended. Its
+/// directory takes some ten times its length in memory.
+const ZIP_OVERHEAD_BYTES: u64 = 4 << 20;
 
 type Listener<'t> = Box<dyn FnMut(Progress) -> ControlFlow<()> + Send + 't>;
 
@@ -122,6 +124,10 @@ impl<'t> Unpack<'t> {
                 file.rewind().map_err(|error| told.unread(error))?;
                 let by_name = Format::of_name(path).filter(|&format| format == Format::Zip);
                 match Format::of_content(&head).or(by_name) {
+                    #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+                    Some(Format::Zip) if stat.st_size as u64 > self.zip_max() => {
+                        Err(self.too_long(&told))
+                    }
                     Some(Format::Zip) => self.zip(file, &told),
                     format => self.tar(format.unwrap_or(Format::Tar), &head, file, &told),
                 }
@@ -193,7 +199,7 @@ impl<'t> Unpack<'t> {
             told,
             below: self.below,
             directories: HashMap::new(),
-            left_behind: HashMap::new(),
+            left_behind: LeftOut::default(),
         };
         unpack(&mut target)?;
         let staged = target.finish();
@@ -206,20 +212,30 @@ impl<'t> Unpack<'t> {
         let failed = |error: io::Error| told.unread(error);
         let memory = memfd_create("notapipe-zip", MemfdFlags::CLOEXEC);
         let mut file = File::from(memory.map_err(|error| failed(error.into()))?);
-        let usage = self.tree.usage();
-        let most = usage.limits.bytes.saturating_sub(usage.bytes) + ZIP_OVERHEAD_BYTES;
+        let most = self.zip_max();
         let copied = io::copy(&mut reader.take(most + 1), &mut file).map_err(failed)?;
         if copied > most {
-            return Err(ArchiveError::Stage(StageError::Full {
-                from: told.0.clone(),
-                path: self.below.clone(),
-                resource: Resource::Bytes,
-                limit: usage.limits.bytes,
-                needed: None,
-            }));
+            return Err(self.too_long(told));
         }
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
         Ok(file)
+    }
+
+    /// How long a zip may be.
+    fn zip_max(&self) -> u64 {
+        let usage = self.tree.usage();
+        let free = usage.limits.bytes.saturating_sub(usage.bytes);
+        free.saturating_add(ZIP_OVERHEAD_BYTES)
+    }
+
+    fn too_long(&self, told: &Told) -> ArchiveError {
+        ArchiveError::Stage(StageError::Full {
+            from: told.0.clone(),
+            path: self.below.clone(),
+            resource: Resource::Bytes,
+            limit: self.tree.usage().limits.bytes,
+            needed: None,
+        })
     }
 }
 
@@ -237,7 +253,29 @@ pub(super) struct Target<'t> {
     below: TreePath,
     /// Times of directories, set when all is in them.
     directories: HashMap<Ino, Timestamp>,
-    left_behind: HashMap<TreePath, Kind>,
+    left_behind: LeftOut,
+}
+
+/// Names of FIFOs and sockets, so that hard links to them are left out too: by a hash with a key, and no more than an
+/// honest archive has, because nothing else bounds them.
+#[derive(Default)]
+struct LeftOut {
+    hasher: RandomState,
+    kinds: HashMap<u64, Kind>,
+}
+
+impl LeftOut {
+    const MAX: usize = 1 << 16;
+
+    fn add(&mut self, path: &TreePath, kind: Kind) {
+        if self.kinds.len() < Self::MAX {
+            self.kinds.insert(self.hasher.hash_one(path), kind);
+        }
+    }
+
+    fn kind(&self, path: &TreePath) -> Option<Kind> {
+        self.kinds.get(&self.hasher.hash_one(path)).copied()
+    }
 }
 
 impl Target<'_> {
@@ -308,7 +346,7 @@ impl Target<'_> {
             return Ok(());
         }
         // Another name of what was left behind is left behind too.
-        if let Some(&kind) = self.left_behind.get(&to) {
+        if let Some(kind) = self.left_behind.kind(&to) {
             self.leave_behind(path, kind);
             return Ok(());
         }
@@ -319,7 +357,7 @@ impl Target<'_> {
     /// A FIFO or a socket.
     pub(super) fn leave_behind(&mut self, path: &TreePath, kind: Kind) {
         self.stage.member_skipped(path, kind);
-        self.left_behind.insert(path.clone(), kind);
+        self.left_behind.add(path, kind);
     }
 
     fn finish(mut self) -> Staged {
@@ -389,7 +427,7 @@ fn tar_member<R: Read>(
             };
             target.file(&path, attributes, expected, content)
         }
-        EntryType::Symlink => target.symlink(&path, name, member.link.clone(), attributes),
+        EntryType::Symlink => target.symlink(&path, name, member.link.to_vec(), attributes),
         EntryType::Link => target.link(&path, name, &member.link),
         EntryType::Fifo => {
             target.leave_behind(&path, Kind::Fifo);

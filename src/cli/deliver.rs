@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use notapipe::archive::{ArchiveError, Format};
 use notapipe::collect::{CollectError, Delivery, Destination, Outlet, Prepared, Wanted, WholeFile};
-use notapipe::stage::Skipped;
+use notapipe::stage::LeftBehind;
 use notapipe::text::quoted;
 use notapipe::{Interrupt, Outcome};
 
@@ -84,7 +84,7 @@ impl Delivering {
     }
 
     /// Delivers everything, or changes nothing; tells what was left behind.
-    pub fn deliver(self, outcome: &Outcome) -> Result<Vec<Skipped>, DeliverError> {
+    pub fn deliver(self, outcome: &Outcome) -> Result<LeftBehind, DeliverError> {
         let line = Line::new("delivering", self.verbosity);
         let listener = line.listener(self.interrupt.clone());
         match self.place {

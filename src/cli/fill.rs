@@ -42,10 +42,8 @@ pub fn tree(config: &MountConfig, interrupt: &Interrupt) -> Result<Tree, Box<dyn
             .listen(listener)
             .read(streams::input()?)?,
     };
-    if config.verbosity >= Verbosity::Normal {
-        for skipped in &staged.skipped {
-            report::warning(&skipped.to_string());
-        }
+    if config.verbosity >= Verbosity::Normal && !staged.skipped.is_empty() {
+        report::warning(&staged.skipped.to_string());
     }
     Ok(tree)
 }

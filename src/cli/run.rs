@@ -13,7 +13,7 @@ use notapipe::collect::Wanted;
 use notapipe::memory;
 use notapipe::mount::Visibility as MountVisibility;
 use notapipe::run::{Cpus, EndedBy, Exit, Followed, InitProgram};
-use notapipe::stage::Skipped;
+use notapipe::stage::LeftBehind;
 use notapipe::store::{Limits, PAGE_SIZE, TreePath};
 use notapipe::text::shown;
 use notapipe::{ByteCount, Interrupt, Job, Outcome, Stdin, Stdout, Step};
@@ -87,7 +87,7 @@ fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8,
     if let Some(left) = left
         && config.verbosity >= Verbosity::Normal
     {
-        left.skipped().iter().for_each(tell_skipped);
+        tell_skipped(left.skipped());
     }
     let (outcome, delivered) = match &ran {
         Ok(outcome) => {
@@ -119,7 +119,7 @@ fn wind_up(
     config: &RunConfig,
     mut ending: Ending<'_>,
     outcome: Option<&Outcome>,
-    delivered: Option<&(Vec<Skipped>, Duration)>,
+    delivered: Option<&(LeftBehind, Duration)>,
     reporting: Option<Reporting>,
     keeping: Option<Saving>,
 ) -> u8 {
@@ -131,7 +131,7 @@ fn wind_up(
     if let Some((skipped, _)) = delivered
         && config.verbosity >= Verbosity::Normal
     {
-        skipped.iter().for_each(tell_skipped);
+        tell_skipped(skipped);
     }
     let collect = delivered.map(|(_, time)| *time);
     if let Some(reporting) = reporting
@@ -158,7 +158,7 @@ fn wind_up(
 fn deliver(
     delivering: Delivering,
     outcome: &Outcome,
-) -> Result<(Vec<Skipped>, Duration), DeliverError> {
+) -> Result<(LeftBehind, Duration), DeliverError> {
     let began = Instant::now();
     let skipped = delivering.deliver(outcome)?;
     Ok((skipped, began.elapsed()))
@@ -348,8 +348,10 @@ pub fn limits(wanted: LimitsWanted) -> Limits {
 }
 
 /// What went well and is still worth a word.
-fn tell_skipped(skipped: &Skipped) {
-    report::warning(&skipped.to_string());
+fn tell_skipped(skipped: &LeftBehind) {
+    if !skipped.is_empty() {
+        report::warning(&skipped.to_string());
+    }
 }
 
 /// What is not as somebody who read along saw it.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use notapipe::Interrupt;
 use notapipe::archive::{ArchiveError, Format, Pack};
 use notapipe::collect::{CollectError, Delivery, Destination};
+use notapipe::stage::LeftBehind;
 use notapipe::store::{Tree, TreePath};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
@@ -248,11 +249,9 @@ impl Saving {
         Ok(())
     }
 
-    fn warn(&self, skipped: &[notapipe::stage::Skipped]) {
-        if self.verbosity >= Verbosity::Normal {
-            for skipped in skipped {
-                report::warning(&skipped.to_string());
-            }
+    fn warn(&self, skipped: &LeftBehind) {
+        if self.verbosity >= Verbosity::Normal && !skipped.is_empty() {
+            report::warning(&skipped.to_string());
         }
     }
 

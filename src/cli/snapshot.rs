@@ -51,7 +51,7 @@ pub fn snapshot(args: SnapshotArgs) -> ExitCode {
     match try_snapshot(&args, verbosity) {
         Ok((packed, limit_bytes)) => {
             if verbosity >= Verbosity::Normal {
-                packed.skipped.iter().for_each(|what| report::warning(what));
+                packed.skipped.iter().for_each(|left| report::warning(left));
             }
             if verbosity >= Verbosity::Verbose {
                 let (files, size) = (count(packed.files), bytes(packed.bytes));

@@ -19,7 +19,7 @@ use super::stream::Stream;
 use super::wanted::{Wanted, named};
 use super::{BLOCK_BYTES, CollectError};
 use crate::progress::{Meter, Progress, Stopped};
-use crate::stage::Skipped;
+use crate::stage::LeftBehind;
 use crate::store::{Attr, Kind, StoreError, Tree, TreePath};
 
 /// How many finished files may wait without a name, each with an open descriptor.
@@ -109,7 +109,7 @@ pub struct Delivered {
     /// Files and symlinks, and the bytes in them.
     pub progress: Progress,
     /// What was left behind: FIFOs, sockets and devices inside collected directories.
-    pub skipped: Vec<Skipped>,
+    pub skipped: LeftBehind,
 }
 
 impl<'l> Delivery<'l> {
@@ -198,7 +198,7 @@ pub struct Prepared<'t, 'l> {
     directories: Vec<PlannedDirectory>,
     files: Vec<Ready>,
     streams: Vec<PlannedStream>,
-    skipped: Vec<Skipped>,
+    skipped: LeftBehind,
 }
 
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use super::destination::{Spot, Target, Trouble};
 use super::stream::Stream;
 use super::wanted::Wanted;
 use super::{CollectError, Found, walk};
-use crate::stage::Skipped;
+use crate::stage::LeftBehind;
 use crate::store::{Attr, Kind, Moved, Name, Timestamp, Tree, TreePath};
 
 /// Something that is wanted, and where it goes.
@@ -103,7 +103,7 @@ pub(super) struct Plan {
     pub directories: Vec<PlannedDirectory>,
     pub files: Vec<PlannedFile>,
     pub streams: Vec<PlannedStream>,
-    pub skipped: Vec<Skipped>,
+    pub skipped: LeftBehind,
     places: Places,
     /// Directories that are not there yet, and so nothing below them.
     missing: HashSet<HostPath>,
@@ -204,10 +204,7 @@ impl Plan {
         match attr.kind {
             Kind::File | Kind::Symlink => self.file(name, place, attr),
             kind => {
-                self.skipped.push(Skipped {
-                    path: name.to_path_buf(),
-                    kind,
-                });
+                self.skipped.add(kind, || name.to_path_buf());
                 Ok(())
             }
         }

@@ -66,8 +66,8 @@ pub struct Packed {
     pub files: u64,
     /// Bytes of content, holes left out.
     pub bytes: u64,
-    /// What was left out, as messages.
-    pub skipped: Vec<String>,
+    /// What was left out, as a message.
+    pub skipped: Option<String>,
     /// Files that are not whole, because the mount [lost](Status::lost_files) bytes of them.
     pub lost_files: Vec<String>,
 }

@@ -293,7 +293,7 @@ impl Shared {
             Ok(packed) => Answer::Packed(Packed {
                 files: packed.progress.files,
                 bytes: packed.progress.bytes,
-                skipped: packed.skipped.iter().map(ToString::to_string).collect(),
+                skipped: (!packed.skipped.is_empty()).then(|| packed.skipped.to_string()),
                 lost_files: self.lost_files(),
             }),
             Err(error) => Answer::error("failed", with_causes(&error)),

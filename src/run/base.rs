@@ -10,7 +10,7 @@ use super::archived::Archived;
 use super::error::Error;
 use super::inputs::{Input, Inputs, owner};
 use crate::memory;
-use crate::stage::Skipped;
+use crate::stage::LeftBehind;
 use crate::store::{Limits, Timestamp, Tree, Usage};
 
 /// What many jobs have in common, staged once: an SDK, an include directory.
@@ -46,7 +46,7 @@ use crate::store::{Limits, Timestamp, Tree, Usage};
 #[derive(Debug)]
 pub struct Base {
     pub(super) tree: Tree,
-    skipped: Vec<Skipped>,
+    skipped: LeftBehind,
 }
 
 /// What a [`Base`] is to hold.
@@ -86,7 +86,7 @@ impl Base {
     }
 
     /// FIFOs, sockets and devices in staged directories, which were left behind.
-    pub fn skipped(&self) -> &[Skipped] {
+    pub fn skipped(&self) -> &LeftBehind {
         &self.skipped
     }
 }

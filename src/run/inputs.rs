@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::archived::Archived;
 use super::error::Error;
 use crate::progress::Progress;
-use crate::stage::{Owner, Skipped, Stage, Staged};
+use crate::stage::{LeftBehind, Owner, Stage, Staged};
 use crate::store::{Timestamp, Tree, TreePath};
 use crate::text::shown;
 
@@ -67,12 +67,12 @@ impl Inputs {
         tree: &mut Tree,
         owner: Owner,
         listener: Option<Listener>,
-    ) -> Result<Vec<Skipped>, Error> {
+    ) -> Result<LeftBehind, Error> {
         if let Some(error) = self.invalid {
             return Err(error);
         }
         let mut teller = Teller::new(listener);
-        let mut skipped = Vec::new();
+        let mut skipped = LeftBehind::default();
         #[cfg(feature = "archives")]
         for archive in self.archives {
             let staged = archive.unpack(tree, owner, |progress| teller.tell(progress))?;
@@ -116,7 +116,7 @@ impl Teller {
         })
     }
 
-    fn finished(&mut self, staged: Staged) -> Vec<Skipped> {
+    fn finished(&mut self, staged: Staged) -> LeftBehind {
         self.before.files += staged.progress.files;
         self.before.bytes += staged.progress.bytes;
         staged.skipped

@@ -37,7 +37,7 @@ use crate::memory;
 use crate::mount::{MountError, MountOptions, Place, Visibility};
 use crate::progress::Progress;
 use crate::scratch::Scratch;
-use crate::stage::{Skipped, Stage};
+use crate::stage::{LeftBehind, Stage};
 use crate::store::{Limits, Source, Timestamp, Tree, TreePath};
 use crate::view::Touched;
 
@@ -905,7 +905,7 @@ impl Job {
     fn run_plainly(
         &mut self,
         staged: Tree,
-        (skipped, mut phases, refused): (Vec<Skipped>, Phases, MountError),
+        (skipped, mut phases, refused): (LeftBehind, Phases, MountError),
         kept: &mut Option<Outcome>,
     ) -> Result<Outcome, Error> {
         let plain = timed(&mut phases.mount, || {
@@ -987,7 +987,7 @@ impl Job {
         self.feed_outputs(outcome)
     }
 
-    fn stage(&mut self) -> Result<(Tree, Vec<Skipped>), Error> {
+    fn stage(&mut self) -> Result<(Tree, LeftBehind), Error> {
         let owner = owner();
         let mut tree = match self.base.take() {
             Some(base) => base,

@@ -16,7 +16,7 @@ use crate::archive::{Format, Pack};
 use crate::collect::{self, Found, Wanted};
 use crate::fuse::RequestCounts;
 use crate::mount::MountError;
-use crate::stage::Skipped;
+use crate::stage::LeftBehind;
 use crate::store::{Peak, Resource, Tree, TreePath, Usage};
 use crate::view::Touched;
 
@@ -61,7 +61,7 @@ pub struct Outcome {
     pub(super) outputs: Vec<Found>,
     pub(super) staged: Tree,
     pub(super) tree: Tree,
-    pub(super) skipped: Vec<Skipped>,
+    pub(super) skipped: LeftBehind,
     pub(super) limit_met: Option<Resource>,
     pub(super) requests: Arc<RequestCounts>,
     pub(super) phases: Phases,
@@ -147,7 +147,7 @@ impl Outcome {
     }
 
     /// FIFOs, sockets and devices in staged directories, which were left behind.
-    pub fn skipped(&self) -> &[Skipped] {
+    pub fn skipped(&self) -> &LeftBehind {
         &self.skipped
     }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -22,8 +22,7 @@ use crate::fuse::RequestCounts;
 use crate::mount::Place;
 use crate::stage::Stage;
 use crate::store::{
-    Kind, Limits, Name, NewInode, NewKind, PAGE_SIZE, Peak, Resource, SetAttr, StoreError,
-    Timestamp, Tree, TreePath,
+    Kind, Limits, Name, PAGE_SIZE, Peak, Resource, SetAttr, StoreError, Timestamp, Tree, TreePath,
 };
 
 /// How often the directory is measured, at least: looking takes no more than a tenth of the time.
@@ -169,54 +168,15 @@ impl PlainGround {
                 self.add_new(tree, &path)?;
             } else if is_there {
             } else if kind.is_file() || kind.is_dir() {
-                let mut stage = Stage::new(tree, owner(), Timestamp::now());
+                // FIFOs too: in a mount they are there, and whoever collects them tells that they are left behind.
+                let mut stage = Stage::new(tree, owner(), Timestamp::now()).with_special_files();
                 stage.host(&path, &entry.path())?;
-                // In a mount they are there too, and whoever collects them tells that they are left behind.
-                for special in stage.finish().skipped {
-                    self.add_special(tree, &special.path)?;
-                }
             } else {
-                self.add_special(tree, &entry.path())?;
+                let mut stage = Stage::new(tree, owner(), Timestamp::now());
+                stage.host_special(&path, &entry.path())?;
             }
         }
         Ok(())
-    }
-
-    /// Makes what a symlink, FIFO, socket or device of the host is.
-    fn add_special(&self, tree: &mut Tree, host: &Path) -> Result<(), Error> {
-        let metadata = fs::symlink_metadata(host).map_err(unreadable)?;
-        let number = device_number(metadata.rdev());
-        let kind = match metadata.file_type() {
-            kind if kind.is_symlink() => {
-                let target = fs::read_link(host).map_err(unreadable)?;
-                NewKind::Symlink(target.into_os_string().into_encoded_bytes())
-            }
-            kind if kind.is_fifo() => NewKind::Fifo,
-            kind if kind.is_socket() => NewKind::Socket,
-            kind if kind.is_char_device() => NewKind::CharDevice(number),
-            _ => NewKind::BlockDevice(number),
-        };
-        let Some(path) = self.inside(host) else {
-            return Ok(());
-        };
-        let Some((above, name)) = path.parent().zip(path.file_name()) else {
-            return Ok(());
-        };
-        let owner = owner();
-        let new = NewInode {
-            kind,
-            mode: metadata.mode() & 0o7777,
-            uid: owner.uid,
-            gid: owner.gid,
-        };
-        let made = tree
-            .resolve(&above)
-            .and_then(|parent| tree.create(parent, name.clone(), new, Timestamp::now()));
-        made.map(drop).map_err(|error| Error::Scratch {
-            operation: "take back",
-            path,
-            error,
-        })
     }
 
     /// The path in the tree of something in the directory.
@@ -273,12 +233,6 @@ fn remove(tree: &mut Tree, path: &TreePath) -> Result<(), StoreError> {
         tree.free(unlinked.ino);
     }
     Ok(())
-}
-
-/// As the kernel and a mount write it (`new_encode_dev`, include/linux/kdev_t.h).
-fn device_number(device: u64) -> u32 {
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
 /// All that is below a directory, symlinks not followed. What goes meanwhile, or may not be looked into, is left out.

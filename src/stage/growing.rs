@@ -14,10 +14,7 @@ pub(crate) struct Growing {
 impl Stage<'_> {
     /// An empty file, mode 0644.
     pub(crate) fn begin(&mut self, path: &TreePath) -> Result<Growing, StageError> {
-        let item = Item {
-            source: &Source::Caller,
-            path,
-        };
+        let item = Item::new(&Source::Caller, path);
         let (parent, name) = self.place(item)?;
         Ok(Growing {
             path: path.clone(),
@@ -28,10 +25,7 @@ impl Stage<'_> {
 
     /// More of it.
     pub(crate) fn grow(&mut self, file: &mut Growing, bytes: &[u8]) -> Result<(), StageError> {
-        let item = Item {
-            source: &Source::Caller,
-            path: &file.path,
-        };
+        let item = Item::new(&Source::Caller, &file.path);
         self.write(item, file.ino, file.size, bytes)?;
         file.size += bytes.len() as u64;
         Ok(self.meter.bytes(bytes.len())?)

@@ -53,11 +53,11 @@ impl Stage<'_> {
         expected: u64,
         content: MemberContent<'_>,
     ) -> Result<(), StageError> {
-        let item = Item { source, path };
+        let item = Item::new(source, path);
         self.plain_file(item, |stage, ino| {
             stage.expect(item, expected)?;
             match content {
-                MemberContent::Whole(reader) => stage.stream(item, ino, reader)?,
+                MemberContent::Whole(reader) => drop(stage.stream(item, ino, reader)?),
                 MemberContent::Sparse { reader, data, size } => {
                     for range in data {
                         let length = range.end - range.start;
@@ -90,7 +90,7 @@ impl Stage<'_> {
         if path.is_root() {
             return Ok(None);
         }
-        let item = Item { source, path };
+        let item = Item::new(source, path);
         let (parent, name) = self.place(item)?;
         let ino = self.make_directory(item, parent, name)?;
         self.set(item, ino, &attributes.change())?;
@@ -116,7 +116,7 @@ impl Stage<'_> {
         target: Vec<u8>,
         attributes: MemberAttributes,
     ) -> Result<(), StageError> {
-        let item = Item { source, path };
+        let item = Item::new(source, path);
         let (parent, name) = self.place(item)?;
         let change = SetAttr {
             mode: None,
@@ -134,7 +134,7 @@ impl Stage<'_> {
         path: &TreePath,
         to: &TreePath,
     ) -> Result<bool, StageError> {
-        let item = Item { source, path };
+        let item = Item::new(source, path);
         let found = self.tree.resolve(to).ok();
         let Some(ino) = found.filter(|_| path != to) else {
             return Ok(false);
@@ -155,9 +155,6 @@ impl Stage<'_> {
 
     /// Something that is left behind.
     pub(crate) fn member_skipped(&mut self, path: &TreePath, kind: Kind) {
-        self.skipped.push(super::Skipped {
-            path: path.to_path_buf(),
-            kind,
-        });
+        self.skipped.add(kind, || path.to_path_buf());
     }
 }

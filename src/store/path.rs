@@ -137,13 +137,12 @@ impl TreePath {
                 _ => path = path.join(Name::new(part).map_err(|_| PathError::NameTooLong)?),
             }
             length += part.len() + 1;
+            // One separator fewer than components.
+            if length > PATH_MAX + 1 {
+                return Err(PathError::TooLong);
+            }
         }
-        // One separator fewer than components.
-        if length > PATH_MAX + 1 {
-            Err(PathError::TooLong)
-        } else {
-            Ok(path)
-        }
+        Ok(path)
     }
 
     /// Whether this is the root.

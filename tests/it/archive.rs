@@ -347,8 +347,8 @@ fn fifos_sockets_and_devices_are_left_out_with_a_word() {
     }
 }
 
-fn told(skipped: &[notapipe::stage::Skipped]) -> Vec<String> {
-    skipped.iter().map(ToString::to_string).collect()
+fn told(skipped: &notapipe::stage::LeftBehind) -> Vec<String> {
+    skipped.first().iter().map(ToString::to_string).collect()
 }
 
 /// As other programs write them; also under a second name, of which the archive has no content.

@@ -460,8 +460,8 @@ fn a_directory_is_merged_into_what_is_there() {
         "out/sub/x: new",
     ];
     assert_eq!(listing(host.path()), expected);
-    assert_eq!(delivered.skipped[0].kind, Kind::Fifo);
-    assert_eq!(delivered.skipped[0].path, Path::new("build/pipe"));
+    assert_eq!(delivered.skipped.first()[0].kind, Kind::Fifo);
+    assert_eq!(delivered.skipped.first()[0].path, Path::new("build/pipe"));
     let there = fs::metadata(at("out/new")).unwrap();
     assert_eq!(
         (there.mode() & 0o777, there.mtime(), there.mtime_nsec()),

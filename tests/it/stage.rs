@@ -100,11 +100,12 @@ fn a_directory_comes_whole() {
     assert_eq!(&*tree.read_link(link).unwrap(), b"/etc");
     assert_eq!(attr(&tree, "in/first").ino, attr(&tree, "in/a/second").ino);
     assert_eq!(attr(&tree, "in/first").nlink, 2);
-    assert_eq!(staged.skipped.len(), 1);
-    assert_eq!(staged.skipped[0].kind, Kind::Fifo);
-    assert_eq!(staged.skipped[0].path, dir.join("a/fifo"));
+    assert_eq!(staged.skipped.count(), 1);
+    assert_eq!(staged.skipped.first()[0].kind, Kind::Fifo);
+    assert_eq!(staged.skipped.first()[0].path, dir.join("a/fifo"));
     assert!(
-        staged.skipped[0]
+        staged
+            .skipped
             .to_string()
             .ends_with("a/fifo\" is a FIFO: left behind")
     );
@@ -239,7 +240,8 @@ fn too_many_files_name_the_inode_limit() {
     else {
         panic!("{error:?}")
     };
-    assert_eq!(*at, path("d/3"));
+    // Told before anything of it is read.
+    assert_eq!(*at, path("d"));
 }
 
 #[test]

@@ -1,0 +1,112 @@
+//! What is no file, directory or symlink, and is not taken along: how much of it there was, whatever there was.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::Skipped;
+use crate::store::Kind;
+
+/// How many are kept by name. An archive of some KiB can hold millions.
+const NAMED_MAX: usize = 8;
+
+/// FIFOs, sockets and devices that were left behind by a [`Stage`](super::Stage), a
+/// [`Delivery`](crate::collect::Delivery) or an archive: how many of each, and the first of them by name.
+///
+/// Its message is one line, however many there are.
+///
+/// # Examples
+///
+/// ```
+/// # let directory = tempfile::tempdir()?;
+/// # let host = directory.path();
+/// use std::process::Command;
+///
+/// use notapipe::Job;
+///
+/// Command::new("mkfifo").args(["a", "b"]).current_dir(host).status()?;
+/// let outcome = Job::new().input_host("d", host).step(["true"]).run()?;
+/// let left = outcome.skipped();
+/// assert_eq!(left.count(), 2);
+/// assert_eq!(left.first()[0].path, host.join("a"));
+/// assert!(left.to_string().ends_with("/a\" is a FIFO: left behind, and so is 1 more FIFO"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// FIFOs, sockets, devices.
+    counts: [u64; 3],
+    first: Vec<Skipped>,
+}
+
+impl LeftBehind {
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Whether nothing was left behind.
+    pub fn is_empty(&self) -> bool {
+        self.count() == 0
+    }
+
+    /// The first few, in the order in which they were met.
+    pub fn first(&self) -> &[Skipped] {
+        &self.first
+    }
+
+    /// One more; `path` is only asked for while few are kept.
+    pub(crate) fn add(&mut self, kind: Kind, path: impl FnOnce() -> PathBuf) {
+        self.counts[index(kind)] += 1;
+        if self.first.len() < NAMED_MAX {
+            let path = path();
+            self.first.push(Skipped { path, kind });
+        }
+    }
+
+    /// All that was left behind elsewhere.
+    pub(crate) fn extend(&mut self, other: Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        self.first.extend(other.first);
+        self.first.truncate(NAMED_MAX);
+    }
+}
+
+/// Where a kind is counted.
+fn index(kind: Kind) -> usize {
+    match kind {
+        Kind::Fifo => 0,
+        Kind::Socket => 1,
+        _ => 2,
+    }
+}
+
+impl fmt::Display for LeftBehind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.first.first() else {
+            return f.write_str("nothing was left behind");
+        };
+        write!(f, "{first}")?;
+        let mut others = self.counts;
+        others[index(first.kind)] -= 1;
+        let told: Vec<String> = ["FIFO", "socket", "device"]
+            .into_iter()
+            .enumerate()
+            .filter(|(at, _)| others[*at] > 0)
+            .map(|(at, name)| {
+                let more = if at == index(first.kind) { "more " } else { "" };
+                let ending = if others[at] == 1 { "" } else { "s" };
+                format!("{} {more}{name}{ending}", others[at])
+            })
+            .collect();
+        match &told[..] {
+            [] => Ok(()),
+            [one] => {
+                let are = if others.contains(&1) { "is" } else { "are" };
+                write!(f, ", and so {are} {one}")
+            }
+            [all @ .., last] => write!(f, ", and so are {} and {last}", all.join(", ")),
+        }
+    }
+}
