@@ -27,10 +27,7 @@ use crate::store::{Limits, PAGE_SIZE};
 pub fn default_limits() -> Limits {
     const UNKNOWN: u64 = 512 << 20;
     let bytes = available_bytes().unwrap_or(UNKNOWN) / 2 / PAGE_SIZE * PAGE_SIZE;
-    Limits {
-        bytes,
-        inodes: bytes / PAGE_SIZE,
-    }
+    Limits::of_bytes(bytes)
 }
 
 /// Bytes of memory that this process may still take: what the machine has free, or what its control

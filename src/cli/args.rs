@@ -382,7 +382,8 @@ pub struct LimitArgs {
     #[arg(long, value_parser = size::size)]
     pub size: Option<Size>,
 
-    /// The most files, directories and symlinks that it may hold: 100000, 64K
+    /// The most files, directories and symlinks that it may hold: 100000, 64K (one for every 4 KiB of the size, and at
+    /// least 1024)
     #[arg(long, value_name = "COUNT", value_parser = size::inodes)]
     pub inodes: Option<u64>,
 }

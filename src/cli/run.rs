@@ -330,21 +330,20 @@ fn surrounded(config: &RunConfig, step: &super::config::Step) -> Result<Step, No
     Ok(made)
 }
 
-/// The limits that were asked for, and the defaults for those that were not.
+/// The limits that were asked for, and the defaults for those that were not: inodes follow the size.
 pub fn limits(wanted: LimitsWanted) -> Limits {
-    let mut limits = memory::default_limits();
-    match wanted.size {
-        Some(Size::Bytes(bytes)) => limits.bytes = bytes / PAGE_SIZE * PAGE_SIZE,
+    let default = || memory::default_limits().bytes;
+    let bytes = match wanted.size {
+        Some(Size::Bytes(bytes)) => bytes,
         // The default is one half.
-        Some(Size::Percent(percent)) => {
-            limits.bytes = limits.bytes / 50 * u64::from(percent) / PAGE_SIZE * PAGE_SIZE;
-        }
-        None => {}
+        Some(Size::Percent(percent)) => default() / 50 * u64::from(percent),
+        None => default(),
+    };
+    let limits = Limits::of_bytes(bytes / PAGE_SIZE * PAGE_SIZE);
+    Limits {
+        inodes: wanted.inodes.unwrap_or(limits.inodes),
+        ..limits
     }
-    if let Some(inodes) = wanted.inodes {
-        limits.inodes = inodes;
-    }
-    limits
 }
 
 /// What went well and is still worth a word.

@@ -816,6 +816,11 @@ impl Filesystem for Adapter {
             RenameMode::NoReplace
         } else if flags == RenameFlags::RENAME_EXCHANGE {
             RenameMode::Exchange
+        } else if flags - RenameFlags::RENAME_NOREPLACE == RenameFlags::RENAME_WHITEOUT {
+            RenameMode::Whiteout {
+                owner: (req.uid(), req.gid()),
+                replace: !flags.contains(RenameFlags::RENAME_NOREPLACE),
+            }
         } else {
             // rename(2): EINVAL where the file system does not know a flag.
             return reply.error(Errno::EINVAL);

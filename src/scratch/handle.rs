@@ -108,9 +108,15 @@ impl Handle {
     pub fn resize(&self, bytes: Option<u64>, inodes: Option<u64>) -> Result<Usage, ResizeError> {
         let mut view = self.view.lock();
         let usage = view.usage();
+        let bytes_now = bytes.map_or(usage.limits.bytes, |bytes| bytes / PAGE_SIZE * PAGE_SIZE);
+        // Inodes that followed the size go on to follow it.
+        let inodes_now = match usage.limits == Limits::of_bytes(usage.limits.bytes) {
+            true => Limits::of_bytes(bytes_now).inodes.max(usage.inodes),
+            false => usage.limits.inodes,
+        };
         let limits = Limits {
-            bytes: bytes.map_or(usage.limits.bytes, |bytes| bytes / PAGE_SIZE * PAGE_SIZE),
-            inodes: inodes.unwrap_or(usage.limits.inodes),
+            bytes: bytes_now,
+            inodes: inodes.unwrap_or(inodes_now),
         };
         let refuse = |resource, wanted, used| ResizeError {
             resource,

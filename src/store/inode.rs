@@ -78,9 +78,10 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
-    /// The time now.
+    /// The time now, as Linux' file systems stamp it: that of the kernel's last tick, some milliseconds ago.
     pub fn now() -> Self {
-        SystemTime::now().into()
+        let (secs, nanos) = crate::sys::clock::file_time();
+        Self { secs, nanos }
     }
 }
 
@@ -224,6 +225,8 @@ pub(super) struct Inode {
     pub mtime: Timestamp,
     pub ctime: Timestamp,
     pub btime: Timestamp,
+    /// Counts changes: of several within one tick of the clock, the time tells one.
+    pub changes: u32,
     /// `None` where there are none, as nearly everywhere.
     pub xattrs: Option<Arc<Xattrs>>,
     pub body: Body,
@@ -268,6 +271,7 @@ impl Inode {
             mtime: now,
             ctime: now,
             btime: now,
+            changes: 0,
             xattrs: None,
             body,
         }
@@ -327,7 +331,13 @@ impl Inode {
     /// The content changed.
     pub fn modified(&mut self, now: Timestamp) {
         self.mtime = now;
+        self.changed(now);
+    }
+
+    /// Something about it changed.
+    pub fn changed(&mut self, now: Timestamp) {
         self.ctime = now;
+        self.changes = self.changes.wrapping_add(1);
     }
 
     pub fn directory(&self) -> Result<&Directory, StoreError> {

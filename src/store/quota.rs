@@ -7,6 +7,9 @@ use super::error::StoreError;
 /// Bytes in a page, the unit in which content is charged.
 pub const PAGE_SIZE: u64 = 4096;
 
+/// Directories and empty files take no page: a tree of few bytes may still hold so many.
+const INODES_MIN: u64 = 1024;
+
 /// What one of the [`Limits`] counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
@@ -41,8 +44,29 @@ impl fmt::Display for Resource {
 pub struct Limits {
     /// Content in bytes, charged by allocated 4 KiB pages.
     pub bytes: u64,
-    /// Inodes, the root included.
+    /// Inodes, the root included. What the tree itself takes in memory is bounded by them: for each, some hundred bytes
+    /// and its name, of 255 bytes at most. A hard link counts as one.
     pub inodes: u64,
+}
+
+impl Limits {
+    /// These bytes, and an inode for every page of them, but no fewer than 1024: the inodes and their names then take a
+    /// quarter of the bytes at most.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::store::Limits;
+    ///
+    /// assert_eq!(Limits::of_bytes(16 << 20), Limits { bytes: 16 << 20, inodes: 4096 });
+    /// assert_eq!(Limits::of_bytes(4096).inodes, 1024);
+    /// ```
+    pub fn of_bytes(bytes: u64) -> Self {
+        Self {
+            bytes,
+            inodes: (bytes / PAGE_SIZE).max(INODES_MIN),
+        }
+    }
 }
 
 /// What a tree holds, and what it may hold; from [`Tree::usage`](super::Tree::usage).

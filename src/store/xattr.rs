@@ -11,6 +11,8 @@ const NAME_MAX: usize = 255;
 const VALUE_MAX: usize = 64 * 1024;
 /// Most bytes that `listxattr(2)` can return, names with their NUL bytes.
 const LIST_MAX: usize = 64 * 1024;
+/// What an attribute takes beside its bytes.
+const ATTRIBUTE_BYTES: usize = 128;
 
 /// Names and values, in the order of the names.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +37,8 @@ impl Xattrs {
 
     /// Pages that they are charged as.
     pub fn pages(&self) -> u64 {
-        ((self.names_len + self.values_len) as u64).div_ceil(PAGE_SIZE)
+        let bytes = self.names_len + self.values_len + ATTRIBUTE_BYTES * self.values.len();
+        (bytes as u64).div_ceil(PAGE_SIZE)
     }
 
     /// Sets a value, whether or not there was one.

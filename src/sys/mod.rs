@@ -5,6 +5,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod child;
+pub(crate) mod clock;
 pub(crate) mod cpu;
 pub(crate) mod fork;
 pub(crate) mod launch;

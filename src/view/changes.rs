@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use super::{Locked, State};
 use crate::store::{
-    AllocateMode, Attr, Ino, Limits, Name, NewInode, RenameMode, SetAttr, StoreError, Timestamp,
-    Unlinked,
+    AllocateMode, Attr, Ino, Kind, Limits, Name, NewInode, RenameMode, SetAttr, StoreError,
+    Timestamp, Unlinked,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -120,8 +120,21 @@ impl Locked<'_> {
             if let Some(replaced) = replaced {
                 self.name_replaced(replaced, to);
             }
+            if matches!(mode, RenameMode::Whiteout { .. }) {
+                self.whiteout_left(from);
+            }
         }
         Ok(())
+    }
+
+    fn whiteout_left(&mut self, place: (Ino, &[u8])) {
+        let Self { state, calls, .. } = self;
+        let State { tree, observed, .. } = &mut **state;
+        if let Some(observed) = observed
+            && let Ok(ino) = tree.lookup(place.0, place.1)
+        {
+            observed.named(tree, ino, place, Kind::CharDevice, calls);
+        }
     }
 
     fn name_moved(&mut self, ino: Ino, from: (Ino, &[u8]), to: (Ino, &[u8])) {

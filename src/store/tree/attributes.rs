@@ -68,7 +68,7 @@ impl Tree {
         inode.gid = change.gid.unwrap_or(inode.gid);
         inode.atime = change.atime.unwrap_or(inode.atime);
         inode.mtime = change.mtime.unwrap_or(inode.mtime);
-        inode.ctime = change.ctime.unwrap_or(now);
+        inode.changed(change.ctime.unwrap_or(now));
         Ok(inode.attr(ino))
     }
 
@@ -188,7 +188,7 @@ impl Tree {
         self.ledger.give_pages(before.saturating_sub(after));
         let inode = self.inodes.get_mut(ino)?;
         inode.xattrs = (!changed.is_empty()).then(|| Arc::new(changed));
-        inode.ctime = now;
+        inode.changed(now);
         Ok(())
     }
 }

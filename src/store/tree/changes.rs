@@ -12,8 +12,7 @@ impl Tree {
     /// All that is new in this tree or changed, and where; `before` is a fork of it, taken earlier.
     ///
     /// New are names that led nowhere before or elsewhere, a new directory with all that is in it; changed is
-    /// what is no directory and has another ctime, which no tool can set back, under all of its names. In
-    /// order of the paths.
+    /// what is no directory and was changed, as its ctime tells, under all of its names. In order of the paths.
     ///
     /// Forks share what neither changed, and that is not looked at: the cost is that of the changes. Only the
     /// names of files that were changed in place have to be searched for among all names, since an inode does
@@ -36,7 +35,7 @@ impl Tree {
     /// ```
     pub fn changed_since(&self, before: &Self) -> Vec<(TreePath, Ino)> {
         let mut found = BTreeMap::new();
-        let mut paths = HashMap::from([(Ino::ROOT, TreePath::root())]);
+        let mut paths = Paths::new(self);
         let mut in_place: HashMap<Ino, u32> = HashMap::new();
         for ino in self.inodes.differences(&before.inodes) {
             // What is gone is not told; what was not there has a new name, which its directory tells.
@@ -45,7 +44,7 @@ impl Tree {
             };
             match (&now.body, &then.body) {
                 (Body::Directory(now), Body::Directory(then)) => {
-                    let Some(path) = self.path_of(ino, &mut paths) else {
+                    let Some(path) = paths.of(ino) else {
                         continue;
                     };
                     for (name, target) in now.changed_since(then, &self.hasher) {
@@ -53,7 +52,7 @@ impl Tree {
                     }
                 }
                 (Body::Directory(_), _) => {}
-                _ if now.ctime != then.ctime && now.nlink > 0 => {
+                _ if now.changes != then.changes && now.nlink > 0 => {
                     in_place.insert(ino, now.nlink);
                 }
                 _ => {}
@@ -95,25 +94,50 @@ impl Tree {
             }
         }
     }
+}
 
-    /// Where a directory stands; none for one that was removed.
-    fn path_of(&self, ino: Ino, known: &mut HashMap<Ino, TreePath>) -> Option<TreePath> {
-        let mut names: Vec<Name> = Vec::new();
-        let mut at = ino;
+/// Where directories stand. Each that holds one of them is looked through once.
+struct Paths<'t> {
+    tree: &'t Tree,
+    known: HashMap<Ino, TreePath>,
+    names: HashMap<Ino, Name>,
+}
+
+impl<'t> Paths<'t> {
+    fn new(tree: &'t Tree) -> Self {
+        Self {
+            tree,
+            known: HashMap::from([(Ino::ROOT, TreePath::root())]),
+            names: HashMap::new(),
+        }
+    }
+
+    /// The path of a directory; none for one that was removed.
+    fn of(&mut self, directory: Ino) -> Option<TreePath> {
+        let mut below = Vec::new();
+        let mut at = directory;
         let mut path = loop {
-            if let Some(path) = known.get(&at) {
+            if let Some(path) = self.known.get(&at) {
                 break path.clone();
             }
-            let parent = self.parent(at).ok()?;
-            let mut entries = self.entries(parent, Cookie::default()).ok()?;
-            let entry = entries.find(|entry| entry.ino == at)?;
-            names.push(entry.name.clone());
+            let parent = self.tree.parent(at).ok()?;
+            below.push((at, self.name(at, parent)?));
             at = parent;
         };
-        for name in names.into_iter().rev() {
+        for (ino, name) in below.into_iter().rev() {
             path = path.join(name);
+            self.known.insert(ino, path.clone());
         }
-        known.insert(ino, path.clone());
         Some(path)
+    }
+
+    fn name(&mut self, directory: Ino, parent: Ino) -> Option<Name> {
+        if !self.names.contains_key(&directory) {
+            let entries = self.tree.entries(parent, Cookie::default()).ok()?;
+            let directories = entries.filter(|entry| entry.kind == Kind::Directory);
+            let names = directories.map(|entry| (entry.ino, entry.name.clone()));
+            self.names.extend(names);
+        }
+        self.names.get(&directory).cloned()
     }
 }

@@ -167,7 +167,7 @@ impl Tree {
         self.add_name(parent, name, target, now)?;
         let inode = self.inodes.get_mut(ino)?;
         inode.nlink += 1;
-        inode.ctime = now;
+        inode.changed(now);
         Ok(inode.attr(ino))
     }
 
@@ -305,7 +305,7 @@ impl Tree {
         } else {
             inode.nlink - 1
         };
-        inode.ctime = now;
+        inode.changed(now);
         let orphaned = inode.nlink == 0;
         if orphaned {
             self.orphans.insert(target.ino);
@@ -320,7 +320,12 @@ impl Tree {
 }
 
 /// An inode to be made in a directory, not charged yet.
-fn new_inode(new: NewInode, parent: Ino, dir: &Inode, now: Timestamp) -> Result<Inode, StoreError> {
+pub(super) fn new_inode(
+    new: NewInode,
+    parent: Ino,
+    dir: &Inode,
+    now: Timestamp,
+) -> Result<Inode, StoreError> {
     let mut mode = new.mode & MODE_BITS;
     let inherits = dir.mode & SET_GROUP_ID != 0;
     let gid = if inherits { dir.gid } else { new.gid };

@@ -1,9 +1,10 @@
 //! Moving names.
 
+use super::names::new_inode;
 use super::{Tree, Unlinked};
 use crate::store::directory::Target;
 use crate::store::error::StoreError;
-use crate::store::inode::{Ino, Kind, Timestamp};
+use crate::store::inode::{Ino, Kind, NewInode, NewKind, Timestamp};
 use crate::store::name::Name;
 
 /// What [`Tree::rename`] does when the new name is taken.
@@ -15,6 +16,14 @@ pub enum RenameMode {
     NoReplace,
     /// Exchange the two, which both must exist, as `RENAME_EXCHANGE`.
     Exchange,
+    /// Leave a whiteout under the old name, as `RENAME_WHITEOUT`: a character device of number 0 that hides what an
+    /// overlay's lower layer has there.
+    Whiteout {
+        /// Who owns the whiteout.
+        owner: (u32, u32),
+        /// Whether the new name may be taken, as with `Replace`.
+        replace: bool,
+    },
 }
 
 /// A name in a directory, and what it leads to.
@@ -36,7 +45,7 @@ impl Tree {
     ///
     /// `NotFound` (with `Exchange` also for the new name), `Exists` (with `NoReplace`),
     /// `InvalidArgument` when a directory would move below itself, `NotEmpty`, `IsDirectory`,
-    /// `NotDirectory`, `TooManyLinks`.
+    /// `NotDirectory`, `TooManyLinks`; with `Whiteout`, `NoSpace`.
     ///
     /// # Examples
     ///
@@ -75,14 +84,18 @@ impl Tree {
             found => Some(found?),
         };
         match (mode, replaced) {
-            (RenameMode::NoReplace, Some(_)) => return Err(StoreError::Exists),
+            (RenameMode::NoReplace | RenameMode::Whiteout { replace: false, .. }, Some(_)) => {
+                return Err(StoreError::Exists);
+            }
             (RenameMode::Exchange, None) => return Err(StoreError::NotFound),
             _ => {}
         }
         self.check_ancestors(from, to_dir, replaced, mode)?;
         let Some(replaced) = replaced else {
             self.check_room_for_links(to_dir, from.target.kind)?;
+            self.charge_whiteout(mode)?;
             self.move_name(from, to_dir, to_name, now)?;
+            self.leave_whiteout(from, mode, now)?;
             return Ok(None);
         };
         if replaced.ino == from.target.ino {
@@ -98,7 +111,40 @@ impl Tree {
             return Ok(None);
         }
         self.check_replaceable(from.target, replaced)?;
-        self.replace(from, to, now).map(Some)
+        self.charge_whiteout(mode)?;
+        let replaced = self.replace(from, to, now)?;
+        self.leave_whiteout(from, mode, now)?;
+        Ok(Some(replaced))
+    }
+
+    /// Before anything is changed: a whiteout takes an inode.
+    fn charge_whiteout(&mut self, mode: RenameMode) -> Result<(), StoreError> {
+        match mode {
+            RenameMode::Whiteout { .. } => self.ledger.take_inode(),
+            _ => Ok(()),
+        }
+    }
+
+    fn leave_whiteout(
+        &mut self,
+        from: Place<'_>,
+        mode: RenameMode,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let RenameMode::Whiteout { owner, .. } = mode else {
+            return Ok(());
+        };
+        let (ino, name) = (self.new_ino(), Name::new(from.name)?);
+        let new = NewInode {
+            kind: NewKind::CharDevice(0),
+            mode: 0,
+            uid: owner.0,
+            gid: owner.1,
+        };
+        let whiteout = new_inode(new, from.dir, self.inodes.get(from.dir)?, now)?;
+        self.add_name(from.dir, name, whiteout.target(ino), now)?;
+        self.inodes.insert(ino, whiteout);
+        Ok(())
     }
 
     /// Refuses what would cut a directory off the tree.
@@ -207,7 +253,7 @@ impl Tree {
     /// Tells an inode that it stands in `dir` now.
     fn moved(&mut self, target: Target, dir: Ino, now: Timestamp) -> Result<(), StoreError> {
         let inode = self.inodes.get_mut(target.ino)?;
-        inode.ctime = now;
+        inode.changed(now);
         if target.kind == Kind::Directory {
             inode.directory_mut()?.parent = dir;
         }
