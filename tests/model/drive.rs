@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use notapipe::store::{
-    Cookie, Data, Ino, Kind, Limits, Name, NewInode, NewKind, SetAttr, StoreError, Timestamp, Tree,
+    Cookie, Data, Ino, Kind, Limits, Name, NewInode, NewKind, RenameMode, SetAttr, StoreError,
+    Timestamp, Tree,
 };
 
 use crate::operations::Op;
@@ -276,6 +277,13 @@ impl Pair {
                 );
                 let expected = model.rename((from_dir, &from_name), (to_dir, &to_name), mode, now);
                 assert_eq!(renamed, expected);
+                if let (Ok(_), RenameMode::Whiteout { owner, .. }) = (expected, mode)
+                    && model.lookup(from_dir, &from_name).is_err()
+                {
+                    let ino = tree.lookup(Ino(from_dir), &from_name).unwrap();
+                    let node = Node::new(Kind::CharDevice, 0, owner, 0, now);
+                    model.insert(ino.0, from_dir, &from_name, node, now);
+                }
             }
             Op::Free { ino } => {
                 let orphans = model

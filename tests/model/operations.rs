@@ -141,6 +141,7 @@ fn rename() -> impl Strategy<Value = Op> {
         3 => Just(RenameMode::Replace),
         1 => Just(RenameMode::NoReplace),
         2 => Just(RenameMode::Exchange),
+        2 => any::<bool>().prop_map(|replace| RenameMode::Whiteout { owner: (7, 8), replace }),
     ];
     (place(), place(), mode).prop_map(|(from, to, mode)| Op::Rename { from, to, mode })
 }

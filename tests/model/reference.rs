@@ -81,7 +81,7 @@ impl Node {
         let total: usize = self
             .xattrs
             .iter()
-            .map(|(name, value)| name.len() + 1 + value.len())
+            .map(|(name, value)| name.len() + 1 + value.len() + 128)
             .sum();
         (total as u64).div_ceil(PAGE)
     }
@@ -375,8 +375,15 @@ impl Model {
         self.live_dir(to.0)?;
         let moved = self.lookup(from.0, from.1)?;
         let taken = self.lookup(to.0, to.1).ok();
+        let (replaces, leaves_whiteout) = match mode {
+            RenameMode::Replace => (true, false),
+            RenameMode::NoReplace | RenameMode::Exchange => (false, false),
+            RenameMode::Whiteout { replace, .. } => (replace, true),
+        };
         match (mode, taken) {
-            (RenameMode::NoReplace, Some(_)) => return Err(StoreError::Exists),
+            (_, Some(_)) if !replaces && mode != RenameMode::Exchange => {
+                return Err(StoreError::Exists);
+            }
             (RenameMode::Exchange, None) => return Err(StoreError::NotFound),
             _ if self.is_within(to.0, moved) => return Err(StoreError::InvalidArgument),
             (RenameMode::Exchange, Some(taken)) if self.is_within(from.0, taken) => {
@@ -388,7 +395,7 @@ impl Model {
         if taken == Some(moved) {
             return Ok(None);
         }
-        if let (Some(taken), RenameMode::Replace) = (taken, mode) {
+        if let (Some(taken), true) = (taken, replaces) {
             let is_dir = |ino| self.nodes[&ino].kind == Kind::Directory;
             match (is_dir(moved), is_dir(taken)) {
                 (true, false) => return Err(StoreError::NotDirectory),
@@ -398,6 +405,9 @@ impl Model {
                 }
                 _ => {}
             }
+        }
+        if leaves_whiteout {
+            self.check_inodes()?; // whoever drives this makes it
         }
         if mode == RenameMode::Exchange {
             self.point(from, taken.unwrap());
@@ -409,7 +419,7 @@ impl Model {
         self.node_mut(moved).times[CTIME] = now;
         self.node_mut(from.0).modified(now);
         self.node_mut(to.0).modified(now);
-        let replaced = taken.filter(|_| mode == RenameMode::Replace);
+        let replaced = taken.filter(|_| replaces);
         Ok(replaced.map(|ino| self.unlinked(ino, now)))
     }
 

@@ -25,8 +25,6 @@ pub enum Difference {
     FirstGroupOnly,
     /// tmpfs zeroes no ranges in place; the mount does.
     ZeroRangeWorks,
-    /// A whiteout is a device node with a meaning for overlayfs, which cannot have its upper layer here.
-    NoWhiteout,
     /// No POSIX ACLs, which `ServeOptions::extended_attributes` explains: EOPNOTSUPP, as where a file system was
     /// mounted without them.
     NoAcl,
