@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand};
 
 use super::completions::CompletionsArgs;
-use super::config::{LimitsWanted, Profile, Verbosity, Visibility};
+use super::config::{LimitsWanted, Profile, Tmp, Verbosity, Visibility};
 use super::doctor::DoctorArgs;
 use super::list::ListArgs;
 use super::man::ManArgs;
@@ -254,6 +254,14 @@ pub struct RunArgs {
     /// Who sees the mount: only this job, or everybody (of which only you may enter)
     #[arg(long, value_name = "WHERE", value_enum)]
     pub mount: Option<Visibility>,
+
+    /// Whose what tools write to /tmp, /var/tmp, /dev/shm and $TMPDIR is: the job's, or the host's as without notapipe
+    ///
+    /// What is the job's is in RAM, inside --size, seen by it alone, in no output, and gone with it; what you have in /tmp,
+    /// /var/tmp and $TMPDIR can be read and executed. IPC objects are the job's, too. Where it has no namespaces
+    /// (--mount public), TMPDIR, TMP and TEMP lead to a directory of the job.
+    #[arg(long, value_name = "WHOSE", value_enum)]
+    pub tmp: Option<Tmp>,
 
     /// End the job, with everything in it, when its steps and commands take longer
     ///

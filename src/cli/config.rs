@@ -44,6 +44,8 @@ pub struct RunConfig {
     pub at: Option<PathBuf>,
     /// Who can see the mount.
     pub visibility: Visibility,
+    /// Whose what the steps write to /tmp and the like is.
+    pub tmp: Tmp,
     /// How long all steps together may take; never zero.
     pub timeout: Option<Duration>,
     /// How long everything has between SIGTERM at the timeout and being killed; not asked if none.
@@ -200,6 +202,16 @@ pub enum Visibility {
     Private,
     /// Everybody's view of the files has it, and only its owner may enter.
     Public,
+}
+
+/// Where what the steps write to /tmp, /var/tmp, /dev/shm and $TMPDIR goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tmp {
+    /// To the job: in RAM, inside --size, seen by it alone, and gone with it.
+    #[default]
+    Job,
+    /// Where it goes without notapipe.
+    Host,
 }
 
 /// What is seen of opens and closes.

@@ -23,6 +23,8 @@ pub struct Ending<'e> {
     is_said: bool,
     /// The limit that the failed step ran into.
     limit_met: Option<(Resource, Limits)>,
+    /// The limit that its temporary files filled.
+    tmp_full: Option<(Resource, Limits)>,
 }
 
 impl<'e> Ending<'e> {
@@ -33,6 +35,7 @@ impl<'e> Ending<'e> {
             error: None,
             is_said: true,
             limit_met: None,
+            tmp_full: None,
         }
     }
 
@@ -54,6 +57,7 @@ impl<'e> Ending<'e> {
                         Exit::Signal(signal) => signal == SIGINT && io::stderr().is_terminal(),
                     },
                     limit_met: outcome.limit_met().map(|it| (it, outcome.usage().limits)),
+                    tmp_full: outcome.tmp_full().map(|it| (it, outcome.usage().limits)),
                     ..Self::said(code, error)
                 }
             }
@@ -89,6 +93,9 @@ impl<'e> Ending<'e> {
         if let Some((resource, limits)) = self.limit_met {
             report::limit_met(resource, limits);
         }
+        if let Some((resource, limits)) = self.tmp_full {
+            report::tmp_full(resource, limits);
+        }
         if let Some(error) = self.error.filter(|_| !self.is_said) {
             report::failure(error);
         }
@@ -100,6 +107,7 @@ impl<'e> Ending<'e> {
             error: Some(error),
             is_said: true,
             limit_met: None,
+            tmp_full: None,
         }
     }
 

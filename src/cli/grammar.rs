@@ -319,6 +319,7 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
         },
         at: args.at.or(file.at.map(|it| it.0.into())),
         visibility: args.mount.or(file.mount.map(|it| it.0)).unwrap_or_default(),
+        tmp: args.tmp.or(file.tmp.map(|it| it.0)).unwrap_or_default(),
         timeout: args.timeout.or(file.timeout.map(|it| it.0)),
         kill_after: args.kill_after.or(file.kill_after.map(|it| it.0)),
         resources: args.limit.or(file.limit.map(|it| it.0)).unwrap_or_default(),

@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::config::{
     Input, InputSource, LimitsWanted, Output, OutputDest, Packing, Piped, Profile, RunConfig, Step,
-    Verbosity, Visibility,
+    Tmp, Verbosity, Visibility,
 };
 use super::cpus::{self, CpusWanted};
 use super::grammar::{self, Role, UsageError};
@@ -46,6 +46,8 @@ pub struct JobFile {
     pub at: Option<Text>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount: Option<Worded<Visibility>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tmp: Option<Worded<Tmp>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Worded<Duration>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -375,6 +377,7 @@ impl From<RunConfig> for JobFile {
             limits: LimitsWanted { size, inodes },
             at,
             visibility,
+            tmp,
             timeout,
             kill_after,
             resources,
@@ -393,6 +396,7 @@ impl From<RunConfig> for JobFile {
             inodes: inodes.map(Worded),
             at: at.map(Text::from),
             mount: unless_default(visibility),
+            tmp: unless_default(tmp),
             timeout: timeout.map(Worded),
             kill_after: kill_after.map(Worded),
             settle: settle.map(Worded),
@@ -610,6 +614,16 @@ impl Words for Visibility {
     }
 }
 
+impl Words for Tmp {
+    fn read(text: &str) -> Result<Self, String> {
+        value_enum(text)
+    }
+
+    fn write(&self) -> String {
+        value_name(self)
+    }
+}
+
 impl Words for Profile {
     fn read(text: &str) -> Result<Self, String> {
         value_enum(text)
@@ -804,6 +818,8 @@ mod tests {
                 "/mnt",
                 "--mount",
                 "public",
+                "--tmp",
+                "host",
                 "--timeout",
                 "1.5",
                 "--limit",

@@ -69,6 +69,19 @@ pub fn failure(error: &(dyn Error + 'static)) {
 
 /// Tells that the tools ran into a limit, and which option raises it.
 pub fn limit_met(resource: Resource, limits: Limits) {
+    full("the mount", resource, limits);
+}
+
+/// The same where they filled the job's own /tmp.
+pub fn tmp_full(resource: Resource, limits: Limits) {
+    full(
+        "what the job has in /tmp, /var/tmp and /dev/shm",
+        resource,
+        limits,
+    );
+}
+
+fn full(what: &str, resource: Resource, limits: Limits) {
     let (limit, option) = match resource {
         Resource::Bytes => (ByteCount(limits.bytes).to_string(), "--size"),
         Resource::Inodes => (
@@ -77,7 +90,7 @@ pub fn limit_met(resource: Resource, limits: Limits) {
         ),
     };
     say([
-        &*format!("the mount was full: it may hold {limit}"),
+        &*format!("{what} was full: it may hold {limit}"),
         &help(&format!("raise the limit with {option}")),
     ]);
 }
@@ -214,6 +227,11 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
             }
             Some(notapipe::Error::StillWritten { .. }) => {
                 return Some("wait for it in the step, or give it longer with --settle".to_owned());
+            }
+            Some(notapipe::Error::OverLimitWithTmp { .. }) => {
+                return Some(
+                    "raise the limit with --size; with --tmp host, only its files count".to_owned(),
+                );
             }
             Some(notapipe::Error::OverLimit { resource, .. }) => {
                 return Some(match resource {

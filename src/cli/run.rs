@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 use notapipe::collect::Wanted;
 use notapipe::memory;
 use notapipe::mount::Visibility as MountVisibility;
-use notapipe::run::{Cpus, EndedBy, Exit, Followed, InitProgram};
+use notapipe::run::{self, Cpus, EndedBy, Exit, Followed, InitProgram};
 use notapipe::stage::LeftBehind;
 use notapipe::store::{Limits, PAGE_SIZE, TreePath};
 use notapipe::text::shown;
 use notapipe::{ByteCount, Interrupt, Job, Outcome, Stdin, Stdout, Step};
 
-use super::config::{InputSource, LimitsWanted, Piped, Profile, RunConfig, Verbosity, Visibility};
+use super::config::{
+    InputSource, LimitsWanted, Piped, Profile, RunConfig, Tmp, Verbosity, Visibility,
+};
 use super::cpus::CpusWanted;
 use super::deliver::{self, DeliverError, Delivering};
 use super::ending::Ending;
@@ -95,6 +97,11 @@ fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8,
                 && config.verbosity >= Verbosity::Normal
             {
                 report::limit_met(limit, outcome.usage().limits);
+            }
+            if let Some(limit) = outcome.tmp_full()
+                && config.verbosity >= Verbosity::Normal
+            {
+                report::tmp_full(limit, outcome.usage().limits);
             }
             (Some(outcome), Some(deliver(delivering, outcome)))
         }
@@ -194,6 +201,10 @@ fn job(
             Visibility::Auto => MountVisibility::Auto,
             Visibility::Private => MountVisibility::Private,
             Visibility::Public => MountVisibility::Public,
+        })
+        .tmp(match config.tmp {
+            Tmp::Job => run::Tmp::Job,
+            Tmp::Host => run::Tmp::Host,
         })
         .allow_other(config.allow_other)
         .extended_attributes(config.extended_attributes)

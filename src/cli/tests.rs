@@ -107,6 +107,7 @@ fn the_main_job() {
             limits: LimitsWanted::default(),
             at: None,
             visibility: Visibility::Auto,
+            tmp: Tmp::Job,
             timeout: None,
             kill_after: None,
             resources: super::limits::ResourcesWanted::default(),

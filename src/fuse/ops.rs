@@ -398,6 +398,9 @@ impl Ops {
             }
         }
         for entry in view.entries(dir, Cookie(after))? {
+            if view.is_hidden(entry.ino) {
+                continue;
+            }
             let Cookie(cookie) = entry.cookie;
             let name = entry.name.as_bytes();
             if add(&Listed {
@@ -440,6 +443,9 @@ impl Ops {
         let names_count = view.is_observed();
         let mut handed_out = Vec::new();
         for entry in view.entries(dir, Cookie(after))? {
+            if view.is_hidden(entry.ino) {
+                continue;
+            }
             let Cookie(cookie) = entry.cookie;
             let name = entry.name.as_bytes();
             let listed = Listed {

@@ -24,6 +24,8 @@ pub enum Operation {
     MapUser,
     /// unshare(2) of a mount namespace.
     MakeMountNamespace,
+    /// unshare(2) of an IPC namespace.
+    MakeIpcNamespace,
     /// Keeping what is mounted inside from showing outside.
     MakePropagationSlave,
     /// Opening `/dev/fuse`.
@@ -52,6 +54,7 @@ impl fmt::Display for Operation {
             Operation::MakeUserNamespace => "make a user namespace for the mount",
             Operation::MapUser => "map our user into the namespace of the mount",
             Operation::MakeMountNamespace => "make a mount namespace for the mount",
+            Operation::MakeIpcNamespace => "make an IPC namespace for the mount",
             Operation::MakePropagationSlave => "keep the mount from showing outside",
             Operation::OpenDevice => "open /dev/fuse for the mount",
             Operation::Mount => "mount",

@@ -21,6 +21,7 @@ mod point;
 pub(crate) mod privately;
 pub(crate) mod publicly;
 mod tenants;
+mod tmp;
 mod watchdog;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,11 +37,14 @@ pub use self::error::{MountError, Operation, Remedy};
 pub(crate) use self::holders::{Membership, Within, written_by};
 pub use self::options::{MountOptions, Visibility};
 use self::plain::PlainDirectory;
+pub(crate) use self::plain::TEMPORARY;
 pub(crate) use self::privately::needs_user_namespace;
 use self::privately::{Connection, PrivateMount};
 use self::publicly::PublicMount;
 pub use self::publicly::unmount_at;
 use self::tenants::Tenants;
+pub use self::tmp::OwnTmp;
+use self::tmp::{OwnDirectories, OwnUsage};
 use crate::sys::mountinfo;
 use crate::sys::namespaces::Namespaces;
 pub use crate::sys::proc::ProcessInfo;
@@ -130,6 +134,8 @@ pub struct Place {
     /// starts.
     standing: RwLock<Standing>,
     tenants: Tenants,
+    /// What of the directories for temporary files is for its processes alone.
+    own: Option<OwnDirectories>,
     /// Whether anybody else has the descriptors of a private mount. Lock order: after `standing`.
     witness: Mutex<Option<Witness>>,
     /// Of a public mount: readable once [`leave`](Self::leave) has unmounted it.
@@ -314,6 +320,7 @@ impl Place {
             path,
             namespaces,
             connection,
+            own,
         } = privately::mount(options)?;
         let witness = Witness::new()
             .map_err(|error| MountError::system(Operation::OpenNamespaces, &path, error))?;
@@ -324,6 +331,7 @@ impl Place {
                 connection,
                 standing: RwLock::new(Standing::Private(Arc::new(namespaces))),
                 tenants: Tenants::default(),
+                own,
                 witness: Mutex::new(Some(witness)),
                 left: None,
             },
@@ -342,6 +350,7 @@ impl Place {
                 connection,
                 standing: RwLock::new(Standing::Public(mount)),
                 tenants: Tenants::default(),
+                own: None,
                 witness: Mutex::new(None),
                 left: Some(left),
             },
@@ -354,23 +363,40 @@ impl Place {
         parents: &[PathBuf],
         at: Option<&Path>,
         allow_other: bool,
+        own_tmp: Option<&OwnTmp>,
     ) -> Result<(Arc<Self>, PathBuf), MountError> {
         let directory = PlainDirectory::make(parents)?;
-        let host = directory.path().to_owned();
+        let mut host = directory.path().to_owned();
         // Nobody but root has steps that become another user.
         if allow_other && rustix::process::geteuid().is_root() {
             let failed = |error| MountError::system(Operation::MakeDirectory, &host, error);
             directory.open_up().map_err(failed)?;
         }
-        let (path, inside) = match at.map(|at| privately::bind(&host, at)).transpose()? {
-            Some((path, namespaces)) => (path, Some(Arc::new(namespaces))),
-            None => (host.clone(), None),
+        let bound = match (at, own_tmp) {
+            (None, None) => None,
+            (None, Some(_)) => match privately::bind(&host, &host, own_tmp) {
+                Err(refused) if refused.lacks_fuse() => None,
+                bound => Some(bound?),
+            },
+            (Some(at), _) => Some(privately::bind(&host, at, own_tmp)?),
+        };
+        let (path, inside, own) = match bound {
+            Some((path, namespaces, own)) => (path, Some(Arc::new(namespaces)), own),
+            None => {
+                if own_tmp.is_some() {
+                    let made = directory.divide();
+                    let failed = |error| MountError::system(Operation::MakeDirectory, &host, error);
+                    host = made.map_err(failed)?;
+                }
+                (host.clone(), None, None)
+            }
         };
         let place = Place {
             path,
             connection: Connection { major: 0, minor: 0 },
             standing: RwLock::new(Standing::Plain { directory, inside }),
             tenants: Tenants::default(),
+            own,
             witness: Mutex::new(None),
             left: None,
         };
@@ -411,6 +437,30 @@ impl Place {
     /// Readable once [`leave`](Self::leave) has unmounted it.
     pub(crate) fn left(&self) -> Option<BorrowedFd<'_>> {
         self.left.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether what a process started in it writes in this directory, a path without symlinks, is seen by none that was
+    /// not.
+    pub(crate) fn is_own(&self, directory: &Path) -> bool {
+        let own = self.own.as_ref();
+        own.is_some_and(|own| own.hold(directory) || directory.starts_with(&self.path))
+    }
+
+    /// Whether its processes were to have directories of their own, and there are namespaces for that.
+    pub(crate) fn has_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// What is in the directories for temporary files that are its processes' own.
+    pub(crate) fn own_usage(&self) -> Option<OwnUsage> {
+        match &*self.standing.read() {
+            Standing::Private(inside)
+            | Standing::Plain {
+                inside: Some(inside),
+                ..
+            } => OwnUsage::of(inside.tmpfs.as_ref()?),
+            _ => None,
+        }
     }
 
     /// Whether only what is started in it sees it. False once it is unmounted.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use rustix::mount::MountFlags;
 
+use super::tmp::OwnTmp;
+
 /// Who is to see a mount; for [`MountOptions`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Visibility {
@@ -48,6 +50,9 @@ pub struct MountOptions {
     pub at: Option<PathBuf>,
     /// Let a public mount cover a directory that is not empty.
     pub allow_nonempty: bool,
+    /// Of a private mount: directories for temporary files that its processes have for themselves. They have none
+    /// unless said.
+    pub own_tmp: Option<OwnTmp>,
     /// Let other users in. For a public mount an ordinary user needs `user_allow_other` in
     /// `/etc/fuse.conf`. In a private mount it concerns root's jobs only: steps that become another user
     /// are let in, and the kernel then checks permissions, which costs requests.
@@ -80,6 +85,7 @@ impl Default for MountOptions {
             visibility: Visibility::default(),
             at: None,
             allow_nonempty: false,
+            own_tmp: None,
             allow_other: false,
             read_only: false,
             set_user_id: false,

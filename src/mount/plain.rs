@@ -70,6 +70,23 @@ impl PlainDirectory {
     }
 }
 
+impl PlainDirectory {
+    /// Makes two directories in it, one for what is in none of a job's outputs; gives the other one.
+    pub(crate) fn divide(&self) -> io::Result<PathBuf> {
+        let make = |name: &str, mode| {
+            let path = self.path.join(name);
+            std::fs::create_dir(&path)?;
+            std::fs::set_permissions(&path, Permissions::from_mode(mode))?;
+            Ok::<_, io::Error>(path)
+        };
+        make(TEMPORARY, 0o1777)?;
+        make("files", 0o755)
+    }
+}
+
+/// The directory of a job without namespaces for temporary files, beside the one that its files are in.
+pub(crate) const TEMPORARY: &str = "tmp";
+
 impl Drop for PlainDirectory {
     fn drop(&mut self) {
         match std::fs::remove_dir_all(&self.path) {

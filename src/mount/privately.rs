@@ -13,11 +13,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, StatxFlags, openat, statx};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change};
+use rustix::mount::{
+    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change, move_mount,
+    open_tree,
+};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
 use super::error::{MountError, Operation};
 use super::options::{MountOptions, device_options, mount_flags};
+use super::tmp::{self, OwnDirectories, OwnTmp};
 use crate::sys::child::Exit;
 use crate::sys::namespaces::Namespaces;
 use crate::sys::vfork::vfork;
@@ -31,6 +35,8 @@ pub(crate) struct PrivateMount {
     pub(crate) path: PathBuf,
     pub(crate) namespaces: Namespaces,
     pub(crate) connection: Connection,
+    /// What of the directories for temporary files is for it alone.
+    pub(crate) own: Option<OwnDirectories>,
 }
 
 /// The kernel's number of a FUSE connection: the minor device number of its file system, and its
@@ -83,11 +89,12 @@ const LAST_RESORT: &str = "/sys/fs/fuse/connections";
 pub(crate) fn mount(options: &MountOptions) -> Result<PrivateMount, MountError> {
     let path = mount_point(options.at.as_deref())?;
     let plan = Plan::new(&path, options);
-    let mut found = Found::default();
+    let mut found = Found::room(plan.tmp.as_ref());
     // SAFETY: `build` makes system calls on what `plan` holds, and stores descriptors in `found`.
     unsafe { in_child(&path, || build(&plan, &mut found)) }?;
+    let own = found.own(plan.tmp.as_ref());
     let lost = || MountError::system(Operation::Mount, &path, Errno::BADF.into());
-    found.into_mount(path.clone()).ok_or_else(lost)
+    found.into_mount(path.clone(), own).ok_or_else(lost)
 }
 
 /// Has an ordinary directory stand at another path, in namespaces that only whoever is started in them sees. Gives the
@@ -95,22 +102,34 @@ pub(crate) fn mount(options: &MountOptions) -> Result<PrivateMount, MountError> 
 ///
 /// # Errors
 /// The step that the kernel refused, with the remedy where one is known.
-pub(crate) fn bind(directory: &Path, at: &Path) -> Result<(PathBuf, Namespaces), MountError> {
+pub(crate) fn bind(
+    directory: &Path,
+    at: &Path,
+    own_tmp: Option<&OwnTmp>,
+) -> Result<(PathBuf, Namespaces, Option<OwnDirectories>), MountError> {
     let path = given_directory(at)?;
     let (source, target) = (c_path(directory), c_path(&path));
     let user = needs_user_namespace().then(Maps::identity);
-    let mut found = Found::default();
+    let tmp = own_tmp.map(|wanted| tmp::Plan::new(wanted, &path, user.is_some()));
+    let mut found = Found::room(tmp.as_ref());
     let build = || {
-        make_namespaces(user.as_ref())?;
-        let bound = rustix::mount::mount_bind(source.as_c_str(), target.as_c_str());
-        bound.map_err(self::at(Operation::Mount))?;
+        make_namespaces(user.as_ref(), tmp.is_some(), &mut found)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(CWD, source.as_c_str(), flags).map_err(self::at(Operation::Mount))?;
+        if let Some(tmp) = &tmp {
+            tmp::build(tmp, &target, found.ipc.is_some(), &mut found.tmp);
+        }
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(&tree, c"", CWD, target.as_c_str(), flags)
+            .map_err(self::at(Operation::Mount))?;
         keep_namespaces(user.is_some(), &mut found).map_err(self::at(Operation::OpenNamespaces))
     };
     // SAFETY: system calls on what was made before, and descriptors stored in `found`.
     unsafe { in_child(&path, build) }?;
+    let own = found.own(tmp.as_ref());
     let lost = || MountError::system(Operation::Mount, &path, Errno::BADF.into());
     let namespaces = found.into_namespaces().ok_or_else(lost)?;
-    Ok((path, namespaces))
+    Ok((path, namespaces, own))
 }
 
 /// Does what makes a mount at `path` in a child that shares our descriptor table, and waits for it.
@@ -191,6 +210,7 @@ struct Plan {
     data_tail: CString,
     /// `uid_map` and `gid_map`, where a user namespace is needed.
     user: Option<Maps>,
+    tmp: Option<tmp::Plan>,
 }
 
 struct Maps {
@@ -207,7 +227,9 @@ impl Plan {
         // in, the kernel has to check what they may do.
         let everybody = options.allow_other || user.is_some();
         let checks = options.default_permissions.unwrap_or(everybody);
+        let own_tmp = options.own_tmp.as_ref();
         Plan {
+            tmp: own_tmp.map(|wanted| tmp::Plan::new(wanted, path, user.is_some())),
             path: c_path(path),
             source: c_string(options.source.clone()),
             kind: c"fuse.notapipe".to_owned(),
@@ -246,14 +268,29 @@ struct Found {
     mount: Option<OwnedFd>,
     root: Option<OwnedFd>,
     connection: Option<Connection>,
+    ipc: Option<OwnedFd>,
+    tmp: tmp::Made,
 }
 
 impl Found {
-    fn into_mount(mut self, path: PathBuf) -> Option<PrivateMount> {
+    /// Made before the child exists.
+    fn room(tmp: Option<&tmp::Plan>) -> Self {
+        Self {
+            tmp: tmp.map(tmp::Plan::room).unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
+    fn own(&self, tmp: Option<&tmp::Plan>) -> Option<OwnDirectories> {
+        tmp.map(|plan| plan.own_directories(&self.tmp))
+    }
+
+    fn into_mount(mut self, path: PathBuf, own: Option<OwnDirectories>) -> Option<PrivateMount> {
         Some(PrivateMount {
             device: self.device.take()?,
             path,
             connection: self.connection?,
+            own,
             namespaces: self.into_namespaces()?,
         })
     }
@@ -261,6 +298,8 @@ impl Found {
     fn into_namespaces(self) -> Option<Namespaces> {
         Some(Namespaces {
             user: self.user,
+            ipc: self.ipc,
+            tmpfs: self.tmp.tmpfs,
             mount: self.mount?,
             root: self.root?,
         })
@@ -269,20 +308,39 @@ impl Found {
 
 /// The child's work: system calls only, no allocation.
 fn build(plan: &Plan, found: &mut Found) -> Result<(), (Operation, Errno)> {
-    make_namespaces(plan.user.as_ref())?;
+    make_namespaces(plan.user.as_ref(), plan.tmp.is_some(), found)?;
+    if let Some(tmp) = &plan.tmp {
+        tmp::build(tmp, &plan.path, found.ipc.is_some(), &mut found.tmp);
+    }
     found.device = Some(open(c"/dev/fuse", OFlags::RDWR).map_err(at(Operation::OpenDevice))?);
     mount_device(plan, found).map_err(at(Operation::Mount))?;
     found.connection = Some(connection_at(CWD, &plan.path).map_err(at(Operation::OpenNamespaces))?);
     keep_namespaces(plan.user.is_some(), found).map_err(at(Operation::OpenNamespaces))
 }
 
-/// A mount namespace, in a user namespace where one is needed.
-fn make_namespaces(user: Option<&Maps>) -> Result<(), (Operation, Errno)> {
+/// A mount namespace, and one for IPC objects if that is wanted and there are any; in a user namespace where one is
+/// needed.
+fn make_namespaces(
+    user: Option<&Maps>,
+    ipc: bool,
+    found: &mut Found,
+) -> Result<(), (Operation, Errno)> {
     if let Some(maps) = user {
         unshare(UnshareFlags::NEWUSER).map_err(at(Operation::MakeUserNamespace))?;
         write_maps(maps).map_err(at(Operation::MapUser))?;
     }
     unshare(UnshareFlags::NEWNS).map_err(at(Operation::MakeMountNamespace))?;
+    if ipc {
+        match unshare(UnshareFlags::NEWIPC) {
+            Ok(()) => {
+                let opened = open(c"/proc/self/ns/ipc", OFlags::RDONLY);
+                found.ipc = Some(opened.map_err(at(Operation::OpenNamespaces))?);
+            }
+            // The kernel has none.
+            Err(Errno::INVAL | Errno::PERM) => {}
+            Err(errno) => return Err((Operation::MakeIpcNamespace, errno)),
+        }
+    }
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change(c"/", slave).map_err(at(Operation::MakePropagationSlave))
 }
@@ -351,13 +409,13 @@ fn connection_at(directory: impl AsFd, path: &CStr) -> Result<Connection, Errno>
 
 /// The mount's data, put together without allocating because the descriptor's number is known only
 /// in the child.
-struct DataBuffer {
+pub(super) struct DataBuffer {
     bytes: [u8; 512],
     length: usize,
 }
 
 impl DataBuffer {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         DataBuffer {
             bytes: [0; 512],
             length: 0,
@@ -365,7 +423,7 @@ impl DataBuffer {
     }
 
     /// What does not fit is left out, which [`as_c_str`](Self::as_c_str) then tells.
-    fn push(&mut self, text: &[u8]) {
+    pub(super) fn push(&mut self, text: &[u8]) {
         let end = self.length + text.len();
         if let Some(place) = self.bytes.get_mut(self.length..end) {
             place.copy_from_slice(text);
@@ -373,7 +431,7 @@ impl DataBuffer {
         self.length = end;
     }
 
-    fn push_number(&mut self, number: u32) {
+    pub(super) fn push_number(&mut self, number: u32) {
         let mut divisor = 1_000_000_000;
         let mut started = false;
         while divisor > 0 {
@@ -386,7 +444,7 @@ impl DataBuffer {
         }
     }
 
-    fn as_c_str(&self) -> Option<&CStr> {
+    pub(super) fn as_c_str(&self) -> Option<&CStr> {
         CStr::from_bytes_until_nul(self.bytes.get(..=self.length)?).ok()
     }
 }
@@ -452,7 +510,7 @@ pub(crate) fn c_path(path: &Path) -> CString {
 }
 
 /// Cut off at a NUL, which no path and none of our options has.
-fn c_string(text: impl Into<Vec<u8>>) -> CString {
+pub(super) fn c_string(text: impl Into<Vec<u8>>) -> CString {
     let mut bytes = text.into();
     if let Some(end) = bytes.iter().position(|&byte| byte == 0) {
         bytes.truncate(end);

@@ -238,6 +238,23 @@ pub enum Error {
         /// The limits in force.
         limits: Limits,
     },
+    /// The files of a job and what its tools wrote to `/tmp`, `/var/tmp`, `/dev/shm` and the like were more than its limit
+    /// together; everything in it was killed.
+    #[error(
+        "the job was ended: its files ({}) and what its tools wrote to /tmp, /var/tmp and /dev/shm ({}) are more than the \
+         limit of {} together",
+        crate::progress::ByteCount(*.bytes),
+        crate::progress::ByteCount(*.tmp_bytes),
+        crate::progress::ByteCount(.limits.bytes)
+    )]
+    OverLimitWithTmp {
+        /// What its files took.
+        bytes: u64,
+        /// What the temporary files took.
+        tmp_bytes: u64,
+        /// The limits in force.
+        limits: Limits,
+    },
     /// Bytes that a tool wrote through a mapping were lost, because the limit was reached when the
     /// kernel wrote them back. The tool cannot have noticed.
     #[error(

@@ -24,17 +24,18 @@ use super::follow::{self, Followed, Following};
 use super::inputs::{Input, Inputs, Listener, check_name, owner};
 use super::limits::{LimitsBy, ResourceLimits};
 use super::outcome::{EndedBy, Outcome, Phases, StepReport};
+use super::own_tmp::{self, Room, Tmp};
 use super::pipeline::{Bounds, Pipeline};
 use super::plain::{self, PlainGround};
 use super::process::{InitProgram, Interrupt, Processes};
 use super::running::RunningJob;
 use super::settle::{self, settle};
-use super::step::Step;
+use super::step::{Step, caller_directory};
 use super::terminal::Terminal;
 use crate::collect::{Glob, Wanted, select};
 use crate::fuse::{Profile, RequestCounts, SessionEnd};
 use crate::memory;
-use crate::mount::{MountError, MountOptions, Place, Visibility};
+use crate::mount::{MountError, MountOptions, OwnTmp, Place, Visibility};
 use crate::progress::Progress;
 use crate::scratch::Scratch;
 use crate::stage::{LeftBehind, Stage};
@@ -97,6 +98,7 @@ pub struct Job {
     limits: Option<Limits>,
     at: Option<PathBuf>,
     visibility: Visibility,
+    tmp: Tmp,
     profile: Profile,
     extended_attributes: bool,
     allow_other: bool,
@@ -541,6 +543,34 @@ impl Job {
         self
     }
 
+    /// Where what the steps write to `/tmp`, `/var/tmp` and `/dev/shm`, and to where TMPDIR, TMP and TEMP point, goes; to
+    /// the job unless said: it is in RAM, counts for the [limits](Self::limits), is seen by the job alone, is in no
+    /// output, and is gone when the job ends. What the caller has there, but in `/dev/shm`, can be read and executed.
+    ///
+    /// Where the job has no namespaces (a public mount, or a system that refuses them), these variables lead to a
+    /// directory of the job's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::Job;
+    /// use notapipe::run::Tmp;
+    ///
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let write = ["sh", "-c", "echo ceci > /tmp/notapipe-example-$PPID.txt"];
+    /// Job::new().step(write).run()?;
+    /// assert!(!std::fs::exists("/tmp/notapipe-example-1.txt").unwrap());
+    /// // As every other process has it.
+    /// Job::new().tmp(Tmp::Host).step(["test", "-d", "/tmp"]).run()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tmp(mut self, tmp: Tmp) -> Self {
+        self.tmp = tmp;
+        self
+    }
+
     /// Whether opens and closes are seen; [`Profile::Fast`] unless said.
     #[must_use]
     pub fn profile(mut self, profile: Profile) -> Self {
@@ -803,19 +833,20 @@ impl Job {
         let (mut tree, skipped) = timed(&mut phases.stage, || self.stage())?;
         timed(&mut phases.stage, || self.make_inputs(&mut tree))?;
         let staged = tree.fork();
+        let own_tmp = self.own_tmp(staged.usage().limits);
         let scratch = timed(&mut phases.mount, || {
             Scratch::builder()
                 .tree(tree)
                 .profile(self.needed_profile())
                 .extended_attributes(self.extended_attributes)
-                .mount(self.mount_options())
+                .mount(self.mount_options(own_tmp.clone()))
                 .build()
         });
         let scratch = match scratch {
             Ok(scratch) => scratch,
             Err(Error::Mount(refused)) if !self.without_fuse.is_empty() && refused.lacks_fuse() => {
                 return match self.mount_only() {
-                    None => self.run_plainly(staged, (skipped, phases, refused), kept),
+                    None => self.run_plainly(staged, own_tmp, (skipped, phases, refused), kept),
                     Some(what) => Err(Error::NeedsFuse {
                         what,
                         source: refused,
@@ -828,10 +859,16 @@ impl Job {
             scratch.write_source(path.to_path_buf(), source)?;
         }
         let mut record = Record::default();
-        let ground = Ground::Mounted(&scratch);
+        let temporary = self.make_temporary(&scratch)?;
+        let ground = Ground::Mounted(&scratch, temporary.as_ref());
         let ran = timed(&mut phases.run, || self.run_steps(&ground, &mut record));
         let failed_source = scratch.failed_sources().into_iter().next();
         let requests = scratch.requests();
+        let tmp_full = Room(&scratch).full();
+        if let Some(temporary) = &temporary {
+            // Of no output. Where it cannot be removed, it is seen.
+            let _ = scratch.remove(temporary.to_path_buf());
+        }
         let (left, unmounted) = timed(&mut phases.unmount, || scratch.end());
         let Record {
             steps,
@@ -849,6 +886,7 @@ impl Job {
             tree: left.tree,
             skipped,
             limit_met: left.limit_met,
+            tmp_full,
             requests,
             phases,
             followed,
@@ -905,6 +943,7 @@ impl Job {
     fn run_plainly(
         &mut self,
         staged: Tree,
+        own_tmp: Option<OwnTmp>,
         (skipped, mut phases, refused): (LeftBehind, Phases, MountError),
         kept: &mut Option<Outcome>,
     ) -> Result<Outcome, Error> {
@@ -913,6 +952,7 @@ impl Job {
                 &self.without_fuse,
                 self.at.as_deref(),
                 self.allow_other,
+                own_tmp.as_ref(),
                 &staged,
             )
         });
@@ -932,8 +972,8 @@ impl Job {
         let limits = staged.usage().limits;
         let mut record = Record::default();
         let (ran, watched) = timed(&mut phases.run, || {
-            let (directory, interrupts) = (&plain.directory, (callers.as_ref(), &end));
-            plain::watched(directory, limits, interrupts, || {
+            let interrupts = (callers.as_ref(), &end);
+            plain::watched(&plain, limits, interrupts, || {
                 self.run_steps(&Ground::Plain(&plain), &mut record)
             })
         });
@@ -968,6 +1008,7 @@ impl Job {
             tree,
             skipped,
             limit_met: watched.exceeded,
+            tmp_full: plain.place.own_usage().and_then(|own| own.full),
             requests: Arc::clone(&plain.requests),
             phases,
             resource_limits: self.resource_limits,
@@ -1056,11 +1097,40 @@ impl Job {
             interrupt: self.interrupt.as_ref(),
             kill_after: self.kill_after,
             session: None,
+            room: None,
         }
     }
 
-    fn mount_options(&self) -> MountOptions {
+    /// What the steps are to have for themselves besides the mount.
+    fn own_tmp(&self, limits: Limits) -> Option<OwnTmp> {
+        let steps = self.steps.iter().flat_map(Pipeline::steps);
+        let wanted = || own_tmp::wanted(steps, limits, caller_directory());
+        (self.tmp == Tmp::Job).then(wanted)
+    }
+
+    /// A directory in the mount for temporary files, where the steps would write them to what is not their own.
+    fn make_temporary(&self, scratch: &Scratch) -> Result<Option<TreePath>, Error> {
+        if self.tmp == Tmp::Host || !own_tmp::is_needed(scratch.place()) {
+            return Ok(None);
+        }
+        let names = (0..).map(|number| match number {
+            0 => own_tmp::NAME.to_owned(),
+            _ => format!("{}{number}", own_tmp::NAME),
+        });
+        let mut free = names.filter(|name| scratch.metadata(name).is_err());
+        let path = TreePath::try_from(Path::new(&free.next().unwrap_or_default()));
+        let path = path.map_err(|error| Error::Name {
+            role: "temporary",
+            name: own_tmp::NAME.into(),
+            error,
+        })?;
+        scratch.hidden_directory(&path)?;
+        Ok(Some(path))
+    }
+
+    fn mount_options(&self, own_tmp: Option<OwnTmp>) -> MountOptions {
         MountOptions {
+            own_tmp,
             visibility: self.visibility,
             at: self.at.clone(),
             allow_other: self.allow_other,
@@ -1073,7 +1143,7 @@ impl Job {
         let wanted = std::mem::take(&mut self.follow).into_iter();
         let followings: Vec<_> = wanted
             .map(|wanted| match ground {
-                Ground::Mounted(scratch) => {
+                Ground::Mounted(scratch, _) => {
                     let follow = scratch.follow(wanted.name.to_path_buf())?;
                     Following::start(follow, wanted)
                 }
@@ -1096,15 +1166,19 @@ impl Job {
         let pipelines = std::mem::take(&mut self.steps);
         let bounds = Bounds {
             session: ground.session_end(),
+            room: ground.room(),
             ..self.bounds()
         };
-        let processes =
+        let mut processes =
             Processes::start_limited(ground.place(), self.init.as_ref(), self.resource_limits)
                 .map_err(|source| Error::Processes {
                     operation: "prepare",
                     source,
                 })?;
         record.limits_by = processes.limits_by();
+        if let Some(temporary) = ground.temporary() {
+            processes.use_tmp(temporary);
+        }
         let requests = ground.requests();
         let mut nobody_left = true;
         let mut pipelines = pipelines.into_iter();
@@ -1195,35 +1269,54 @@ struct Record {
 
 /// Where the steps run.
 enum Ground<'g> {
-    Mounted(&'g Scratch),
+    /// And the directory in it for temporary files, if there is one.
+    Mounted(&'g Scratch, Option<&'g TreePath>),
     Plain(&'g PlainGround),
 }
 
 impl Ground<'_> {
     fn place(&self) -> &Arc<Place> {
         match self {
-            Self::Mounted(scratch) => scratch.place(),
+            Self::Mounted(scratch, _) => scratch.place(),
             Self::Plain(plain) => &plain.place,
+        }
+    }
+
+    fn room(&self) -> Option<Room<'_>> {
+        match self {
+            Self::Mounted(scratch, _) => scratch.place().has_own().then_some(Room(scratch)),
+            // Its directory is measured with them.
+            Self::Plain(_) => None,
+        }
+    }
+
+    /// The directory for temporary files, as the steps see it.
+    fn temporary(&self) -> Option<PathBuf> {
+        match self {
+            Self::Mounted(scratch, temporary) => {
+                temporary.map(|it| scratch.path().join(it.to_path_buf()))
+            }
+            Self::Plain(plain) => plain.temporary.clone(),
         }
     }
 
     fn session_end(&self) -> Option<&SessionEnd> {
         match self {
-            Self::Mounted(scratch) => Some(scratch.session_end()),
+            Self::Mounted(scratch, _) => Some(scratch.session_end()),
             Self::Plain(_) => None,
         }
     }
 
     fn requests(&self) -> Arc<RequestCounts> {
         match self {
-            Self::Mounted(scratch) => scratch.requests(),
+            Self::Mounted(scratch, _) => scratch.requests(),
             Self::Plain(plain) => Arc::clone(&plain.requests),
         }
     }
 
     /// Begins to count what the steps of a pipe touch, each by itself.
     fn count_apart(&self, steps: usize) -> Descent {
-        let Self::Mounted(scratch) = self else {
+        let Self::Mounted(scratch, _) = self else {
             return Descent::unasked();
         };
         let descent = match steps {
@@ -1238,13 +1331,19 @@ impl Ground<'_> {
     /// What each of them touched; empty where that is not seen.
     fn touched(&self) -> Vec<Touched> {
         match self {
-            Self::Mounted(scratch) => scratch.take_touched_apart(),
+            Self::Mounted(scratch, temporary) => {
+                let mut touched = scratch.take_touched_apart();
+                if let Some(temporary) = temporary {
+                    touched.iter_mut().for_each(|it| it.leave_out(temporary));
+                }
+                touched
+            }
             Self::Plain(_) => Vec::new(),
         }
     }
 
     fn cancel_sources(&self) {
-        if let Self::Mounted(scratch) = self {
+        if let Self::Mounted(scratch, _) = self {
             scratch.cancel_sources();
         }
     }

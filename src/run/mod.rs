@@ -17,6 +17,7 @@ mod inputs;
 mod job;
 mod limits;
 mod outcome;
+mod own_tmp;
 mod pipeline;
 mod plain;
 #[doc(hidden)]
@@ -34,6 +35,7 @@ pub use follow::Followed;
 pub use job::Job;
 pub use limits::{LimitBy, LimitsBy, ResourceLimits};
 pub use outcome::{Captured, EndedBy, Outcome, Phases, StepReport};
+pub use own_tmp::Tmp;
 pub use process::{Exit, InitProgram, Interrupt, SpawnError, StepStatus, StillRunning};
 pub use running::RunningJob;
 pub use stdio::{Stdin, Stdout};

@@ -63,6 +63,7 @@ pub struct Outcome {
     pub(super) tree: Tree,
     pub(super) skipped: LeftBehind,
     pub(super) limit_met: Option<Resource>,
+    pub(super) tmp_full: Option<Resource>,
     pub(super) requests: Arc<RequestCounts>,
     pub(super) phases: Phases,
     pub(super) followed: Vec<Followed>,
@@ -172,6 +173,12 @@ impl Outcome {
         self.limit_met
     }
 
+    /// The limit that what the steps had written to the job's own `/tmp`, `/var/tmp` and `/dev/shm` filled in the end, if
+    /// it did; see [`Job::tmp`](super::Job::tmp).
+    pub fn tmp_full(&self) -> Option<Resource> {
+        self.tmp_full
+    }
+
     /// How many requests the kernel sent, by kind.
     pub fn requests(&self) -> &RequestCounts {
         &self.requests
@@ -264,7 +271,7 @@ impl EndedBy {
             Error::Cancelled => Self::Interrupt,
             Error::TooManyProcesses { .. } => Self::ProcessLimit,
             Error::OverMemory { .. } => Self::MemoryLimit,
-            Error::OverLimit { .. } => Self::SizeLimit,
+            Error::OverLimit { .. } | Error::OverLimitWithTmp { .. } => Self::SizeLimit,
             Error::Mount(MountError::SessionLost { .. }) => Self::SessionLost,
             _ => Self::Failure,
         }

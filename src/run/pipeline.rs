@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use super::descent::Descent;
 use super::error::Error;
 use super::outcome::{EndedBy, StepReport};
+use super::own_tmp::Room;
 use super::process::{Exit, Interrupt, Processes, Running, StepStatus, Waited};
 use super::stdio::{Stdin, Stdout, Streams};
 use super::step::Step;
@@ -40,6 +41,8 @@ pub(super) struct Bounds<'i> {
     pub interrupt: Option<&'i Interrupt>,
     /// The mount's session, without which there is no point in going on.
     pub session: Option<&'i SessionEnd>,
+    /// What the job may hold.
+    pub room: Option<Room<'i>>,
 }
 
 impl Bounds<'_> {
@@ -55,6 +58,10 @@ impl Bounds<'_> {
             }));
         }
         Ok(())
+    }
+
+    pub fn check_room(&self) -> Result<(), Error> {
+        self.room.map_or(Ok(()), Room::check)
     }
 
     pub fn is_late(&self) -> bool {
@@ -127,7 +134,8 @@ impl Pipeline {
             .and_then(|()| start(self.0, processes, descent, &mut members).map_err(limit_or))
             .and_then(|()| wait(&mut members, processes, bounds, || requests.since(&earlier)))
             // Whatever the steps made of it, and if they ended before anybody looked.
-            .and_then(|failed| processes.check_limits().map(|()| failed));
+            .and_then(|failed| processes.check_limits().map(|()| failed))
+            .and_then(|failed| bounds.check_room().map(|()| failed));
         match ran {
             Ok(failed) => Ok(Ran {
                 nobody_left: members.iter().any(|it| it.running.was_the_last()),
@@ -342,7 +350,9 @@ fn wait(
         }
         bounds.check_session(processes)?;
         processes.check_limits()?;
-        let look_at = processes.must_be_watched().then(|| Instant::now() + WATCH);
+        bounds.check_room()?;
+        let is_watched = processes.must_be_watched() || bounds.room.is_some();
+        let look_at = is_watched.then(|| Instant::now() + WATCH);
         let end_rest_at = failure.as_ref().map(|it| it.since + AFTERMATH);
         if end_rest_at.is_some_and(|end| Instant::now() >= end) {
             for member in members.iter_mut().filter(|it| it.ended.is_none()) {

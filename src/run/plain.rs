@@ -19,7 +19,7 @@ use super::inputs::owner;
 use super::process::Interrupt;
 use crate::collect::{self, Delivery, Destination};
 use crate::fuse::RequestCounts;
-use crate::mount::Place;
+use crate::mount::{OwnTmp, Place, TEMPORARY};
 use crate::stage::Stage;
 use crate::store::{
     Kind, Limits, Name, PAGE_SIZE, Peak, Resource, SetAttr, StoreError, Timestamp, Tree, TreePath,
@@ -34,6 +34,8 @@ pub(super) struct PlainGround {
     pub place: Arc<Place>,
     /// Where it is for us; its processes may see it elsewhere.
     pub directory: PathBuf,
+    /// For temporary files, where the job has no namespaces to have others in.
+    pub temporary: Option<PathBuf>,
     /// None ever comes.
     pub requests: Arc<RequestCounts>,
     delivered: HashMap<PathBuf, Stamp>,
@@ -77,9 +79,12 @@ impl PlainGround {
         parents: &[PathBuf],
         at: Option<&Path>,
         allow_other: bool,
+        own_tmp: Option<&OwnTmp>,
         tree: &Tree,
     ) -> Result<Self, Error> {
-        let (place, directory) = Place::plain(parents, at, allow_other)?;
+        let (place, directory) = Place::plain(parents, at, allow_other, own_tmp)?;
+        let temporary = own_tmp.filter(|_| !place.has_own());
+        let temporary = temporary.map(|_| directory.with_file_name(TEMPORARY));
         let root = Destination::Host(directory.clone());
         let delivery = Delivery::preflight([(TreePath::root(), root)])?;
         delivery.prepare(tree, tree)?.commit()?;
@@ -90,9 +95,22 @@ impl PlainGround {
         Ok(Self {
             place,
             directory,
+            temporary,
             requests: Arc::default(),
             delivered,
         })
+    }
+
+    /// What it and the temporary files of its job hold.
+    pub fn measure(&self) -> Peak {
+        let mut used = measure(&self.directory);
+        if let Some(temporary) = &self.temporary {
+            let beside = measure(temporary);
+            used.bytes += beside.bytes;
+            used.inodes += beside.inodes;
+        }
+        used.bytes += self.place.own_usage().map_or(0, |own| own.bytes);
+        used
     }
 
     /// Follows a file in it, which begins when somebody has changed it.
@@ -274,7 +292,7 @@ pub(super) struct Watched {
 /// Measures a directory again and again while `work` runs, and ends it by `end` when a limit is exceeded or `callers`
 /// interrupt is raised.
 pub(super) fn watched<T>(
-    directory: &Path,
+    plain: &PlainGround,
     limits: Limits,
     (callers, end): (Option<&Interrupt>, &Interrupt),
     work: impl FnOnce() -> T,
@@ -291,13 +309,13 @@ pub(super) fn watched<T>(
             };
             loop {
                 let began = Instant::now();
-                look(directory, limits, &mut watched);
+                look(plain, limits, &mut watched);
                 if watched.exceeded.is_some() || callers.is_some_and(Interrupt::is_raised) {
                     end.raise();
                 }
                 let pause = LOOK.max(began.elapsed() * 10);
                 if is_done.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
-                    look(directory, limits, &mut watched);
+                    look(plain, limits, &mut watched);
                     return watched;
                 }
             }
@@ -311,8 +329,8 @@ pub(super) fn watched<T>(
     })
 }
 
-fn look(directory: &Path, limits: Limits, watched: &mut Watched) {
-    let used = measure(directory);
+fn look(plain: &PlainGround, limits: Limits, watched: &mut Watched) {
+    let used = plain.measure();
     watched.peak.bytes = watched.peak.bytes.max(used.bytes);
     watched.peak.inodes = watched.peak.inodes.max(used.inodes);
     if used.bytes > limits.bytes {

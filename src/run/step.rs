@@ -152,6 +152,18 @@ impl Step {
         self.command.first().cloned().unwrap_or_default()
     }
 
+    /// What its environment says.
+    pub(super) fn variable(&self, name: &str) -> Option<OsString> {
+        let find = |variables: &[(OsString, OsString)]| {
+            let found = variables.iter().rfind(|(other, _)| other == name);
+            found.map(|(_, value)| value.clone())
+        };
+        find(&self.variables).or_else(|| match &self.env {
+            Some(env) => find(env),
+            None => find(&inherited_variables().collect::<Vec<_>>()),
+        })
+    }
+
     pub(super) fn command(&self) -> &[OsString] {
         &self.command
     }
@@ -193,7 +205,7 @@ impl Step {
         };
         let environment = self
             .env
-            .unwrap_or_else(|| inherited_environment(&directory));
+            .unwrap_or_else(|| processes.with_own_tmp(inherited_environment(&directory)));
         let (streams, ChildStreams { ends, files }) =
             Streams::open(self.stdin, self.stdout, self.stderr).map_err(|source| {
                 Error::Streams {
@@ -219,7 +231,7 @@ impl Step {
 }
 
 /// `environment` with these in the place of those of the same name.
-fn with_variables(
+pub(super) fn with_variables(
     mut environment: Vec<(OsString, OsString)>,
     variables: Vec<(OsString, OsString)>,
 ) -> Vec<(OsString, OsString)> {
@@ -231,8 +243,8 @@ fn with_variables(
 }
 
 /// The environment of this process, which steps get unless told otherwise, as the children of
-/// [`std::process::Command`] do. It is passed on, never looked at; but PWD, where there is one,
-/// names the working directory of the step and not ours.
+/// [`std::process::Command`] do. It is passed on; but PWD, where there is one, names the working directory of the step
+/// and not ours, and where temporary files belong is looked at ([`own_tmp`](super::own_tmp)).
 fn inherited_environment(directory: &Path) -> Vec<(OsString, OsString)> {
     let in_directory = |(name, value): (OsString, OsString)| match name.to_str() {
         Some("PWD") => (name, directory.as_os_str().to_owned()),
@@ -248,7 +260,7 @@ pub(super) fn inherited_variables() -> impl Iterator<Item = (OsString, OsString)
 
 /// Where a relative program is looked for first. Empty where the directory is gone: then it is not
 /// found.
-fn caller_directory() -> PathBuf {
+pub(super) fn caller_directory() -> PathBuf {
     use std::os::unix::ffi::OsStringExt;
 
     let bytes = rustix::process::getcwd(Vec::new()).map(std::ffi::CString::into_bytes);

@@ -169,6 +169,18 @@ impl<'v> Edit<'v> {
         }
     }
 
+    /// A directory that everybody may write to, and that is not listed.
+    pub fn hidden_directory(&mut self, path: &TreePath) -> Result<()> {
+        let ino = self.make_directories(path)?;
+        let change = SetAttr {
+            mode: Some(0o1777),
+            ..SetAttr::default()
+        };
+        self.view.set_attr(ino, &change, self.now)?;
+        self.view.hide(ino);
+        Ok(())
+    }
+
     fn create(&mut self, parent: Ino, name: &Name, kind: NewKind, mode: u32) -> Result<Ino> {
         let (uid, gid) = self.owner;
         let attr = self.view.create(

@@ -527,6 +527,11 @@ impl Scratch {
         (remains, unmounted.map_err(Error::from))
     }
 
+    /// Makes a directory that everybody may write to, and that is not listed.
+    pub(crate) fn hidden_directory(&self, path: &TreePath) -> Result<(), Error> {
+        self.change("make", path, |edit| edit.hidden_directory(path))
+    }
+
     /// Where processes can be started in it.
     pub(crate) fn place(&self) -> &Arc<Place> {
         self.mount.place()

@@ -22,6 +22,7 @@ pub(crate) enum Stage {
     Start,
     AskInit,
     JoinUser,
+    JoinIpc,
     JoinMount,
     NewMount,
     NewPid,
@@ -37,11 +38,12 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    const ALL: [Stage; 16] = [
+    const ALL: [Stage; 17] = [
         Stage::Unmounted,
         Stage::Start,
         Stage::AskInit,
         Stage::JoinUser,
+        Stage::JoinIpc,
         Stage::JoinMount,
         Stage::NewMount,
         Stage::NewPid,
@@ -73,6 +75,7 @@ impl fmt::Display for Stage {
             Stage::Start => "start a process",
             Stage::AskInit => "ask the job's init to start a process",
             Stage::JoinUser => "join the job's user namespace",
+            Stage::JoinIpc => "join the job's IPC namespace",
             Stage::JoinMount => "join the job's mount namespace",
             Stage::NewMount => "make a mount namespace",
             Stage::NewPid => "make a PID namespace",
@@ -229,7 +232,7 @@ impl<'a> Launch<'a> {
         unsafe {
             vfork(libc::CLONE_NEWPID | libc::CLONE_PARENT, || {
                 *failure = Some(
-                    mount_proc()
+                    begin_pid_namespace()
                         .err()
                         .unwrap_or_else(|| self.become_program(prepared)),
                 );
@@ -412,8 +415,32 @@ fn copy_mount_namespace() -> Result<(), Failure> {
         .map_err(|errno| Failure::new(Stage::NewMount, errno))
 }
 
-/// The /proc of the PID namespace that this process is in, over the one that is there.
-pub(crate) fn mount_proc() -> Result<(), Failure> {
+/// Has a new PID namespace, whose first process this is, its own /proc over the one that is there, and numbers that begin
+/// anywhere: two jobs at once that name something after a process would else choose the same names.
+pub(crate) fn begin_pid_namespace() -> Result<(), Failure> {
+    mount_proc()?;
+    // A kernel that cannot restore processes has no such file.
+    let _ = number_processes_from(random_number());
+    Ok(())
+}
+
+/// In five digits, below the least `kernel.pid_max` that is usual.
+fn random_number() -> u32 {
+    let mut bytes = [0; 4];
+    // SAFETY: a buffer and its length. What is not filled in, on a kernel without entropy, stays 0.
+    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) };
+    10_000 + u32::from_ne_bytes(bytes) % 20_000
+}
+
+/// pid_namespaces(7).
+fn number_processes_from(number: u32) -> Result<(), Errno> {
+    let digits = [10_000, 1_000, 100, 10, 1].map(|unit| b'0' + (number / unit % 10) as u8);
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let last = rustix::fs::open(c"/proc/sys/kernel/ns_last_pid", flags, Mode::empty())?;
+    rustix::io::write(&last, &digits).map(drop)
+}
+
+fn mount_proc() -> Result<(), Failure> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount(c"proc", c"/proc", c"proc", flags, None)
         .map_err(|errno| Failure::new(Stage::MountProc, errno))

@@ -8,16 +8,20 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::launch::Stage;
 
-/// A mount namespace, the user namespace that owns it when it is not our own, and the root
+/// A mount namespace, perhaps one of IPC objects, the user namespace that owns them when it is not our own, and the root
 /// directory as seen from here.
 ///
 /// While one of these descriptors is open, every mount inside lives.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
     pub(crate) user: Option<OwnedFd>,
+    /// Of a job with IPC objects of its own.
+    pub(crate) ipc: Option<OwnedFd>,
     pub(crate) mount: OwnedFd,
     /// setns(2) moves the root to the namespace's own, which in a chroot(2) is not ours.
     pub(crate) root: OwnedFd,
+    /// What is written to directories of its own lies there.
+    pub(crate) tmpfs: Option<OwnedFd>,
 }
 
 impl Namespaces {
@@ -26,6 +30,11 @@ impl Namespaces {
         if let Some(user) = &self.user {
             move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))
                 .map_err(|errno| (Stage::JoinUser, errno))?;
+        }
+        if let Some(ipc) = &self.ipc {
+            let kind = Some(LinkNameSpaceType::InterProcessCommunication);
+            move_into_link_name_space(ipc.as_fd(), kind)
+                .map_err(|errno| (Stage::JoinIpc, errno))?;
         }
         move_into_link_name_space(self.mount.as_fd(), Some(LinkNameSpaceType::Mount))
             .and_then(|()| rustix::process::fchdir(&self.root))

@@ -68,6 +68,8 @@ struct State {
     references: References,
     /// Files that lost a page; see [`View::lost_files`].
     lost: BTreeSet<Ino>,
+    /// An entry that is not listed.
+    hidden: Option<Ino>,
     /// The limit that the kernel was last refused for.
     refused: Option<Resource>,
     /// Files that our own API gave another size while somebody referred to them.
@@ -119,6 +121,7 @@ impl View {
                 tree,
                 references: References::default(),
                 lost: BTreeSet::new(),
+                hidden: None,
                 refused: None,
                 resized: HashSet::new(),
                 awaited: Awaited::default(),
@@ -330,6 +333,16 @@ impl Locked<'_> {
     /// Notes that a page of `ino` that was written through a mapping could not be kept.
     pub fn note_lost_page(&mut self, ino: Ino) {
         self.state.lost.insert(ino);
+    }
+
+    /// Leaves `ino` out of the listing of its directory.
+    pub fn hide(&mut self, ino: Ino) {
+        self.state.hidden = Some(ino);
+    }
+
+    /// Whether it is left out.
+    pub fn is_hidden(&self, ino: Ino) -> bool {
+        self.state.hidden == Some(ino)
     }
 
     /// Notes that a process was refused because of a limit.

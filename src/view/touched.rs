@@ -24,6 +24,21 @@ pub struct Touched {
     pub deleted: Vec<Arc<TreePath>>,
 }
 
+impl Touched {
+    /// Takes out a directory with all that is in it.
+    pub(crate) fn leave_out(&mut self, directory: &TreePath) {
+        let Self {
+            read,
+            written,
+            created,
+            deleted,
+        } = self;
+        for list in [read, written, created, deleted] {
+            list.retain(|path| !path.starts_with(directory));
+        }
+    }
+}
+
 /// What has become of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {

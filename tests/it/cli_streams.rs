@@ -8,7 +8,7 @@ use std::process::Stdio;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 
-use crate::support::site::{Call, Site, Told, Who, both, until};
+use crate::support::site::{Call, Site, Told, both, until};
 
 #[test]
 fn the_steps_have_the_callers_streams() {

@@ -36,6 +36,8 @@ use self::supervised::Supervisor;
 use super::error::Error;
 use super::group::Group;
 use super::limits::{LimitsBy, ResourceLimits};
+use super::own_tmp;
+use super::step::with_variables;
 use crate::mount::{Place, ProcessInfo, Standing, written_by};
 pub use crate::sys::child::Exit;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Stage, StreamFiles};
@@ -247,6 +249,8 @@ pub struct Processes {
     kinship: Kinship,
     starter: Starter,
     ended: bool,
+    /// Where steps write temporary files that would not be the job's own.
+    tmp: Option<PathBuf>,
     /// Dropped when they have ended.
     group: Group,
 }
@@ -305,8 +309,26 @@ impl Processes {
             kinship,
             starter,
             ended: false,
+            tmp: None,
             group,
         })
+    }
+
+    /// Gives steps this directory for temporary files, where the caller's variables lead to none of the job's own.
+    pub(super) fn use_tmp(&mut self, directory: PathBuf) {
+        self.tmp = Some(directory);
+    }
+
+    /// An inherited environment with the variables for that.
+    pub(super) fn with_own_tmp(
+        &self,
+        environment: Vec<(OsString, OsString)>,
+    ) -> Vec<(OsString, OsString)> {
+        let Some(directory) = &self.tmp else {
+            return environment;
+        };
+        let told = own_tmp::variables(&self.place, directory, &environment);
+        with_variables(environment, told)
     }
 
     /// What keeps the processes together.

@@ -21,7 +21,7 @@ use super::wire::Report;
 use crate::sys::cgroup::{Entrance, Entry};
 use crate::sys::child::Child;
 use crate::sys::fork;
-use crate::sys::launch::{LaunchError, Stage, join_or_copy, mount_proc};
+use crate::sys::launch::{LaunchError, Stage, begin_pid_namespace, join_or_copy};
 use crate::sys::namespaces::Namespaces;
 use crate::sys::socket;
 
@@ -102,6 +102,7 @@ impl Zygote {
         sched_setaffinity(process, &sched_getaffinity(None)?)?;
         let parts = Parts {
             user: namespaces.is_some_and(|inside| inside.user.is_some()),
+            ipc: namespaces.is_some_and(|inside| inside.ipc.is_some()),
             mount: namespaces.is_some(),
             group: group.is_some(),
         };
@@ -112,7 +113,10 @@ impl Zygote {
         }
         let of_namespaces = namespaces.into_iter().flat_map(|inside| {
             let user = inside.user.as_ref();
-            user.into_iter().chain([&inside.mount, &inside.root])
+            let ipc = inside.ipc.as_ref();
+            user.into_iter()
+                .chain(ipc)
+                .chain([&inside.mount, &inside.root])
         });
         let mut descriptors: Vec<_> = of_namespaces.map(AsFd::as_fd).collect();
         descriptors.extend(group.iter().flat_map(|group| [group.procs, group.parent]));
@@ -147,6 +151,7 @@ fn died() -> io::Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Parts {
     user: bool,
+    ipc: bool,
     /// The mount namespace, and its root.
     mount: bool,
     /// `cgroup.procs`, and the directory that the group is in.
@@ -154,13 +159,18 @@ struct Parts {
 }
 
 impl Parts {
-    fn encode(self) -> [u8; 3] {
-        [self.user, self.mount, self.group].map(u8::from)
+    fn encode(self) -> [u8; 4] {
+        [self.user, self.ipc, self.mount, self.group].map(u8::from)
     }
 
-    fn decode([user, mount, group]: [u8; 3]) -> Self {
-        let [user, mount, group] = [user, mount, group].map(|it| it != 0);
-        Self { user, mount, group }
+    fn decode(parts: [u8; 4]) -> Self {
+        let [user, ipc, mount, group] = parts.map(|it| it != 0);
+        Self {
+            user,
+            ipc,
+            mount,
+            group,
+        }
     }
 }
 
@@ -178,11 +188,14 @@ impl Job {
         let mut descriptors = descriptors.into_iter();
         let mut next = || descriptors.next().ok_or_else(invalid);
         let user = parts.user.then(&mut next).transpose()?;
+        let ipc = parts.ipc.then(&mut next).transpose()?;
         let namespaces = match parts.mount {
             true => Some(Namespaces {
                 user,
+                ipc,
                 mount: next()?,
                 root: next()?,
+                tmpfs: None,
             }),
             false => None,
         };
@@ -235,7 +248,7 @@ fn wait_for_job(control: OwnedFd, owner: OwnedFd, null: &File) -> io::Result<i32
 
 /// The first process of the PID namespace, for as long as the job runs; gives its exit status.
 fn be_init((control, owner, group): (OwnedFd, OwnedFd, Option<Group>)) -> i32 {
-    let made = mount_proc()
+    let made = begin_pid_namespace()
         .map_err(LaunchError::from)
         .and_then(|()| become_ordinary().map_err(|error| LaunchError::new(Stage::AskInit, error)));
     let answer = match &made {

@@ -1,0 +1,615 @@
+//! What the processes in a private mount have for themselves besides it: `/tmp`, `/var/tmp` and other directories for
+//! temporary files, `/dev/shm`, and the mount of POSIX message queues.
+//!
+//! All that is written there lies on one tmpfs with limits of its own. It is mounted where the private mount is going to
+//! stand, which hides it. Of a directory that is not empty there is then an overlay (overlayfs, the directory itself is
+//! the lower layer), so that what is there can be read and executed. Where the kernel refuses that, everything in the
+//! directory is bound into a new one, read-only: an ordinary user has no overlay of a directory with mounts in it
+//! (`clone_private_mount`, fs/namespace.c), and no file system has more than one overlay upon another. Where that is
+//! refused too, the directory is as it was.
+
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, SeekFrom, StatVfsMountFlags, StatxFlags,
+    Uid, chownat, fstatvfs, mkdirat, mknodat, openat, readlinkat_raw, statvfs, statx, symlinkat,
+    unlinkat,
+};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
+
+use super::privately::{DataBuffer, c_path, c_string, is_empty};
+use crate::store::{Limits, PAGE_SIZE, Resource};
+use crate::sys::mountinfo;
+
+const SHARED_MEMORY: &str = "/dev/shm";
+const QUEUES: &str = "/dev/mqueue";
+
+/// How many mounts and sockets in a directory are shown in its overlay, of each kind.
+const MOST_INNER: usize = 64;
+/// How many entries a directory may have to be put together from them.
+const MOST_ENTRIES: usize = 512;
+/// Directories that all users write to, some of root's, which no overlay of an ordinary user can take over.
+const SHARED_DIRECTORIES: [&CStr; 4] = [c".X11-unix", c".ICE-unix", c".XIM-unix", c".font-unix"];
+
+/// Directories for temporary files that are the own of the processes in a private mount; for
+/// [`MountOptions::own_tmp`](super::MountOptions::own_tmp).
+///
+/// With it, they have IPC objects (ipc_namespaces(7)) and a `/dev/shm` of their own, and their own view of these
+/// directories: what is there can be read and executed, and what they write is in RAM, within limits, seen by them
+/// alone, and gone with the mount.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::Scratch;
+/// use notapipe::mount::{MountOptions, OwnTmp};
+/// use notapipe::store::Limits;
+///
+/// # fn main() -> Result<(), notapipe::Error> {
+/// let limits = Limits { bytes: 16 << 20, inodes: 1_000 };
+/// let options = MountOptions { own_tmp: Some(OwnTmp::new(limits)), ..MountOptions::default() };
+/// let scratch = Scratch::builder().mount(options).build()?;
+/// scratch.run(["sh", "-c", "echo word > /tmp/only-in-there"])?;
+/// assert_eq!(scratch.run(["cat", "/tmp/only-in-there"])?.stdout.to_text(), "word\n");
+/// assert!(!std::fs::exists("/tmp/only-in-there").unwrap());
+/// scratch.unmount()
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OwnTmp {
+    /// The most that is written there, of all processes and in all directories together.
+    pub limits: Limits,
+    /// The directories; `/tmp` and `/var/tmp` unless said. What is no directory is left out, as are `/` and what
+    /// lies in another of them.
+    pub directories: Vec<PathBuf>,
+    /// Paths that the processes are to find even if they lie in `/dev/shm`, which is empty in there otherwise.
+    pub reachable: Vec<PathBuf>,
+}
+
+impl OwnTmp {
+    /// `/tmp` and `/var/tmp`.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            directories: ["/tmp", "/var/tmp"].map(PathBuf::from).to_vec(),
+            reachable: Vec::new(),
+        }
+    }
+}
+
+/// What is to be made, found out before the child that makes it exists.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The data of the tmpfs.
+    data: CString,
+    /// kernel.shmall, the pages of all System V shared memory.
+    shared_pages: CString,
+    /// `/dev/shm` without symlinks, where there is one.
+    shared_memory: Option<CString>,
+    has_queues: bool,
+    user_namespace: bool,
+    views: Vec<View>,
+}
+
+/// A directory of which there is to be a view.
+#[derive(Debug)]
+struct View {
+    path: CString,
+    /// The directory of the tmpfs for what is written, and the one that overlayfs works in.
+    upper: CString,
+    work: CString,
+    mode: Mode,
+    /// Only root can give it away.
+    owner: Option<(Uid, Gid)>,
+    /// nosuid, nodev and noexec as they are there.
+    flags: MountFlags,
+    /// Sockets and mounts in it, relative to it: an overlay does not show what is mounted in its lower layer, and no
+    /// socket of that can be connected to through it (`unix_find_bsd`, net/unix/af_unix.c).
+    inner: Vec<CString>,
+    has_mounts: bool,
+    /// Its name in the new `/dev/shm`, if it is to be there.
+    in_shared_memory: Option<CString>,
+}
+
+/// What the child has made. The descriptors are in the table that we share with it.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    pub(super) tmpfs: Option<OwnedFd>,
+    shared_memory: bool,
+    /// What there was before, one for each view; room is made before the child exists.
+    lowers: Vec<Option<OwnedFd>>,
+    views: Vec<Result<(), Errno>>,
+    refused: Option<Errno>,
+}
+
+/// The directories that are the processes' own.
+#[derive(Debug)]
+pub(crate) struct OwnDirectories(Vec<PathBuf>);
+
+impl OwnDirectories {
+    /// Whether what is written in a directory is the processes' own.
+    pub(crate) fn hold(&self, directory: &Path) -> bool {
+        self.0.iter().any(|own| directory.starts_with(own))
+    }
+}
+
+/// What is in them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnUsage {
+    pub(crate) bytes: u64,
+    /// The limit that leaves no more room.
+    pub(crate) full: Option<Resource>,
+}
+
+impl OwnUsage {
+    pub(super) fn of(tmpfs: &OwnedFd) -> Option<Self> {
+        let there = fstatvfs(tmpfs).ok()?;
+        let full = match (there.f_bfree, there.f_ffree) {
+            (0, _) => Some(Resource::Bytes),
+            (_, 0) => Some(Resource::Inodes),
+            _ => None,
+        };
+        let bytes = (there.f_blocks - there.f_bfree) * there.f_frsize;
+        Some(Self { bytes, full })
+    }
+}
+
+impl Plan {
+    pub(super) fn new(wanted: &OwnTmp, mount_point: &Path, user_namespace: bool) -> Self {
+        let shared_memory = std::fs::canonicalize(SHARED_MEMORY).ok();
+        let directories = directories(wanted, mount_point, shared_memory.as_deref());
+        let mounts = mountinfo::own().unwrap_or_default();
+        let mounts: Vec<_> = mounts.into_iter().map(|line| line.path).collect();
+        let sockets = sockets();
+        let view = |(index, (path, in_shared_memory)): (usize, (PathBuf, _))| View {
+            in_shared_memory,
+            ..View::new(index, &path, user_namespace, &mounts, &sockets)
+        };
+        // A limit of 0 would be none at all (tmpfs(5)).
+        let bytes = wanted.limits.bytes.clamp(PAGE_SIZE, i64::MAX as u64);
+        let own = 2 + 2 * directories.len() as u64;
+        let inodes = wanted
+            .limits
+            .inodes
+            .saturating_add(own)
+            .min(i64::MAX as u64);
+        Plan {
+            data: c_string(format!("mode=0700,size={bytes},nr_inodes={inodes}")),
+            shared_pages: c_string((bytes / PAGE_SIZE).to_string()),
+            shared_memory: shared_memory.as_deref().map(c_path),
+            has_queues: Path::new(QUEUES).is_dir(),
+            user_namespace,
+            views: directories.into_iter().enumerate().map(view).collect(),
+        }
+    }
+
+    /// Where the child puts what it makes.
+    pub(super) fn room(&self) -> Made {
+        Made {
+            lowers: self.views.iter().map(|_| None).collect(),
+            views: self.views.iter().map(|_| Err(Errno::CANCELED)).collect(),
+            ..Made::default()
+        }
+    }
+
+    /// What has become of it, told in the log.
+    pub(super) fn own_directories(&self, made: &Made) -> OwnDirectories {
+        let path = |path: &CString| PathBuf::from(std::ffi::OsStr::from_bytes(path.to_bytes()));
+        if let Some(errno) = made.refused {
+            log::debug!("no tmpfs, /tmp and /dev/shm are everybody's: {errno}");
+        }
+        let shared_memory = self.shared_memory.as_ref().filter(|_| made.shared_memory);
+        let mut own: Vec<_> = shared_memory.map(path).into_iter().collect();
+        for (view, result) in self.views.iter().zip(&made.views) {
+            match result {
+                Ok(()) => own.push(path(&view.path)),
+                Err(errno) => log::debug!("no own view of {:?}: {errno}", view.path),
+            }
+        }
+        OwnDirectories(own)
+    }
+}
+
+/// Existing directories without symlinks, none in another, and which of them have to be made in a new `/dev/shm`.
+fn directories(
+    wanted: &OwnTmp,
+    mount_point: &Path,
+    shared_memory: Option<&Path>,
+) -> Vec<(PathBuf, Option<CString>)> {
+    let top_of = |path: &Path| -> Option<(PathBuf, CString)> {
+        let shared_memory = shared_memory?;
+        match path.strip_prefix(shared_memory).ok()?.components().next()? {
+            Component::Normal(top) => Some((shared_memory.join(top), c_path(Path::new(top)))),
+            _ => None,
+        }
+    };
+    let resolved = |path: &PathBuf| std::fs::canonicalize(path).ok().filter(|it| it.is_dir());
+    let mut found = Vec::new();
+    for path in wanted.directories.iter().filter_map(resolved) {
+        match top_of(&path) {
+            Some((top, name)) => found.push((top, Some(name))),
+            // It is new and empty, or what lies in it is not to be hidden.
+            None if shared_memory.is_some_and(|it| it.starts_with(&path)) => {}
+            None if Path::new("/proc").starts_with(&path) => {}
+            None => found.push((path, None)),
+        }
+    }
+    let mount_point = mount_point.to_owned();
+    // Only a few of them are looked at.
+    let in_memory = |path: &&PathBuf| path.starts_with(SHARED_MEMORY);
+    for path in wanted
+        .reachable
+        .iter()
+        .chain([&mount_point])
+        .filter(in_memory)
+    {
+        let Ok(path) = std::fs::canonicalize(path) else {
+            continue;
+        };
+        match top_of(&path) {
+            Some((top, name)) if top.is_dir() => found.push((top, Some(name))),
+            Some(_) => {}
+            // All of it, then.
+            None => found.push((path, None)),
+        }
+    }
+    found.sort();
+    found.dedup_by(|later, earlier| later.0.starts_with(&earlier.0));
+    // What is mounted there hides it.
+    found.retain(|(path, top)| top.is_some() || !path.starts_with(&mount_point));
+    found
+}
+
+/// Where sockets are bound (unix(7)), as far as they have a path.
+fn sockets() -> Vec<PathBuf> {
+    let text = std::fs::read("/proc/net/unix").unwrap_or_default();
+    let lines = text.split(|&byte| byte == b'\n');
+    let path = |line: &[u8]| {
+        let start = line.windows(2).position(|it| it == b" /")?;
+        Some(PathBuf::from(std::ffi::OsStr::from_bytes(
+            &line[start + 1..],
+        )))
+    };
+    lines.filter_map(path).collect()
+}
+
+impl View {
+    fn new(
+        index: usize,
+        path: &Path,
+        user_namespace: bool,
+        mounts: &[PathBuf],
+        sockets: &[PathBuf],
+    ) -> Self {
+        let inside = |inner: &&PathBuf| inner.starts_with(path) && *inner != path;
+        let mut mounted: Vec<_> = mounts.iter().filter(inside).collect();
+        mounted.sort();
+        // With one comes what is mounted in it.
+        mounted.dedup_by(|later, earlier| later.starts_with(earlier));
+        let is_socket = |path: &&PathBuf| {
+            std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket())
+        };
+        let shown = |path: &&PathBuf| !mounted.iter().any(|mount| path.starts_with(mount));
+        let bound = sockets
+            .iter()
+            .filter(inside)
+            .filter(shown)
+            .filter(is_socket);
+        let inner = mounted
+            .iter()
+            .copied()
+            .take(MOST_INNER)
+            .chain(bound.take(MOST_INNER));
+        let inner = inner.filter_map(|inner| inner.strip_prefix(path).ok());
+        let metadata = std::fs::metadata(path).ok();
+        let owner = metadata.as_ref().filter(|_| !user_namespace);
+        // SAFETY: neither is -1, which is no owner of a file.
+        let owner = owner.map(|it| (Uid::from_raw(it.uid()), Gid::from_raw(it.gid())));
+        Self {
+            inner: inner.map(c_path).collect(),
+            has_mounts: !mounted.is_empty(),
+            path: c_path(path),
+            upper: c_string(format!("upper{index}")),
+            work: c_string(format!("work{index}")),
+            mode: Mode::from_raw_mode(metadata.map_or(0o1777, |it| it.mode() & 0o7777)),
+            owner,
+            flags: flags(path),
+            in_shared_memory: None,
+        }
+    }
+
+    fn is_empty(&self, lower: &OwnedFd) -> bool {
+        self.inner.is_empty() && is_empty(lower)
+    }
+}
+
+/// What must not be allowed in a new mount either.
+fn flags(path: &Path) -> MountFlags {
+    let there = statvfs(path).map_or(StatVfsMountFlags::empty(), |it| it.f_flag);
+    let mut flags = MountFlags::empty();
+    flags.set(
+        MountFlags::NOSUID,
+        there.contains(StatVfsMountFlags::NOSUID),
+    );
+    flags.set(MountFlags::NODEV, there.contains(StatVfsMountFlags::NODEV));
+    flags.set(
+        MountFlags::NOEXEC,
+        there.contains(StatVfsMountFlags::NOEXEC),
+    );
+    flags
+}
+
+/// The child's work, in a new mount namespace: system calls only, no allocation. What is refused is left out.
+pub(super) fn build(plan: &Plan, at: &CStr, has_ipc: bool, made: &mut Made) {
+    // Of this process alone: it does not share CLONE_FS.
+    rustix::process::umask(Mode::empty());
+    // Before anything is mounted upon them.
+    for (view, lower) in plan.views.iter().zip(&mut made.lowers) {
+        *lower = open(&view.path, OFlags::RDONLY | OFlags::NONBLOCK)
+            .or_else(|_| open(&view.path, OFlags::PATH))
+            .ok();
+    }
+    let tmpfs = match new_tmpfs(plan, at) {
+        Ok(tmpfs) => &*made.tmpfs.insert(tmpfs),
+        Err(errno) => {
+            made.refused = Some(errno);
+            return;
+        }
+    };
+    if let Some(path) = &plan.shared_memory {
+        made.shared_memory = shared_memory(plan, tmpfs, path).is_ok();
+    }
+    for ((view, lower), result) in plan.views.iter().zip(&made.lowers).zip(&mut made.views) {
+        *result = match lower {
+            Some(lower) => cover(view, lower, tmpfs, plan.user_namespace),
+            None => Err(Errno::ACCESS),
+        };
+    }
+    if !has_ipc {
+        return;
+    }
+    if plan.has_queues {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        // Without it, mq_open(3) works all the same.
+        let _ = mount(c"mqueue", QUEUES, c"mqueue", flags, None);
+    }
+    // Of the IPC namespace. An ordinary user may not.
+    let _ = write(c"/proc/sys/kernel/shmall", &plan.shared_pages);
+}
+
+fn open(path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    openat(
+        CWD,
+        path,
+        flags | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}
+
+fn write(path: &CStr, text: &CStr) -> Result<(), Errno> {
+    let file = openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, text.to_bytes()).map(drop)
+}
+
+fn new_tmpfs(plan: &Plan, at: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount(c"notapipe", at, c"tmpfs", flags, Some(&*plan.data))?;
+    open(at, OFlags::PATH)
+}
+
+/// A new `/dev/shm`: an overlay would hand out the semaphores and the memory of others.
+fn shared_memory(plan: &Plan, tmpfs: &OwnedFd, path: &CStr) -> Result<(), Errno> {
+    let is_viewed = |view: &View| view.path.as_c_str() == path;
+    if plan.views.iter().any(is_viewed) {
+        return Ok(());
+    }
+    mkdirat(tmpfs, c"shm", Mode::from_raw_mode(0o1777))?;
+    for view in &plan.views {
+        if let Some(name) = &view.in_shared_memory {
+            let directory = openat(tmpfs, c"shm", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            mkdirat(&directory, name, Mode::RWXU)?;
+        }
+    }
+    bind(tmpfs, c"shm", path, MountFlags::empty())
+}
+
+fn cover(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd, user: bool) -> Result<(), Errno> {
+    mkdirat(tmpfs, &view.upper, view.mode)?;
+    if let Some((uid, gid)) = view.owner {
+        chownat(tmpfs, &view.upper, Some(uid), Some(gid), AtFlags::empty())?;
+    }
+    if view.is_empty(lower) {
+        return bind(tmpfs, &view.upper, &view.path, view.flags);
+    }
+    // The refusal would take a millisecond.
+    if user && view.has_mounts {
+        return assemble(view, lower, tmpfs);
+    }
+    match overlay(view, lower, tmpfs, user) {
+        Ok(()) => Ok(()),
+        Err(_) => assemble(view, lower, tmpfs),
+    }
+}
+
+/// Has a directory of the tmpfs stand at `path`.
+fn bind(tmpfs: &OwnedFd, name: &CStr, path: &CStr, flags: MountFlags) -> Result<(), Errno> {
+    let tree = clone_mount(tmpfs, name)?;
+    if flags.contains(MountFlags::NOEXEC) {
+        set_attributes(&tree, libc::MOUNT_ATTR_NOEXEC)?;
+    }
+    move_mount(
+        &tree,
+        c"",
+        CWD,
+        path,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+}
+
+fn clone_mount(directory: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_NO_AUTOMOUNT
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    open_tree(directory, name, flags)
+}
+
+fn overlay(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd, user: bool) -> Result<(), Errno> {
+    mkdirat(tmpfs, &view.work, Mode::RWXU)?;
+    let mut data = DataBuffer::new();
+    let mut push = |key: &[u8], directory: &OwnedFd, name: &CStr| {
+        data.push(key);
+        data.push_number(directory.as_raw_fd().unsigned_abs());
+        data.push(b"/");
+        data.push(name.to_bytes());
+    };
+    // By number: no name in it needs to be escaped.
+    push(b"lowerdir=/proc/self/fd/", lower, c"");
+    push(b",upperdir=/proc/self/fd/", tmpfs, &view.upper);
+    push(b",workdir=/proc/self/fd/", tmpfs, &view.work);
+    data.push(b",xino=auto,index=off,metacopy=off");
+    data.push(if user {
+        b",userxattr"
+    } else {
+        b",redirect_dir=on"
+    });
+    if user {
+        take_over(view, lower, tmpfs)?;
+    }
+    let data = data.as_c_str().ok_or(Errno::TOOBIG)?;
+    mount(c"notapipe", &view.path, c"overlay", view.flags, Some(data))?;
+    if view.inner.is_empty() {
+        return Ok(());
+    }
+    let top = open(&view.path, OFlags::PATH)?;
+    for inner in &view.inner {
+        // It may have gone.
+        let _ = clone_mount(lower, inner).and_then(|tree| place(&tree, &top, inner));
+    }
+    Ok(())
+}
+
+fn place(tree: &OwnedFd, directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    move_mount(
+        tree,
+        c"",
+        directory,
+        name,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+}
+
+/// Makes ours in the upper layer what tools write in: otherwise it would be copied up when they do, which keeps the
+/// owner, who may not be mapped in our user namespace.
+fn take_over(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd) -> Result<(), Errno> {
+    for name in SHARED_DIRECTORIES {
+        if kind(lower, name) == Ok(FileType::Directory) {
+            let upper = openat(
+                tmpfs,
+                &view.upper,
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
+            mkdirat(&upper, name, Mode::from_raw_mode(0o1777))?;
+        }
+    }
+    Ok(())
+}
+
+fn kind(directory: &OwnedFd, name: &CStr) -> Result<FileType, Errno> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let found = statx(directory, name, flags, StatxFlags::TYPE)?;
+    Ok(FileType::from_raw_mode(found.stx_mode.into()))
+}
+
+/// A new directory with everything in it that there was, which cannot be written to.
+fn assemble(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd) -> Result<(), Errno> {
+    let mut count = 0;
+    each_entry(lower, |_| count += 1)?;
+    if count > MOST_ENTRIES {
+        return Err(Errno::TOOBIG);
+    }
+    bind(tmpfs, &view.upper, &view.path, view.flags)?;
+    let top = open(&view.path, OFlags::PATH)?;
+    each_entry(lower, |name| {
+        // It may have gone.
+        let _ = show_entry(lower, &top, name);
+    })
+}
+
+fn each_entry(directory: &OwnedFd, mut visit: impl FnMut(&CStr)) -> Result<(), Errno> {
+    rustix::fs::seek(directory, SeekFrom::Start(0))?;
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            visit(entry.file_name());
+        }
+    }
+    Ok(())
+}
+
+fn show_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    match kind(from, name)? {
+        FileType::Symlink => {
+            let mut target = [0_u8; libc::PATH_MAX as usize];
+            let length = readlinkat_raw(from, name, &mut target[..libc::PATH_MAX as usize - 1])?;
+            debug_assert!(length < target.len());
+            let target = CStr::from_bytes_until_nul(&target).map_err(|_| Errno::NAMETOOLONG)?;
+            return symlinkat(target, to, name);
+        }
+        FileType::Directory => mkdirat(to, name, Mode::RWXU)?,
+        _ => mknodat(to, name, FileType::RegularFile, Mode::RUSR, 0)?,
+    }
+    let shown = clone_mount(from, name).and_then(|tree| {
+        set_attributes(&tree, libc::MOUNT_ATTR_RDONLY)?;
+        place(&tree, to, name)
+    });
+    shown.inspect_err(|_| {
+        let _ = unlinkat(to, name, AtFlags::empty());
+        let _ = unlinkat(to, name, AtFlags::REMOVEDIR);
+    })
+}
+
+/// mount_setattr(2), of the mount itself and not of those in it.
+fn set_attributes(mount: &OwnedFd, set: u64) -> Result<(), Errno> {
+    /// `struct mount_attr` (include/uapi/linux/mount.h).
+    #[repr(C)]
+    struct Attributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        user_namespace: u64,
+    }
+    let attributes = Attributes {
+        set,
+        clear: 0,
+        propagation: 0,
+        user_namespace: 0,
+    };
+    // SAFETY: the structure and its size, and an empty path, which live as long as the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    }
+}

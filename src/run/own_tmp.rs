@@ -1,0 +1,108 @@
+//! A job's own directories for temporary files: which they are, where steps are told to write, and how much is there.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::error::Error;
+use super::step::Step;
+use crate::mount::{OwnTmp, Place};
+use crate::scratch::Scratch;
+use crate::store::{Limits, Resource};
+
+/// Where what the steps write to `/tmp` and the like goes; for [`Job::tmp`](super::Job::tmp).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tmp {
+    /// To the job: its own view of `/tmp`, `/var/tmp` and of where TMPDIR, TMP and TEMP point, its own `/dev/shm` and
+    /// its own IPC objects.
+    #[default]
+    Job,
+    /// Where it goes for every process: to the caller's.
+    Host,
+}
+
+/// The variables that tell a program where temporary files belong.
+const VARIABLES: [&str; 3] = ["TMPDIR", "TMP", "TEMP"];
+/// Where they belong without them.
+const DEFAULT: &str = "/tmp";
+/// What the directory in a mount is called, unless the caller has something there.
+pub(super) const NAME: &str = ".notapipe-tmp";
+
+/// What the steps are to have for themselves.
+pub(super) fn wanted<'s>(
+    steps: impl Iterator<Item = &'s Step>,
+    limits: Limits,
+    caller_directory: PathBuf,
+) -> OwnTmp {
+    let mut wanted = OwnTmp::new(limits);
+    wanted.reachable.push(caller_directory);
+    for step in steps {
+        let named = VARIABLES.iter().filter_map(|name| step.variable(name));
+        let named = named.map(PathBuf::from).filter(|it| it.is_absolute());
+        wanted.directories.extend(named);
+        let path = step.variable("PATH").unwrap_or_default();
+        wanted.reachable.extend(std::env::split_paths(&path));
+        wanted.reachable.push(step.program().into());
+    }
+    wanted
+}
+
+/// Whether a step that gets the caller's environment would write temporary files where they are not the job's own.
+pub(super) fn is_needed(place: &Place) -> bool {
+    let inherited: Vec<_> = super::step::inherited_variables().collect();
+    VARIABLES
+        .iter()
+        .any(|name| !is_own(place, name, &inherited))
+}
+
+/// What a step is told instead of the caller's variables, where these lead to what is not its job's own.
+pub(super) fn variables(
+    place: &Place,
+    directory: &Path,
+    inherited: &[(OsString, OsString)],
+) -> Vec<(OsString, OsString)> {
+    let lost = VARIABLES
+        .iter()
+        .filter(|name| !is_own(place, name, inherited));
+    lost.map(|name| (name.into(), directory.into())).collect()
+}
+
+fn is_own(place: &Place, name: &str, environment: &[(OsString, OsString)]) -> bool {
+    let value = environment.iter().find(|(other, _)| other == name);
+    let named = value.map(|(_, value)| Path::new(value));
+    // A relative path leads into the mount.
+    if named.is_some_and(|it| !it.as_os_str().is_empty() && it.is_relative()) {
+        return true;
+    }
+    let there = named
+        .and_then(|it| it.canonicalize().ok())
+        .filter(|it| it.is_dir());
+    let there = there.or_else(|| Path::new(DEFAULT).canonicalize().ok());
+    there.is_none_or(|it| place.is_own(&it))
+}
+
+/// The files of a mount and its job's temporary files, which share a limit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room<'j>(pub &'j Scratch);
+
+impl Room<'_> {
+    /// Looks whether they are more than it together.
+    pub fn check(self) -> Result<(), Error> {
+        let Some(tmp) = self.0.place().own_usage() else {
+            return Ok(());
+        };
+        let usage = self.0.usage();
+        match usage.bytes.saturating_add(tmp.bytes) > usage.limits.bytes {
+            false => Ok(()),
+            true => Err(Error::OverLimitWithTmp {
+                bytes: usage.bytes,
+                tmp_bytes: tmp.bytes,
+                limits: usage.limits,
+            }),
+        }
+    }
+
+    /// The limit that the temporary files fill on their own.
+    pub fn full(self) -> Option<Resource> {
+        self.0.place().own_usage()?.full
+    }
+}
