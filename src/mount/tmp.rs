@@ -3,7 +3,7 @@
 //!
 //! All that is written there lies on one tmpfs with limits of its own. It is mounted where the private mount is going to
 //! stand, which hides it. Of a directory that is not empty there is then an overlay (overlayfs, the directory itself is
-//! the lower layer), so that what is there can be read and executed. Where the kernel refuses that, everything in the
+//! the lower layer), so that what is there can be read and executed; what is mounted in it is read-only there. Where the kernel refuses that, everything in the
 //! directory is bound into a new one, read-only: an ordinary user has no overlay of a directory with mounts in it
 //! (`clone_private_mount`, fs/namespace.c), and no file system has more than one overlay upon another. Where that is
 //! refused too, the directory is as it was.
@@ -114,7 +114,10 @@ struct View {
     /// Sockets and mounts in it, relative to it: an overlay does not show what is mounted in its lower layer, and no
     /// socket of that can be connected to through it (`unix_find_bsd`, net/unix/af_unix.c).
     inner: Vec<CString>,
-    has_mounts: bool,
+    /// The first of them are mounts, so many.
+    mounts: usize,
+    /// The view that it lies in. That is enough where all of it can be written to.
+    within: Option<usize>,
     /// Its name in the new `/dev/shm`, if it is to be there.
     in_shared_memory: Option<CString>,
 }
@@ -126,8 +129,16 @@ pub(super) struct Made {
     shared_memory: bool,
     /// What there was before, one for each view; room is made before the child exists.
     lowers: Vec<Option<OwnedFd>>,
-    views: Vec<Result<(), Errno>>,
+    views: Vec<Result<Shown, Errno>>,
     refused: Option<Errno>,
+}
+
+/// How a directory is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Whole,
+    /// Something in it can only be read.
+    InPart,
 }
 
 /// The directories that are the processes' own.
@@ -169,10 +180,12 @@ impl Plan {
         let mounts = mountinfo::own().unwrap_or_default();
         let mounts: Vec<_> = mounts.into_iter().map(|line| line.path).collect();
         let sockets = sockets();
-        let view = |(index, (path, in_shared_memory)): (usize, (PathBuf, _))| View {
-            in_shared_memory,
-            ..View::new(index, &path, user_namespace, &mounts, &sockets)
+        let view = |(index, (path, in_shared_memory)): (usize, &(PathBuf, _))| View {
+            in_shared_memory: Option::clone(in_shared_memory),
+            within: directories.iter().take(index).position(|(around, _)| path.starts_with(around)),
+            ..View::new(index, path, user_namespace, &mounts, &sockets)
         };
+        let views = directories.iter().enumerate().map(view).collect();
         // A limit of 0 would be none at all (tmpfs(5)).
         let bytes = wanted.limits.bytes.clamp(PAGE_SIZE, i64::MAX as u64);
         let own = 2 + 2 * directories.len() as u64;
@@ -187,7 +200,7 @@ impl Plan {
             shared_memory: shared_memory.as_deref().map(c_path),
             has_queues: Path::new(QUEUES).is_dir(),
             user_namespace,
-            views: directories.into_iter().enumerate().map(view).collect(),
+            views,
         }
     }
 
@@ -210,7 +223,7 @@ impl Plan {
         let mut own: Vec<_> = shared_memory.map(path).into_iter().collect();
         for (view, result) in self.views.iter().zip(&made.views) {
             match result {
-                Ok(()) => own.push(path(&view.path)),
+                Ok(_) => own.push(path(&view.path)),
                 Err(errno) => log::debug!("no own view of {:?}: {errno}", view.path),
             }
         }
@@ -218,7 +231,7 @@ impl Plan {
     }
 }
 
-/// Existing directories without symlinks, none in another, and which of them have to be made in a new `/dev/shm`.
+/// Existing directories without symlinks, one before those in it, and which of them have to be made in a new `/dev/shm`.
 fn directories(
     wanted: &OwnTmp,
     mount_point: &Path,
@@ -262,7 +275,7 @@ fn directories(
         }
     }
     found.sort();
-    found.dedup_by(|later, earlier| later.0.starts_with(&earlier.0));
+    found.dedup();
     // What is mounted there hides it.
     found.retain(|(path, top)| top.is_some() || !path.starts_with(&mount_point));
     found
@@ -315,7 +328,8 @@ impl View {
         let owner = owner.map(|it| (Uid::from_raw(it.uid()), Gid::from_raw(it.gid())));
         Self {
             inner: inner.map(c_path).collect(),
-            has_mounts: !mounted.is_empty(),
+            mounts: mounted.len().min(MOST_INNER),
+            within: None,
             path: c_path(path),
             upper: c_string(format!("upper{index}")),
             work: c_string(format!("work{index}")),
@@ -367,11 +381,16 @@ pub(super) fn build(plan: &Plan, at: &CStr, has_ipc: bool, made: &mut Made) {
     if let Some(path) = &plan.shared_memory {
         made.shared_memory = shared_memory(plan, tmpfs, path).is_ok();
     }
-    for ((view, lower), result) in plan.views.iter().zip(&made.lowers).zip(&mut made.views) {
-        *result = match lower {
-            Some(lower) => cover(view, lower, tmpfs, plan.user_namespace),
-            None => Err(Errno::ACCESS),
+    for (index, (view, lower)) in plan.views.iter().zip(&made.lowers).enumerate() {
+        let around = view.within.and_then(|it| made.views.get(it)).copied();
+        let result = match (around, lower) {
+            (Some(Ok(Shown::Whole)), _) => Ok(Shown::Whole),
+            (_, Some(lower)) => cover(view, lower, tmpfs, plan.user_namespace),
+            (_, None) => Err(Errno::ACCESS),
         };
+        if let Some(place) = made.views.get_mut(index) {
+            *place = result;
+        }
     }
     if !has_ipc {
         return;
@@ -421,20 +440,22 @@ fn shared_memory(plan: &Plan, tmpfs: &OwnedFd, path: &CStr) -> Result<(), Errno>
     bind(tmpfs, c"shm", path, MountFlags::empty())
 }
 
-fn cover(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd, user: bool) -> Result<(), Errno> {
+fn cover(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd, user: bool) -> Result<Shown, Errno> {
     mkdirat(tmpfs, &view.upper, view.mode)?;
     if let Some((uid, gid)) = view.owner {
         chownat(tmpfs, &view.upper, Some(uid), Some(gid), AtFlags::empty())?;
     }
     if view.is_empty(lower) {
-        return bind(tmpfs, &view.upper, &view.path, view.flags);
+        bind(tmpfs, &view.upper, &view.path, view.flags)?;
+        return Ok(Shown::Whole);
     }
     // The refusal would take a millisecond.
-    if user && view.has_mounts {
+    if user && view.mounts > 0 {
         return assemble(view, lower, tmpfs);
     }
     match overlay(view, lower, tmpfs, user) {
-        Ok(()) => Ok(()),
+        Ok(()) if view.mounts > 0 => Ok(Shown::InPart),
+        Ok(()) => Ok(Shown::Whole),
         Err(_) => assemble(view, lower, tmpfs),
     }
 }
@@ -491,9 +512,14 @@ fn overlay(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd, user: bool) -> Result<
         return Ok(());
     }
     let top = open(&view.path, OFlags::PATH)?;
-    for inner in &view.inner {
+    for (index, inner) in view.inner.iter().enumerate() {
         // It may have gone.
-        let _ = clone_mount(lower, inner).and_then(|tree| place(&tree, &top, inner));
+        let _ = clone_mount(lower, inner).and_then(|tree| {
+            if index < view.mounts {
+                set_attributes(&tree, libc::MOUNT_ATTR_RDONLY)?;
+            }
+            place(&tree, &top, inner)
+        });
     }
     Ok(())
 }
@@ -532,7 +558,7 @@ fn kind(directory: &OwnedFd, name: &CStr) -> Result<FileType, Errno> {
 }
 
 /// A new directory with everything in it that there was, which cannot be written to.
-fn assemble(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd) -> Result<(), Errno> {
+fn assemble(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd) -> Result<Shown, Errno> {
     let mut count = 0;
     each_entry(lower, |_| count += 1)?;
     if count > MOST_ENTRIES {
@@ -543,7 +569,8 @@ fn assemble(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd) -> Result<(), Errno> 
     each_entry(lower, |name| {
         // It may have gone.
         let _ = show_entry(lower, &top, name);
-    })
+    })?;
+    Ok(Shown::InPart)
 }
 
 fn each_entry(directory: &OwnedFd, mut visit: impl FnMut(&CStr)) -> Result<(), Errno> {
@@ -581,7 +608,7 @@ fn show_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<(), Errno> {
     })
 }
 
-/// mount_setattr(2), of the mount itself and not of those in it.
+/// mount_setattr(2), also of the mounts in it.
 fn set_attributes(mount: &OwnedFd, set: u64) -> Result<(), Errno> {
     /// `struct mount_attr` (include/uapi/linux/mount.h).
     #[repr(C)]
@@ -603,7 +630,7 @@ fn set_attributes(mount: &OwnedFd, set: u64) -> Result<(), Errno> {
             libc::SYS_mount_setattr,
             mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
             &raw const attributes,
             size_of::<Attributes>(),
         )
