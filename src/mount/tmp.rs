@@ -69,7 +69,8 @@ pub struct OwnTmp {
     /// The directories; `/tmp` and `/var/tmp` unless said. What is no directory is left out, as are `/` and what
     /// lies in another of them.
     pub directories: Vec<PathBuf>,
-    /// Paths that the processes are to find even if they lie in `/dev/shm`, which is empty in there otherwise.
+    /// Paths that the processes are to find even if they lie in `/dev/shm`, which is empty in there otherwise; and FIFOs
+    /// that are to lead to the processes outside, as all sockets do.
     pub reachable: Vec<PathBuf>,
 }
 
@@ -111,8 +112,8 @@ struct View {
     owner: Option<(Uid, Gid)>,
     /// nosuid, nodev and noexec as they are there.
     flags: MountFlags,
-    /// Sockets and mounts in it, relative to it: an overlay does not show what is mounted in its lower layer, and no
-    /// socket of that can be connected to through it (`unix_find_bsd`, net/unix/af_unix.c).
+    /// Mounts, sockets and FIFOs in it, relative to it: an overlay does not show what is mounted in its lower layer, and no
+    /// socket or FIFO of that leads anywhere through it (`unix_find_bsd`, net/unix/af_unix.c).
     inner: Vec<CString>,
     /// The first of them are mounts, so many.
     mounts: usize,
@@ -179,11 +180,15 @@ impl Plan {
         let directories = directories(wanted, mount_point, shared_memory.as_deref());
         let mounts = mountinfo::own().unwrap_or_default();
         let mounts: Vec<_> = mounts.into_iter().map(|line| line.path).collect();
-        let sockets = sockets();
+        let mut connecting = sockets();
+        let named = wanted.reachable.iter().filter(|it| connects(it));
+        connecting.extend(named.filter_map(|it| it.canonicalize().ok()));
+        connecting.sort();
+        connecting.dedup();
         let view = |(index, (path, in_shared_memory)): (usize, &(PathBuf, _))| View {
             in_shared_memory: Option::clone(in_shared_memory),
             within: directories.iter().take(index).position(|(around, _)| path.starts_with(around)),
-            ..View::new(index, path, user_namespace, &mounts, &sockets)
+            ..View::new(index, path, user_namespace, &mounts, &connecting)
         };
         let views = directories.iter().enumerate().map(view).collect();
         // A limit of 0 would be none at all (tmpfs(5)).
@@ -300,27 +305,17 @@ impl View {
         path: &Path,
         user_namespace: bool,
         mounts: &[PathBuf],
-        sockets: &[PathBuf],
+        connecting: &[PathBuf],
     ) -> Self {
         let inside = |inner: &&PathBuf| inner.starts_with(path) && *inner != path;
         let mut mounted: Vec<_> = mounts.iter().filter(inside).collect();
         mounted.sort();
         // With one comes what is mounted in it.
         mounted.dedup_by(|later, earlier| later.starts_with(earlier));
-        let is_socket = |path: &&PathBuf| {
-            std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket())
-        };
         let shown = |path: &&PathBuf| !mounted.iter().any(|mount| path.starts_with(mount));
-        let bound = sockets
-            .iter()
-            .filter(inside)
-            .filter(shown)
-            .filter(is_socket);
-        let inner = mounted
-            .iter()
-            .copied()
-            .take(MOST_INNER)
-            .chain(bound.take(MOST_INNER));
+        let connecting = connecting.iter().filter(inside).filter(shown).filter(|it| connects(it));
+        let inner = mounted.iter().copied().take(MOST_INNER);
+        let inner = inner.chain(connecting.take(MOST_INNER));
         let inner = inner.filter_map(|inner| inner.strip_prefix(path).ok());
         let metadata = std::fs::metadata(path).ok();
         let owner = metadata.as_ref().filter(|_| !user_namespace);
@@ -343,6 +338,12 @@ impl View {
     fn is_empty(&self, lower: &OwnedFd) -> bool {
         self.inner.is_empty() && is_empty(lower)
     }
+}
+
+/// Whether a process may be at the other end.
+fn connects(path: &Path) -> bool {
+    let kind = std::fs::symlink_metadata(path).map(|it| it.file_type());
+    kind.is_ok_and(|it| it.is_socket() || it.is_fifo())
 }
 
 /// What must not be allowed in a new mount either.

@@ -41,7 +41,8 @@ pub(super) fn wanted<'s>(
         wanted.directories.extend(named);
         let path = step.variable("PATH").unwrap_or_default();
         wanted.reachable.extend(std::env::split_paths(&path));
-        wanted.reachable.push(step.program().into());
+        let words = step.command().iter().map(PathBuf::from);
+        wanted.reachable.extend(words.filter(|it| it.is_absolute()));
     }
     wanted
 }

@@ -64,7 +64,9 @@ fn a_destination_that_closes_meanwhile_holds_back_all() {
         "echo new > a; echo new > b; chmod 555 {}",
         site.text("closing")
     );
-    let words = ["-o", "a", "-o", "b=closing/", "--", "sh", "-c", &make];
+    let words = [
+        "--tmp", "host", "-o", "a", "-o", "b=closing/", "--", "sh", "-c", &make,
+    ];
     site.run(&words)
         .ended(125)
         .saying(&["\"b\"", "closing", "Permission denied"]);

@@ -317,7 +317,7 @@ fn what_an_ordinary_user_may_not_touch_ends_in_125() {
             ["\"closed/y\"", "Permission denied"],
         ),
     ] {
-        let words = [&options[..], &["--", "sh", "-c", &ran]].concat();
+        let words = [&options[..], &["--tmp", "host", "--", "sh", "-c", &ran]].concat();
         site.run(&words).ended(125).saying(&expected);
         assert!(!site.exists("ran"), "{options:?}");
     }
@@ -330,7 +330,16 @@ fn a_report_that_cannot_be_written_does_not_hide_the_steps_status() {
     };
     site.create_dir("gone");
     let script = format!("rmdir {0}; touch {0}; exit 3", site.text("gone"));
-    let told = site.run(&["--report", "gone/report", "--", "sh", "-c", &script]);
+    let told = site.run(&[
+        "--report",
+        "gone/report",
+        "--tmp",
+        "host",
+        "--",
+        "sh",
+        "-c",
+        &script,
+    ]);
     told.ended(3)
         .saying(&["cannot write the report \"gone/report\""]);
 }

@@ -12,9 +12,9 @@ fn bytes_come_while_the_tool_still_writes() {
     both(|site| {
         site.mkfifo("go");
         let go = site.text("go");
-        let work = format!("exec 3>log; echo one >&3; cat {go} >/dev/null; echo two >&3");
+        let work = "exec 3>log; echo one >&3; cat $0 >/dev/null; echo two >&3";
         let words = [
-            "run", "--follow", "log", "-o", "log", "--", "sh", "-c", &work,
+            "run", "--follow", "log", "-o", "log", "--", "sh", "-c", work, &go,
         ];
         let mut command = site.command(&words);
         let (reader, writer) = std::io::pipe().unwrap();
@@ -69,12 +69,10 @@ fn a_failed_step_has_its_log_told() {
 fn what_changed_afterwards_is_told_with_its_ranges() {
     both(|site| {
         site.mkfifo("go");
-        let work = format!(
-            "exec 3>log; echo 0123456789 >&3; cat {} >/dev/null; \
-             printf xy | dd of=log bs=1 seek=4 conv=notrunc 2>/dev/null",
-            site.text("go")
-        );
-        let mut command = site.command(&["run", "--follow", "log", "--", "sh", "-c", &work]);
+        let work = "exec 3>log; echo 0123456789 >&3; cat $0 >/dev/null; \
+                    printf xy | dd of=log bs=1 seek=4 conv=notrunc 2>/dev/null";
+        let go = site.text("go");
+        let mut command = site.command(&["run", "--follow", "log", "--", "sh", "-c", work, &go]);
         let (reader, writer) = std::io::pipe().unwrap();
         command.stdout(writer);
         let call = Call::start(command);

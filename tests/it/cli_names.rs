@@ -172,7 +172,7 @@ fn lines_without_a_step_run_nothing() {
             (&["-i"], &["-i"]),
         ];
         for (words, expected) in lines {
-            let told = site.run(words);
+            let told = site.run(&[&["--tmp", "host"][..], words].concat());
             println!("{words:?}: {}", told.stderr);
             told.ended(2)
                 .saying(&["notapipe: ", "--help"])

@@ -41,7 +41,9 @@ fn a_signal_during_a_step_ends_the_job() {
 fn a_signal_while_standard_input_is_staged_ends_the_job() {
     both(|site| {
         for (signal, code) in ENDING {
-            let mut command = site.command(&["run", "-i", "x=-", "--", "touch", &site.text("ran")]);
+            let ran = site.text("ran");
+            let words = ["run", "--tmp", "host", "-i", "x=-", "--", "touch", &ran];
+            let mut command = site.command(&words);
             command.stdin(Stdio::piped());
             let mut call = Call::start(command);
             let mut stdin = call.stdin();
