@@ -16,9 +16,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, SeekFrom, StatVfsMountFlags, StatxFlags,
-    Uid, chownat, fstatvfs, mkdirat, mknodat, openat, readlinkat_raw, statvfs, statx, symlinkat,
-    unlinkat,
+    Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, SeekFrom, StatVfsMountFlags,
+    StatxFlags, Uid, accessat, chownat, fstatvfs, mkdirat, mknodat, openat, readlinkat_raw,
+    statvfs, statx, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
@@ -34,6 +34,10 @@ const QUEUES: &str = "/dev/mqueue";
 const MOST_INNER: usize = 64;
 /// How many entries a directory may have to be put together from them.
 const MOST_ENTRIES: usize = 512;
+/// How many directories in one of these get an overlay of their own.
+const MOST_OVERLAYS: u32 = 32;
+/// What all that needs at most, and the smallest of limits leaves to the tools.
+const OWN_INODES: u64 = 1024;
 /// Directories that all users write to, some of root's, which no overlay of an ordinary user can take over.
 const SHARED_DIRECTORIES: [&CStr; 4] = [c".X11-unix", c".ICE-unix", c".XIM-unix", c".font-unix"];
 
@@ -187,17 +191,19 @@ impl Plan {
         connecting.dedup();
         let view = |(index, (path, in_shared_memory)): (usize, &(PathBuf, _))| View {
             in_shared_memory: Option::clone(in_shared_memory),
-            within: directories.iter().take(index).position(|(around, _)| path.starts_with(around)),
+            within: directories
+                .iter()
+                .take(index)
+                .position(|(around, _)| path.starts_with(around)),
             ..View::new(index, path, user_namespace, &mounts, &connecting)
         };
         let views = directories.iter().enumerate().map(view).collect();
         // A limit of 0 would be none at all (tmpfs(5)).
         let bytes = wanted.limits.bytes.clamp(PAGE_SIZE, i64::MAX as u64);
-        let own = 2 + 2 * directories.len() as u64;
         let inodes = wanted
             .limits
             .inodes
-            .saturating_add(own)
+            .saturating_add(OWN_INODES)
             .min(i64::MAX as u64);
         Plan {
             data: c_string(format!("mode=0700,size={bytes},nr_inodes={inodes}")),
@@ -274,9 +280,8 @@ fn directories(
         };
         match top_of(&path) {
             Some((top, name)) if top.is_dir() => found.push((top, Some(name))),
-            Some(_) => {}
             // All of it, then.
-            None => found.push((path, None)),
+            _ => found.extend(shared_memory.map(|all| (all.to_owned(), None))),
         }
     }
     found.sort();
@@ -313,7 +318,11 @@ impl View {
         // With one comes what is mounted in it.
         mounted.dedup_by(|later, earlier| later.starts_with(earlier));
         let shown = |path: &&PathBuf| !mounted.iter().any(|mount| path.starts_with(mount));
-        let connecting = connecting.iter().filter(inside).filter(shown).filter(|it| connects(it));
+        let connecting = connecting
+            .iter()
+            .filter(inside)
+            .filter(shown)
+            .filter(|it| connects(it));
         let inner = mounted.iter().copied().take(MOST_INNER);
         let inner = inner.chain(connecting.take(MOST_INNER));
         let inner = inner.filter_map(|inner| inner.strip_prefix(path).ok());
@@ -452,12 +461,12 @@ fn cover(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd, user: bool) -> Result<Sh
     }
     // The refusal would take a millisecond.
     if user && view.mounts > 0 {
-        return assemble(view, lower, tmpfs);
+        return assemble(view, lower, tmpfs, MOST_OVERLAYS);
     }
     match overlay(view, lower, tmpfs, user) {
         Ok(()) if view.mounts > 0 => Ok(Shown::InPart),
         Ok(()) => Ok(Shown::Whole),
-        Err(_) => assemble(view, lower, tmpfs),
+        Err(_) => assemble(view, lower, tmpfs, 0),
     }
 }
 
@@ -487,6 +496,31 @@ fn clone_mount(directory: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
 
 fn overlay(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd, user: bool) -> Result<(), Errno> {
     mkdirat(tmpfs, &view.work, Mode::RWXU)?;
+    if user {
+        take_over(view, lower, tmpfs)?;
+    }
+    mount_overlay(
+        lower,
+        tmpfs,
+        [&view.upper, &view.work],
+        (&view.path, view.flags),
+        user,
+    )?;
+    if view.inner.is_empty() {
+        return Ok(());
+    }
+    let top = open(&view.path, OFlags::PATH)?;
+    show_inner(view, 0, lower, &top);
+    Ok(())
+}
+
+fn mount_overlay(
+    lower: &OwnedFd,
+    tmpfs: &OwnedFd,
+    [upper, work]: [&CStr; 2],
+    (at, flags): (&CStr, MountFlags),
+    user: bool,
+) -> Result<(), Errno> {
     let mut data = DataBuffer::new();
     let mut push = |key: &[u8], directory: &OwnedFd, name: &CStr| {
         data.push(key);
@@ -496,33 +530,29 @@ fn overlay(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd, user: bool) -> Result<
     };
     // By number: no name in it needs to be escaped.
     push(b"lowerdir=/proc/self/fd/", lower, c"");
-    push(b",upperdir=/proc/self/fd/", tmpfs, &view.upper);
-    push(b",workdir=/proc/self/fd/", tmpfs, &view.work);
+    push(b",upperdir=/proc/self/fd/", tmpfs, upper);
+    push(b",workdir=/proc/self/fd/", tmpfs, work);
     data.push(b",xino=auto,index=off,metacopy=off");
     data.push(if user {
         b",userxattr"
     } else {
         b",redirect_dir=on"
     });
-    if user {
-        take_over(view, lower, tmpfs)?;
-    }
     let data = data.as_c_str().ok_or(Errno::TOOBIG)?;
-    mount(c"notapipe", &view.path, c"overlay", view.flags, Some(data))?;
-    if view.inner.is_empty() {
-        return Ok(());
-    }
-    let top = open(&view.path, OFlags::PATH)?;
-    for (index, inner) in view.inner.iter().enumerate() {
+    mount(c"notapipe", at, c"overlay", flags, Some(data))
+}
+
+/// Shows what an overlay does not, from the first of them on.
+fn show_inner(view: &View, first: usize, lower: &OwnedFd, top: &OwnedFd) {
+    for (index, inner) in view.inner.iter().enumerate().skip(first) {
         // It may have gone.
         let _ = clone_mount(lower, inner).and_then(|tree| {
             if index < view.mounts {
                 set_attributes(&tree, libc::MOUNT_ATTR_RDONLY)?;
             }
-            place(&tree, &top, inner)
+            place(&tree, top, inner)
         });
     }
-    Ok(())
 }
 
 fn place(tree: &OwnedFd, directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
@@ -558,8 +588,14 @@ fn kind(directory: &OwnedFd, name: &CStr) -> Result<FileType, Errno> {
     Ok(FileType::from_raw_mode(found.stx_mode.into()))
 }
 
-/// A new directory with everything in it that there was, which cannot be written to.
-fn assemble(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd) -> Result<Shown, Errno> {
+/// A new directory with everything in it that there was: so many directories that the user may write to as overlays,
+/// and everything else read-only.
+fn assemble(
+    view: &View,
+    lower: &OwnedFd,
+    tmpfs: &OwnedFd,
+    mut overlays: u32,
+) -> Result<Shown, Errno> {
     let mut count = 0;
     each_entry(lower, |_| count += 1)?;
     if count > MOST_ENTRIES {
@@ -567,11 +603,74 @@ fn assemble(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd) -> Result<Shown, Errn
     }
     bind(tmpfs, &view.upper, &view.path, view.flags)?;
     let top = open(&view.path, OFlags::PATH)?;
+    let mut number = 0;
     each_entry(lower, |name| {
+        number += 1;
+        if overlays > 0 && overlay_entry(view, lower, (tmpfs, number), &top, name).is_ok() {
+            overlays -= 1;
+            return;
+        }
         // It may have gone.
         let _ = show_entry(lower, &top, name);
     })?;
+    show_inner(view, view.mounts, lower, &top);
     Ok(Shown::InPart)
+}
+
+/// An overlay of a directory that the user may write to and that has no mount in it.
+fn overlay_entry(
+    view: &View,
+    from: &OwnedFd,
+    (tmpfs, number): (&OwnedFd, u32),
+    to: &OwnedFd,
+    name: &CStr,
+) -> Result<(), Errno> {
+    let mounts = view.inner.iter().take(view.mounts);
+    let mut above = mounts.filter_map(|mount| mount.to_bytes().strip_prefix(name.to_bytes()));
+    if above.any(|rest| rest.is_empty() || rest.starts_with(b"/")) {
+        return Err(Errno::BUSY);
+    }
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let found = statx(from, name, flags, StatxFlags::TYPE | StatxFlags::MODE)?;
+    if FileType::from_raw_mode(found.stx_mode.into()) != FileType::Directory {
+        return Err(Errno::NOTDIR);
+    }
+    accessat(from, name, Access::WRITE_OK, AtFlags::EACCESS)?;
+    let text = |parts: [&[u8]; 2]| {
+        let mut text = DataBuffer::new();
+        text.push(&view.upper.to_bytes()[b"upper".len()..]);
+        text.push(parts[0]);
+        text.push_number(number);
+        text.push(parts[1]);
+        text
+    };
+    let (upper, work) = (text([b"-upper", b""]), text([b"-work", b""]));
+    let (Some(upper), Some(work)) = (upper.as_c_str(), work.as_c_str()) else {
+        return Err(Errno::TOOBIG);
+    };
+    mkdirat(
+        tmpfs,
+        upper,
+        Mode::from_raw_mode((found.stx_mode & 0o7777).into()),
+    )?;
+    mkdirat(tmpfs, work, Mode::RWXU)?;
+    mkdirat(to, name, Mode::RWXU)?;
+    let lower = openat(
+        from,
+        name,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut at = DataBuffer::new();
+    at.push(b"/proc/self/fd/");
+    at.push_number(to.as_raw_fd().unsigned_abs());
+    at.push(b"/");
+    at.push(name.to_bytes());
+    let at = at.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+    let mounted = mount_overlay(&lower, tmpfs, [upper, work], (at, view.flags), true);
+    mounted.inspect_err(|_| {
+        let _ = unlinkat(to, name, AtFlags::REMOVEDIR);
+    })
 }
 
 fn each_entry(directory: &OwnedFd, mut visit: impl FnMut(&CStr)) -> Result<(), Errno> {

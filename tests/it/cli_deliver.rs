@@ -65,7 +65,16 @@ fn a_destination_that_closes_meanwhile_holds_back_all() {
         site.text("closing")
     );
     let words = [
-        "--tmp", "host", "-o", "a", "-o", "b=closing/", "--", "sh", "-c", &make,
+        "--tmp",
+        "host",
+        "-o",
+        "a",
+        "-o",
+        "b=closing/",
+        "--",
+        "sh",
+        "-c",
+        &make,
     ];
     site.run(&words)
         .ended(125)
