@@ -252,6 +252,11 @@ pub struct RunArgs {
     pub at: Option<PathBuf>,
 
     /// Who sees the mount: only this job, or everybody (of which only you may enter)
+    ///
+    /// In an ordinary user's private job only that user and one group of theirs exist: files of all others, root's
+    /// too, look like nobody's. ssh may refuse them (`Bad owner or permissions`), chgrp to a second group and
+    /// fakeroot's chown fail with `Invalid argument`, fusermount3 and sudo do not work. They do with `--mount public`,
+    /// which needs the package fuse3.
     #[arg(long, value_name = "WHERE", value_enum)]
     pub mount: Option<Visibility>,
 
@@ -314,7 +319,8 @@ pub struct RunArgs {
     /// Send what the steps write to the file NAME to standard output, as they write it
     ///
     /// The steps' own standard output then goes to standard error. Bytes that were written again after
-    /// they were sent are reported at the end.
+    /// they were sent are reported at the end. The job fails when not all of it could be sent, unless the reader
+    /// has closed its end.
     #[arg(long, value_name = "NAME")]
     pub follow: Option<OsString>,
 

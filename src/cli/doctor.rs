@@ -277,7 +277,8 @@ fn private_mount() -> Check {
         Ok(()) => Check::ok(
             NAME,
             format!("in user and mount namespaces, ready in {taken:.1?}"),
-        ),
+        )
+        .remedy("for ssh, fakeroot, sudo and files of a second group there is --mount public"),
         Err(error) => Check {
             state: State::Note,
             ..Check::new(NAME, State::Note, report::chain(&error))

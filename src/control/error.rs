@@ -56,7 +56,7 @@ pub enum ControlError {
         stopped: bool,
     },
     /// The process that serves the mount said no.
-    #[error("{message}")]
+    #[error("{}", shown(message).at_most(8 << 10))]
     Refused {
         /// `busy`, `below-used`, `not-saved`, `failed`, `request`: what a program may look at.
         kind: String,

@@ -474,7 +474,8 @@ impl Job {
     ///
     /// It begins when a step first opens the file for writing and ends when nothing of the job runs any
     /// more. Each byte is handed on once; [`Outcome::followed`] tells which changed afterwards. The job
-    /// is [observed](Profile::Observed) then.
+    /// is [observed](Profile::Observed) then. A sink that fails, as a pipe with O_NONBLOCK does when it is full, gets no
+    /// more, and [`Followed::error`] says so; an [`Outlet`](crate::collect::Outlet) waits for such a pipe.
     ///
     /// # Examples
     ///

@@ -149,6 +149,26 @@ fn a_public_mount_comes_and_goes_with_the_job() {
     });
 }
 
+/// What `--help`, `doctor` and the README say of an ordinary user's private job.
+#[test]
+fn a_second_group_and_files_of_root_are_there_in_a_public_mount_alone() {
+    let site = Site::new(Who::Root);
+    // A user that every system knows, which fusermount3 asks for, and not 65534, which stands for all that are not mapped.
+    let user = ["setpriv", "--reuid=1", "--regid=1", "--groups=2"];
+    let program = site.text("../notapipe");
+    let look = "touch a; chgrp 2 a; stat -c '%g' a; stat -c '%u' /";
+    for (visibility, groups, told) in [
+        ("public", "2\n0\n", ""),
+        ("private", "1\n65534\n", "Invalid argument"),
+    ] {
+        let job = [
+            &program, "run", "--mount", visibility, "--", "sh", "-c", look,
+        ];
+        let call = Call::start(site.tool(&[&user[..], &job].concat()));
+        call.finish().ended(0).printing(groups).saying(&[told]);
+    }
+}
+
 #[test]
 fn a_public_mount_can_stand_at_a_chosen_place() {
     both(|site| {
