@@ -80,7 +80,9 @@ impl PlainDirectory {
             Ok::<_, io::Error>(path)
         };
         make(TEMPORARY, 0o1777)?;
-        make("files", 0o755)
+        // Those who may enter one may enter the other.
+        let mode = std::fs::metadata(&self.path)?.permissions().mode() & 0o777;
+        make("files", mode)
     }
 }
 

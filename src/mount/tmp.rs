@@ -8,6 +8,7 @@
 //! (`clone_private_mount`, fs/namespace.c), and no file system has more than one overlay upon another. Where that is
 //! refused too, the directory is as it was.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -38,8 +39,8 @@ const MOST_ENTRIES: usize = 512;
 const MOST_OVERLAYS: u32 = 32;
 /// What all that needs at most, and the smallest of limits leaves to the tools.
 const OWN_INODES: u64 = 1024;
-/// Directories that all users write to, some of root's, which no overlay of an ordinary user can take over.
-const SHARED_DIRECTORIES: [&CStr; 4] = [c".X11-unix", c".ICE-unix", c".XIM-unix", c".font-unix"];
+/// Directories of root's that all users write to.
+const SHARED_DIRECTORIES: [&str; 4] = [".X11-unix", ".ICE-unix", ".XIM-unix", ".font-unix"];
 
 /// Directories for temporary files that are the own of the processes in a private mount; for
 /// [`MountOptions::own_tmp`](super::MountOptions::own_tmp).
@@ -119,6 +120,9 @@ struct View {
     /// Mounts, sockets and FIFOs in it, relative to it: an overlay does not show what is mounted in its lower layer, and no
     /// socket or FIFO of that leads anywhere through it (`unix_find_bsd`, net/unix/af_unix.c).
     inner: Vec<CString>,
+    /// Directories that are made in the upper layer. When a tool writes in one, it would be copied up, which keeps the
+    /// owner, and fails where that is one who is not mapped in a user namespace.
+    taken_over: Vec<(CString, Mode)>,
     /// The first of them are mounts, so many.
     mounts: usize,
     /// The view that it lies in. That is enough where all of it can be written to.
@@ -191,6 +195,10 @@ impl Plan {
         connecting.dedup();
         let view = |(index, (path, in_shared_memory)): (usize, &(PathBuf, _))| View {
             in_shared_memory: Option::clone(in_shared_memory),
+            taken_over: match user_namespace {
+                true => to_take_over(index, path, &wanted.reachable),
+                false => Vec::new(),
+            },
             within: directories
                 .iter()
                 .take(index)
@@ -340,6 +348,7 @@ impl View {
             mode: Mode::from_raw_mode(metadata.map_or(0o1777, |it| it.mode() & 0o7777)),
             owner,
             flags: flags(path),
+            taken_over: Vec::new(),
             in_shared_memory: None,
         }
     }
@@ -347,6 +356,42 @@ impl View {
     fn is_empty(&self, lower: &OwnedFd) -> bool {
         self.inner.is_empty() && is_empty(lower)
     }
+}
+
+/// The directories of other users, and those above them, that a tool may write in: such that all users do, and the way
+/// to what the processes are to find.
+fn to_take_over(index: usize, view: &Path, reachable: &[PathBuf]) -> Vec<(CString, Mode)> {
+    let shared = SHARED_DIRECTORIES.iter().map(|name| view.join(name));
+    let inside = reachable.iter().filter(|path| path.starts_with(view));
+    let mut found = BTreeMap::new();
+    for path in shared.chain(inside.filter_map(|path| path.canonicalize().ok())) {
+        for directory in path
+            .ancestors()
+            .take_while(|it| *it != view && it.starts_with(view))
+        {
+            let metadata = std::fs::symlink_metadata(directory);
+            if let Some(metadata) = metadata.ok().filter(std::fs::Metadata::is_dir) {
+                found.insert(directory.to_owned(), metadata);
+            }
+        }
+    }
+    let user = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    if found
+        .values()
+        .all(|it| (it.uid(), it.gid()) == (user, group))
+    {
+        return Vec::new();
+    }
+    let upper = PathBuf::from(format!("upper{index}"));
+    let made = found.into_iter().filter_map(|(directory, metadata)| {
+        let inside = upper.join(directory.strip_prefix(view).ok()?);
+        Some((
+            c_path(&inside),
+            Mode::from_raw_mode(metadata.mode() & 0o7777),
+        ))
+    });
+    made.collect()
 }
 
 /// Whether a process may be at the other end.
@@ -496,8 +541,8 @@ fn clone_mount(directory: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
 
 fn overlay(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd, user: bool) -> Result<(), Errno> {
     mkdirat(tmpfs, &view.work, Mode::RWXU)?;
-    if user {
-        take_over(view, lower, tmpfs)?;
+    for (directory, mode) in &view.taken_over {
+        mkdirat(tmpfs, directory, *mode)?;
     }
     mount_overlay(
         lower,
@@ -563,23 +608,6 @@ fn place(tree: &OwnedFd, directory: &OwnedFd, name: &CStr) -> Result<(), Errno> 
         name,
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
     )
-}
-
-/// Makes ours in the upper layer what tools write in: otherwise it would be copied up when they do, which keeps the
-/// owner, who may not be mapped in our user namespace.
-fn take_over(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd) -> Result<(), Errno> {
-    for name in SHARED_DIRECTORIES {
-        if kind(lower, name) == Ok(FileType::Directory) {
-            let upper = openat(
-                tmpfs,
-                &view.upper,
-                OFlags::PATH | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?;
-            mkdirat(&upper, name, Mode::from_raw_mode(0o1777))?;
-        }
-    }
-    Ok(())
 }
 
 fn kind(directory: &OwnedFd, name: &CStr) -> Result<FileType, Errno> {

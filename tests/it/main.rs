@@ -20,6 +20,7 @@ mod cli_streams;
 mod cli_telling;
 mod cli_terminal;
 mod cli_text;
+mod cli_tmp;
 mod cli_tools;
 mod coherence;
 mod collect;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use notapipe::run::{InitProgram, init};
+use notapipe::run::{InitProgram, Tmp, init};
 use notapipe::{Job, Profile, Source, Stdout, Step, Touched};
 
 use crate::support::site::until;
@@ -34,6 +34,7 @@ fn an_orphan_is_not_taken_for_the_step_that_is_being_started() {
             Ok("")
         });
         let mut job = Job::new()
+            .tmp(Tmp::Host)
             .profile(Profile::Observed)
             .input_source("apart/out", held)
             .step(first)
