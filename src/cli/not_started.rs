@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use notapipe::mount::Remedy;
 use notapipe::run::SpawnError;
 use notapipe::text::{is_seen, quoted, shown};
 
@@ -14,6 +15,9 @@ pub fn remedy(error: &SpawnError) -> Option<String> {
     match error {
         SpawnError::NotFound { program, .. } => of_name(program),
         SpawnError::NotExecutable { path, error } => of_file(path, error),
+        SpawnError::System { error, .. } => {
+            Remedy::of_shortage(error).map(|remedy| remedy.to_string())
+        }
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ use notapipe::ByteCount;
 use notapipe::archive::ArchiveError;
 use notapipe::collect::{CollectError, Missing, MissingOutputs};
 use notapipe::control::ControlError;
-use notapipe::mount::MountError;
+use notapipe::mount::{MountError, Remedy};
 use notapipe::run::MountOnly;
 use notapipe::stage::{Source, StageError};
 use notapipe::store::{Limits, Resource};
@@ -281,6 +281,9 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
         if error.is::<LostPages>() {
             return Some("raise the limit with --size, or with notapipe resize".to_owned());
         }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Remedy::of_shortage(error).map(|remedy| remedy.to_string());
+        }
         error
             .downcast_ref::<CollectError>()
             .and_then(collect_remedy)
@@ -382,6 +385,9 @@ fn collect_remedy(error: &CollectError) -> Option<String> {
     match error {
         CollectError::Twice { .. } => {
             Some("give one of them another place with -o NAME=DEST".to_owned())
+        }
+        CollectError::Destination { error, .. } => {
+            Remedy::of_shortage(error).map(|remedy| remedy.to_string())
         }
         CollectError::Missing(MissingOutputs { missing, .. }) => {
             let is_pattern =

@@ -55,7 +55,11 @@ impl<E: std::error::Error + 'static> From<E> for NotStarted {
 }
 
 fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8, NotStarted> {
-    let interrupt = Interrupt::new()?;
+    let not_prepared = |source| notapipe::Error::Processes {
+        operation: "prepare",
+        source,
+    };
+    let interrupt = Interrupt::new().map_err(not_prepared)?;
     let delivering = Delivering::preflight(&config, &interrupt)?;
     let keeping = config.keep_on_failure.as_deref();
     let keeping = keeping.map(|place| Saving::preflight(place, SavedFrom::Job, config.verbosity));
@@ -74,7 +78,8 @@ fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8,
             interrupt.raise();
             staging.end_by(signal);
         }
-    })?;
+    });
+    let watch = watch.map_err(not_prepared)?;
     let job = job(&config, init, &interrupt, staging)?;
     let ran = job.running_flag(steps_run).attempt();
     let left = match &ran {

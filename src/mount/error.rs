@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use rustix::process::Resource;
+
 use crate::sys::proc::ProcessInfo;
 use crate::text::{quoted, shown};
 
@@ -91,6 +93,51 @@ pub enum Remedy {
     EndHolders,
     /// A mount whose server is dead covers the directory.
     RemoveDeadMount,
+    /// This process may have no more files open (RLIMIT_NOFILE).
+    RaiseDescriptors,
+    /// This user, or this control group, may have no more processes and threads (RLIMIT_NPROC, `pids.max`).
+    RaiseProcesses,
+    /// The machine, or the control group, has no memory left.
+    FreeMemory,
+    /// The machine may have no more files open (`fs.file-max`).
+    RaiseFileMax,
+    /// There is no `/proc`.
+    MountProc,
+    /// There is no `/bin/sh`.
+    InstallShell,
+}
+
+impl Remedy {
+    /// What helps where a system call failed for want of descriptors, processes or memory; nothing where it failed for
+    /// another reason, so that doing something else instead may help.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io;
+    ///
+    /// use notapipe::mount::Remedy;
+    ///
+    /// let too_many_files = io::Error::from_raw_os_error(24);
+    /// assert_eq!(Remedy::of_shortage(&too_many_files), Some(Remedy::RaiseDescriptors));
+    /// assert_eq!(Remedy::of_shortage(&io::ErrorKind::PermissionDenied.into()), None);
+    /// ```
+    #[must_use]
+    pub fn of_shortage(error: &io::Error) -> Option<Self> {
+        match errno_in(error)? {
+            libc::EMFILE => Some(Self::RaiseDescriptors),
+            libc::ENFILE => Some(Self::RaiseFileMax),
+            libc::EAGAIN => Some(Self::RaiseProcesses),
+            libc::ENOMEM => Some(Self::FreeMemory),
+            _ => None,
+        }
+    }
+}
+
+/// The error's number, or that of what it was made from.
+fn errno_in(error: &io::Error) -> Option<i32> {
+    let cause = || error.get_ref()?.source()?.downcast_ref().and_then(errno_in);
+    error.raw_os_error().or_else(cause)
 }
 
 impl fmt::Display for Remedy {
@@ -106,11 +153,13 @@ impl fmt::Display for Remedy {
                 "set kernel.apparmor_restrict_unprivileged_userns=0 with sysctl, or give the program an AppArmor \
                  profile with the rule `userns,`"
             }
-            Remedy::RaiseUserNamespaces => "raise user.max_user_namespaces with sysctl",
+            Remedy::RaiseUserNamespaces => {
+                "raise user.max_user_namespaces and user.max_mnt_namespaces with sysctl"
+            }
             Remedy::EnableUserNamespaces => "set kernel.unprivileged_userns_clone=1 with sysctl",
             Remedy::LoosenSandbox => {
-                "allow mounting to this sandbox or container (--cap-add SYS_ADMIN, and a security profile that \
-                 allows unshare and mount)"
+                "allow mounting to this sandbox or container (docker run --cap-add SYS_ADMIN \
+                 --security-opt apparmor=unconfined, or a seccomp profile that allows unshare and mount)"
             }
             Remedy::InstallFuse3 => "install the package fuse3 (or fuse)",
             Remedy::AllowOther => "put the line `user_allow_other` into /etc/fuse.conf",
@@ -118,8 +167,36 @@ impl fmt::Display for Remedy {
                 "a dead mount covers it: remove that with fusermount3 -u, or umount as root"
             }
             Remedy::EndHolders => "end the processes that use it, or detach it",
+            Remedy::RaiseDescriptors => {
+                return write!(
+                    f,
+                    "raise the limit of open files{} (ulimit -n; docker run --ulimit nofile=NUMBER)",
+                    current_limit(Resource::Nofile)
+                );
+            }
+            Remedy::RaiseProcesses => {
+                return write!(
+                    f,
+                    "raise the limit of processes and threads{} (ulimit -u; pids.max of the control group: \
+                     docker run --pids-limit NUMBER), or end some",
+                    current_limit(Resource::Nproc)
+                );
+            }
+            Remedy::FreeMemory => {
+                "free some memory, or raise the limit (ulimit -v; memory.max of the control group: \
+                 docker run --memory SIZE)"
+            }
+            Remedy::RaiseFileMax => "close some files, or raise fs.file-max with sysctl",
+            Remedy::MountProc => "mount /proc (mount -t proc proc /proc)",
+            Remedy::InstallShell => "a shell is needed as /bin/sh: install one (the package dash or busybox)",
         })
     }
+}
+
+/// To be put behind the name of the limit, where there is one.
+fn current_limit(resource: Resource) -> String {
+    let limit = rustix::process::getrlimit(resource).current;
+    limit.map_or_else(String::new, |limit| format!(", which is {limit}"))
 }
 
 /// Why a mount could not be made or removed.
@@ -224,11 +301,11 @@ pub enum MountError {
         /// Who uses it, as far as we may look.
         holders: Vec<ProcessInfo>,
     },
-    /// Its session ended while it stood, which is a fault of notapipe: everything in it answered ENOTCONN from then
-    /// on.
+    /// Its session ended while it stood, for want of threads or by a fault of notapipe: everything in it answered
+    /// ENOTCONN from then on.
     #[error(
-        "nobody serves {path} any more: its session ended{}; this is a fault of notapipe, please report it",
-        error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default(),
+        "nobody serves {path} any more: its session ended{}",
+        session_end(error.as_ref()),
         path = quoted(path)
     )]
     SessionLost {
@@ -321,6 +398,16 @@ impl MountError {
         }
     }
 
+    /// Whether another way to mount may be tried instead: this one is not permitted or not supported. What fails for want
+    /// of descriptors, processes or memory is not hidden by doing less.
+    pub(super) fn allows_another_way(&self) -> bool {
+        match self {
+            MountError::System { error, .. } => is_refusal(error),
+            MountError::NoMountPoint { .. } => true,
+            _ => false,
+        }
+    }
+
     /// What a person can change so that it works, where that is known.
     #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
@@ -334,28 +421,60 @@ impl MountError {
             | MountError::NoMountPoint { .. }
             | MountError::NoTmpfs { .. }
             | MountError::NotMounted { .. }
-            | MountError::SessionLost { .. }
             | MountError::Covered { .. } => None,
+            MountError::SessionLost { error, .. } => error.as_ref().and_then(Remedy::of_shortage),
         }
     }
 }
 
 fn remedy(operation: Operation, error: &io::Error) -> Option<Remedy> {
-    let errno = error.raw_os_error()?;
-    let refused = matches!(errno, libc::EPERM | libc::EACCES);
+    if let Some(shortage) = Remedy::of_shortage(error) {
+        return Some(shortage);
+    }
+    let errno = errno_in(error)?;
+    let refused = is_refusal(error);
     match operation {
         Operation::FindDirectory if errno == libc::ENOTCONN => Some(Remedy::RemoveDeadMount),
-        Operation::OpenDevice if refused => Some(Remedy::OpenUpDevice),
+        Operation::OpenDevice if matches!(errno, libc::EPERM | libc::EACCES) => {
+            Some(Remedy::OpenUpDevice)
+        }
         Operation::OpenDevice => Some(Remedy::ProvideDevice),
         Operation::Mount if errno == libc::ENODEV => Some(Remedy::ProvideDevice),
-        Operation::MakeUserNamespace | Operation::MapUser => Some(user_namespace_remedy(errno)),
-        Operation::MakeMountNamespace | Operation::MakePropagationSlave | Operation::Mount
-            if refused =>
+        Operation::MapUser | Operation::OpenNamespaces | Operation::StartWatchdog
+            if errno == libc::ENOENT && !Path::new("/proc/self").exists() =>
         {
+            Some(Remedy::MountProc)
+        }
+        Operation::StartWatchdog if errno == libc::ENOENT => Some(Remedy::InstallShell),
+        Operation::MakeUserNamespace | Operation::MapUser => Some(user_namespace_remedy(errno)),
+        Operation::MakeMountNamespace | Operation::MakePropagationSlave if refused => {
+            Some(user_namespace_remedy(errno))
+        }
+        Operation::Mount if matches!(errno, libc::EPERM | libc::EACCES | libc::ENOSYS) => {
             Some(user_namespace_remedy(errno))
         }
         _ => None,
     }
+}
+
+/// Whether the system does not permit something, or does not know it.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        errno_in(error),
+        Some(
+            libc::EPERM
+                | libc::EACCES
+                | libc::ENOSYS
+                | libc::EOPNOTSUPP
+                | libc::EINVAL
+                | libc::ENODEV
+                | libc::ENXIO
+                | libc::ENOENT
+                // Of user.max_user_namespaces and the like.
+                | libc::ENOSPC
+                | libc::EUSERS
+        )
+    )
 }
 
 /// Which of the switches that distributions have is off.
@@ -371,6 +490,14 @@ fn user_namespace_remedy(errno: i32) -> Remedy {
         Remedy::AllowUserNamespacesInAppArmor
     } else {
         Remedy::LoosenSandbox
+    }
+}
+
+fn session_end(error: Option<&io::Error>) -> String {
+    let why = error.map(|error| format!(" ({error})")).unwrap_or_default();
+    match error.and_then(Remedy::of_shortage) {
+        Some(remedy) => format!("{why}; {remedy}"),
+        None => format!("{why}; this is a fault of notapipe, please report it"),
     }
 }
 

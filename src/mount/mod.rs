@@ -38,7 +38,7 @@ pub(crate) use self::holders::{Membership, Within, written_by};
 pub use self::options::{MountOptions, Visibility};
 use self::plain::PlainDirectory;
 pub(crate) use self::plain::TEMPORARY;
-pub(crate) use self::privately::needs_user_namespace;
+pub(crate) use self::privately::may_mount;
 use self::privately::{Connection, PrivateMount};
 use self::publicly::PublicMount;
 pub use self::publicly::unmount_at;
@@ -306,6 +306,7 @@ impl Place {
             }
             Visibility::Auto => match Self::privately(options) {
                 Ok((device, place)) => Ok((device, place, None)),
+                Err(refused) if !refused.allows_another_way() => Err(refused),
                 Err(refused) => match Self::publicly(options) {
                     Ok((device, place)) => Ok((device, place, Some(refused))),
                     Err(public) => Err(MountError::neither(refused, public)),

@@ -19,7 +19,7 @@ use rustix::mount::{
 };
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
-use super::error::{MountError, Operation};
+use super::error::{MountError, Operation, Remedy};
 use super::options::{MountOptions, device_options, mount_flags};
 use super::tmp::{self, OwnDirectories, OwnTmp};
 use crate::sys::child::Exit;
@@ -255,9 +255,18 @@ impl Maps {
 }
 
 /// Root may mount by itself, unless it lacks the capability as in a default container.
+pub(crate) fn may_mount() -> bool {
+    is_capable_of(CapabilitySet::SYS_ADMIN)
+}
+
+/// Whether private mounts take a user namespace, in which all capabilities are: entering a mount namespace takes two
+/// (setns(2)), and a container may be given one of them.
 pub(crate) fn needs_user_namespace() -> bool {
-    !rustix::thread::capabilities(None)
-        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+    !is_capable_of(CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_CHROOT)
+}
+
+fn is_capable_of(needed: CapabilitySet) -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
 }
 
 /// What the child leaves. The descriptors are in the table that we share with it.
@@ -453,14 +462,17 @@ impl DataBuffer {
 fn mount_point(at: Option<&Path>) -> Result<PathBuf, MountError> {
     match at {
         Some(path) => given_directory(path),
-        None => MOUNT_POINTS
-            .iter()
-            .map(Path::new)
-            .find(|path| is_free(path))
-            .map(Path::to_owned)
-            .ok_or(MountError::NoMountPoint {
-                tried: MOUNT_POINTS.iter().map(PathBuf::from).collect(),
-            }),
+        None => {
+            for path in MOUNT_POINTS.map(Path::new) {
+                let failed = |error| MountError::system(Operation::FindDirectory, path, error);
+                if is_free(path).map_err(failed)? {
+                    return Ok(path.to_owned());
+                }
+            }
+            Err(MountError::NoMountPoint {
+                tried: MOUNT_POINTS.map(PathBuf::from).to_vec(),
+            })
+        }
     }
 }
 
@@ -478,17 +490,22 @@ pub(crate) fn given_directory(path: &Path) -> Result<PathBuf, MountError> {
 
 /// Whether this is a directory, no symlink, empty, and not a place where looking makes mounts
 /// appear (autofs shows an empty directory that is not).
-fn is_free(path: &Path) -> bool {
+///
+/// # Errors
+/// There is no descriptor, or no memory, to look with.
+fn is_free(path: &Path) -> io::Result<bool> {
     const AUTOFS: rustix::fs::FsWord = 0x0187;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let Ok(directory) = openat(CWD, path, flags, Mode::empty()) else {
-        return false;
+    let directory = match openat(CWD, path, flags, Mode::empty()).map_err(io::Error::from) {
+        Ok(directory) => directory,
+        Err(error) if Remedy::of_shortage(&error).is_some() => return Err(error),
+        Err(_) => return Ok(false),
     };
     // The field is of another width on other architectures.
     let automatic =
         rustix::fs::fstatfs(&directory).is_ok_and(|fs| i128::from(fs.f_type) == i128::from(AUTOFS));
     // A fusectl already mounted over the last resort lists connections of no interest to a job.
-    path == Path::new(LAST_RESORT) || !automatic && is_empty(&directory)
+    Ok(path == Path::new(LAST_RESORT) || !automatic && is_empty(&directory))
 }
 
 /// Whether an open directory has no entries.

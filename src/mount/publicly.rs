@@ -3,7 +3,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::ffi::{CString, OsStr};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -22,12 +22,12 @@ use super::error::{MountError, Operation, Remedy};
 use super::holders;
 use super::options::{MountOptions, shared_options};
 use super::point::{MountId, MountPoint, new_mount, unmount_line};
-use super::privately::{Connection, c_path, given_directory, needs_user_namespace};
+use super::privately::{Connection, c_path, given_directory, may_mount};
 use super::watchdog::{Left, Watchdog};
 use crate::sys::child::Exit;
 use crate::sys::launch::{Candidate, Launch, LaunchError};
 use crate::sys::mountinfo::{self, MountLine};
-use crate::sys::socket;
+use crate::sys::{null, socket};
 
 /// How long a mount is tried again that is in use although nobody is there who uses it.
 ///
@@ -239,7 +239,7 @@ impl Drop for PublicMount {
 
 impl Tools {
     fn find(path: &Path, options: &MountOptions) -> Result<Self, MountError> {
-        if !needs_user_namespace() {
+        if may_mount() {
             return Ok(Tools::Root);
         }
         find_helper(&options.helper_path)
@@ -454,10 +454,14 @@ fn mount_by_helper(
     };
     call.run()?;
     drop(theirs);
-    let received = socket::receive(ours.as_fd()).map_err(fail)?;
-    received
-        .and_then(|(_, mut descriptors)| descriptors.pop())
-        .ok_or_else(|| fail(io::Error::other("fusermount3 sent no device")))
+    let device = socket::receive(ours.as_fd()).and_then(|received| {
+        let device = received.and_then(|(_, mut descriptors)| descriptors.pop());
+        device.ok_or_else(|| io::Error::other("fusermount3 sent no device"))
+    });
+    device.map_err(|error| {
+        let _ = unmount_by_helper(helper, path, Way::Detach);
+        fail(error)
+    })
 }
 
 /// One call of `fusermount3`.
@@ -491,10 +495,7 @@ impl Call<'_> {
 
     /// Returns what it said on standard error.
     fn execute(&self) -> io::Result<(Exit, String)> {
-        let null = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null")?;
+        let null = null::open()?;
         let (messages, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
         let comm = self.comm.map(AsFd::as_fd);
         let child = Launch {

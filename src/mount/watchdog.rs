@@ -7,18 +7,18 @@
 //! nothing of ours, so that neither Ctrl-C nor a closed terminal ends it before us.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use parking_lot::Mutex;
 use rustix::net::{SendFlags, SocketType};
 
 use super::point::MountId;
 use crate::sys::child::Child;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Mask};
-use crate::sys::{mountinfo, socket};
+use crate::sys::{mountinfo, null, socket};
 
 /// `$1` the path, `$2` the path as mountinfo shows it, `$3` "own" when the directory is ours, "all" when what is in it is too,
 /// `$4` fusermount3 or nothing for umount(8), `$5` the mount that stood there before.
@@ -102,18 +102,30 @@ pub(super) enum Left {
 /// A running watchdog. Dropping it has it remove the mount.
 #[derive(Debug)]
 pub(super) struct Watchdog {
-    shell: Child,
+    /// Taken when it is dismissed.
+    shell: Option<Child>,
     alive: OwnedFd,
+}
+
+/// The shells that were left to remove something and that nobody waits for. Lock order: held alone.
+static AT_WORK: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+/// Collects those that have ended.
+fn collect_ended() {
+    AT_WORK
+        .lock()
+        .retain(|shell| matches!(shell.try_wait(), Ok(None)));
 }
 
 impl Watchdog {
     /// Starts it before there is anything to remove.
     pub(super) fn start(path: &Path, left: Left, helper: Option<&Path>) -> io::Result<Self> {
+        collect_ended();
         let before = mountinfo::top_at(path)?
             .map(|line| line.id.to_string())
             .unwrap_or_default();
         let (alive, theirs) = socket::pair(SocketType::STREAM)?;
-        let null = OpenOptions::new().write(true).open("/dev/null")?;
+        let null = null::open()?;
         let shown = mountinfo::escape(path);
         let arguments = [
             OsStr::new("sh"),
@@ -147,7 +159,10 @@ impl Watchdog {
             ..Launch::new([theirs.as_fd(), null.as_fd(), null.as_fd()])
         };
         let shell = launch.start(None).map_err(LaunchError::into_io)?;
-        Ok(Watchdog { shell, alive })
+        Ok(Watchdog {
+            shell: Some(shell),
+            alive,
+        })
     }
 
     /// While any process holds this, the watchdog waits.
@@ -162,12 +177,12 @@ impl Watchdog {
     }
 
     /// Sends it home: there is nothing to remove any more.
-    pub(super) fn dismiss(self) {
+    pub(super) fn dismiss(mut self) {
         if let Err(error) = self.say("done\n") {
             log::debug!("the watchdog had gone before: {error}");
         }
         // Also when it had gone before: a child that nobody collects stays a zombie.
-        if let Err(error) = self.shell.wait() {
+        if let Some(Err(error)) = self.shell.take().map(|shell| shell.wait()) {
             log::debug!("the watchdog cannot be waited for: {error}");
         }
     }
@@ -175,5 +190,12 @@ impl Watchdog {
     fn say(&self, line: &str) -> io::Result<()> {
         rustix::net::send(&self.alive, line.as_bytes(), SendFlags::NOSIGNAL)?;
         Ok(())
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        collect_ended();
+        AT_WORK.lock().extend(self.shell.take());
     }
 }

@@ -6,7 +6,6 @@
 //! terminal that is not its to read.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -27,6 +26,7 @@ use crate::stage::{Owner, Stage};
 use crate::store::{Kind, StoreError, Timestamp, Tree, TreePath};
 use crate::sys::child::{Child, Exit};
 use crate::sys::launch::{Candidate, Launch};
+use crate::sys::null;
 
 /// As much as everybody may give a pipe (`/proc/sys/fs/pipe-max-size`): fewer turns for large files.
 const PIPE_BYTES: usize = 1 << 20;
@@ -221,7 +221,7 @@ impl<'c> Running<'c> {
         let side = Side::Input;
         let start = || {
             let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
-            let null = File::open("/dev/null")?;
+            let null = null::open()?;
             let error = rustix::stdio::stderr();
             let child = command.start([null.as_fd(), theirs.as_fd(), error])?;
             Self::new(command, side, child, ours)

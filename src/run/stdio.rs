@@ -11,6 +11,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::outcome::Captured;
+use crate::sys::null;
 
 /// How much of a step's captured standard output, and of its standard error, is kept: the last 8
 /// MiB.
@@ -203,7 +204,7 @@ impl Capture {
 
 fn open_input(stdin: Stdin) -> io::Result<OwnedFd> {
     match stdin {
-        Stdin::Null | Stdin::File(_) => Ok(File::open("/dev/null")?.into()),
+        Stdin::Null | Stdin::File(_) => Ok(null::open()?.into()),
         Stdin::Inherit => duplicate(rustix::stdio::stdin()),
         Stdin::Fd(fd) => Ok(fd),
         Stdin::Bytes(bytes) => {
@@ -219,7 +220,7 @@ fn open_input(stdin: Stdin) -> io::Result<OwnedFd> {
 
 fn open_output(stdout: Stdout, own: BorrowedFd<'_>) -> io::Result<(OwnedFd, Capture)> {
     let fd = match stdout {
-        Stdout::Null | Stdout::File(_) => File::options().write(true).open("/dev/null")?.into(),
+        Stdout::Null | Stdout::File(_) => null::open()?.into(),
         Stdout::Inherit => duplicate(own)?,
         Stdout::Fd(fd) => fd,
         Stdout::Capture => {

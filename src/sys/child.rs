@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// How a process ended.
 ///
@@ -74,6 +74,23 @@ pub(crate) struct Child {
 impl Child {
     pub(crate) fn new(pid: libc::pid_t, pidfd: OwnedFd) -> Self {
         Child { pid, pidfd }
+    }
+
+    /// A child that another process made for us (`CLONE_PARENT`, clone(2)), and that this process has not collected.
+    ///
+    /// # Errors
+    /// There is no descriptor for it. It is then killed and collected: nothing else knows of it.
+    pub(crate) fn adopted(pid: libc::pid_t) -> io::Result<Self> {
+        let number = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
+        match pidfd_open(number, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Child { pid, pidfd }),
+            Err(errno) => {
+                let _ = kill_process(number, Signal::KILL);
+                // SAFETY: waits for a child of ours, and stores nothing.
+                unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
+                Err(errno.into())
+            }
+        }
     }
 
     pub(crate) fn pid(&self) -> libc::pid_t {

@@ -499,12 +499,21 @@ impl LaunchError {
         Self::new(Stage::Start, error)
     }
 
-    /// With the stage in the text.
+    /// With the stage in the text, and the number in its source.
     pub(crate) fn into_io(self) -> io::Error {
-        io::Error::new(
-            self.errno.kind(),
-            format!("cannot {}: {}", self.stage, self.errno),
-        )
+        io::Error::new(self.errno.kind(), self)
+    }
+}
+
+impl fmt::Display for LaunchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.stage, self.errno)
+    }
+}
+
+impl std::error::Error for LaunchError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.errno)
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod fork;
 pub(crate) mod launch;
 pub(crate) mod mountinfo;
 pub(crate) mod namespaces;
+pub(crate) mod null;
 pub(crate) mod proc;
 pub(crate) mod signals;
 pub(crate) mod socket;

@@ -6,8 +6,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    sendmsg, socketpair,
 };
 
 /// The most descriptors in one packet.
@@ -48,6 +49,9 @@ pub(crate) fn send(
 }
 
 /// Receives a packet, its descriptors close-on-exec; or nothing when the other end is closed.
+///
+/// # Errors
+/// EMFILE when this process may not have all of the packet's descriptors, which are then lost; and what recvmsg(2) says.
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = [0; MAX_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
@@ -61,6 +65,10 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec
         )
     });
     let length = match received {
+        // The space is enough for every packet of ours, so that only the table can be full.
+        Ok(message) if message.flags.contains(ReturnFlags::CTRUNC) => {
+            return Err(Errno::MFILE.into());
+        }
         Ok(message) if message.bytes > 0 => message.bytes,
         // A reset: the other end was closed with something of ours unread.
         Ok(_) | Err(Errno::CONNRESET) => return Ok(None),

@@ -2,7 +2,7 @@
 //! that ends with us however we end, and takes everything with it.
 
 use std::ffi::{CString, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -20,12 +20,12 @@ use super::running::{Running, Woken, wait_readable};
 use super::wire::{self, Report};
 use super::zygote::Zygote;
 use super::{Containment, LAST_PATIENCE, PATIENCE};
-use crate::mount::{Membership, Place, Standing, needs_user_namespace};
+use crate::mount::{Membership, Place, Standing, may_mount};
 use crate::sys::cgroup::Entrance;
 use crate::sys::child::Child;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Mask, Stage};
 use crate::sys::namespaces::{NamespaceId, Namespaces};
-use crate::sys::socket;
+use crate::sys::{null, socket};
 
 /// Our own binary, and the arguments that make it call [`run::init::main`](crate::run::init::main).
 ///
@@ -179,10 +179,7 @@ impl Supervisor {
         let (control, theirs) = socket::pair(SocketType::SEQPACKET)?;
         let ourselves =
             rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
-        let null = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null")?;
+        let null = null::open()?;
         let launch = init_launch(program, &null, [&theirs, &ourselves], group)?;
         let (init, containment) = execute(&launch, ground).map_err(LaunchError::into_io)?;
         Ok(Supervisor {
@@ -328,7 +325,7 @@ impl<'p> Ground<'p> {
                 ..
             } => (Some(&**inside), true),
             // An ordinary user makes no PID namespace without a user namespace.
-            Standing::Public(_) | Standing::Plain { .. } => (None, !needs_user_namespace()),
+            Standing::Public(_) | Standing::Plain { .. } => (None, may_mount()),
             Standing::Gone => return None,
         };
         Some(Self {

@@ -8,7 +8,7 @@
 //! It may fail for any reason. The program is then executed after all.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -23,6 +23,7 @@ use crate::sys::child::Child;
 use crate::sys::fork;
 use crate::sys::launch::{LaunchError, Stage, begin_pid_namespace, join_or_copy};
 use crate::sys::namespaces::Namespaces;
+use crate::sys::null;
 use crate::sys::socket;
 
 /// The copy that waits for a job. It ends when this is dropped, and when this process ends.
@@ -53,10 +54,7 @@ impl Zygote {
         }
         let (control, theirs) = socket::pair(SocketType::SEQPACKET)?;
         let owner = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
-        let null = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null")?;
+        let null = null::open()?;
         let wait = || wait_for_job(theirs, owner, &null).unwrap_or(1);
         // SAFETY: one thread, as was just seen.
         let process = unsafe { fork::fork(0, wait) }?;
@@ -123,16 +121,14 @@ impl Zygote {
         socket::send(self.control.as_fd(), &packet, &descriptors)
     }
 
-    /// What the init says, and its process, which the copy tells: in any order, until both have come or both have ended.
+    /// What the init says, and its process, which the copy tells by its number alone: in any order, until both have come
+    /// or both have ended.
     fn answer(&self, init: &mut Option<Child>) -> io::Result<Report> {
         let mut report = None;
-        while let Some((packet, mut descriptors)) = socket::receive(self.control.as_fd())? {
-            match descriptors.pop() {
-                Some(pidfd) => {
-                    let pid = packet.try_into().map_err(|_| io::ErrorKind::InvalidData)?;
-                    *init = Some(Child::new(i32::from_le_bytes(pid), pidfd));
-                }
-                None => report = Some(Report::decode(&packet)?),
+        while let Some((packet, _)) = socket::receive(self.control.as_fd())? {
+            match packet[..].try_into() {
+                Ok(number) => *init = Some(Child::adopted(i32::from_le_bytes(number))?),
+                Err(_) => report = Some(Report::decode(&packet)?),
             }
             if let (Some(_), Some(report)) = (&init, report) {
                 return Ok(report);
@@ -237,7 +233,7 @@ fn wait_for_job(control: OwnedFd, owner: OwnedFd, null: &File) -> io::Result<i32
         return Ok(1);
     };
     match init {
-        Ok(init) => socket::send(control.as_fd(), &init.pid().to_le_bytes(), &[init.as_fd()])?,
+        Ok(init) => socket::send(control.as_fd(), &init.pid().to_le_bytes(), &[])?,
         Err(error) => {
             let failed = failure(&LaunchError::new(Stage::NewPid, error));
             socket::send(control.as_fd(), &failed.encode(), &[])?;
