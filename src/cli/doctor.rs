@@ -108,6 +108,7 @@ pub fn doctor(args: DoctorArgs) -> ExitCode {
             Some(run),
             without_fuse(run_works),
             Some(process_namespace()),
+            Some(own_tmp()),
             Some(allow_other()),
             Some(fstab()),
             Some(limits()),
@@ -362,6 +363,32 @@ fn process_namespace() -> Check {
              systempaths=unconfined)",
         ),
         Some(_) => Check::ok(NAME, "steps run in one, with a /proc of their own"),
+    }
+}
+
+/// Tried for real: what a job writes to /tmp is looked for here.
+fn own_tmp() -> Check {
+    const NAME: &str = "/tmp of a job";
+    let made = job().step(["mktemp", "-p", "/tmp"]).run();
+    let path = made.as_ref().ok().and_then(|outcome| {
+        let said = outcome.steps().first()?.stdout.to_text();
+        Some(PathBuf::from(said.trim()))
+    });
+    match path {
+        None => Check::note(NAME, "no job could write there to see", "see `run` above"),
+        Some(path) if path.exists() => {
+            // Ours, as it was made a moment ago.
+            let _ = fs::remove_file(path);
+            Check::note(
+                NAME,
+                "everybody's: TMPDIR leads steps to a directory of the job, and what does not look at it is shared",
+                "it takes private mounts (see above), tmpfs and overlayfs in the kernel",
+            )
+        }
+        Some(_) => Check::ok(
+            NAME,
+            "its own, as /var/tmp, /dev/shm and IPC objects are: in RAM, and gone with it",
+        ),
     }
 }
 

@@ -26,7 +26,7 @@ use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount
 
 use super::privately::{DataBuffer, c_path, c_string, is_empty};
 use crate::store::{Limits, PAGE_SIZE, Resource};
-use crate::sys::mountinfo;
+use crate::sys::{mountinfo, proc::read_proc};
 
 const SHARED_MEMORY: &str = "/dev/shm";
 const QUEUES: &str = "/dev/mqueue";
@@ -189,7 +189,8 @@ impl Plan {
         let mounts = mountinfo::own().unwrap_or_default();
         let mounts: Vec<_> = mounts.into_iter().map(|line| line.path).collect();
         let mut connecting = sockets();
-        let named = wanted.reachable.iter().filter(|it| connects(it));
+        let shown = |it: &&PathBuf| directories.iter().any(|(around, _)| it.starts_with(around));
+        let named = wanted.reachable.iter().filter(shown).filter(|it| connects(it));
         connecting.extend(named.filter_map(|it| it.canonicalize().ok()));
         connecting.sort();
         connecting.dedup();
@@ -301,7 +302,7 @@ fn directories(
 
 /// Where sockets are bound (unix(7)), as far as they have a path.
 fn sockets() -> Vec<PathBuf> {
-    let text = std::fs::read("/proc/net/unix").unwrap_or_default();
+    let text = read_proc("/proc/net/unix").unwrap_or_default();
     let lines = text.split(|&byte| byte == b'\n');
     let path = |line: &[u8]| {
         let start = line.windows(2).position(|it| it == b" /")?;

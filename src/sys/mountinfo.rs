@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::proc::read_proc;
+
 /// One line of mountinfo, as far as we need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MountLine {
@@ -21,7 +23,7 @@ pub(crate) struct MountLine {
 
 /// Every mount of our own namespace, in the order in which they were made.
 pub(crate) fn own() -> io::Result<Vec<MountLine>> {
-    Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
+    Ok(parse(&read_proc("/proc/self/mountinfo")?))
 }
 
 /// What stands at this path of our own namespace, on top.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::str::FromStr;
@@ -27,6 +27,13 @@ impl ProcessInfo {
             command: command(pid),
         }
     }
+}
+
+/// A file of `/proc`, in one read where it is not long: without a size to go by, it takes nine to come to a kilobyte.
+pub(crate) fn read_proc(path: &str) -> io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(16 << 10);
+    File::open(path)?.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// The numbers of all processes that `/proc` shows.

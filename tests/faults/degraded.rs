@@ -429,7 +429,8 @@ fn followed(first: (&str, &str), then: &str) -> (String, String) {
         go.display()
     );
     let mut call = Command::new(stage::notapipe())
-        .args(["run", "--follow", "log", "--", "sh", "-c", &script])
+        .args(["run", "--tmp", "host", "--follow", "log"])
+        .args(["--", "sh", "-c", &script])
         .current_dir(room.path())
         .env_remove("XDG_RUNTIME_DIR")
         .stdout(Stdio::piped())
