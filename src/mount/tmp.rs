@@ -190,7 +190,11 @@ impl Plan {
         let mounts: Vec<_> = mounts.into_iter().map(|line| line.path).collect();
         let mut connecting = sockets();
         let shown = |it: &&PathBuf| directories.iter().any(|(around, _)| it.starts_with(around));
-        let named = wanted.reachable.iter().filter(shown).filter(|it| connects(it));
+        let named = wanted
+            .reachable
+            .iter()
+            .filter(shown)
+            .filter(|it| connects(it));
         connecting.extend(named.filter_map(|it| it.canonicalize().ok()));
         connecting.sort();
         connecting.dedup();

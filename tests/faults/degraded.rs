@@ -591,6 +591,46 @@ fn without_fuse_and_namespaces_a_job_cannot_stand_elsewhere() {
     });
 }
 
+/// What a tool puts into TMPDIR is in no output, is not listed, counts for the size, and goes with the job.
+fn temporary_files_are_the_jobs() {
+    let room = tempfile::tempdir().unwrap();
+    let out = format!("--changed={}", room.path().join("out").display());
+    let work = "set -e; file=$(mktemp); head -c 100K /dev/zero > $file; mktemp -p /dev/shm > name; ls -A; echo $file";
+    let (code, said) = call(&[&out, "--", "sh", "-c", work]);
+    assert_eq!(code, 0, "{said}");
+    let said: Vec<_> = said.lines().skip(1).collect();
+    let [name, file] = said[..] else {
+        panic!("{said:?}");
+    };
+    assert_eq!(name, "name");
+    assert!(!std::path::Path::new(file).exists(), "{file}");
+    let made = std::fs::read_dir(room.path().join("out")).unwrap();
+    assert_eq!(made.count(), 1);
+    // The name of what is not the job's, where it has no namespaces.
+    let shared = std::fs::read_to_string(room.path().join("out/name")).unwrap();
+    let _ = std::fs::remove_file(shared.trim());
+    nothing_is_left();
+    // Where it is a file system of its own, that is full; where it is not, somebody looks.
+    let fill = "head -c 3M /dev/zero > ${TMPDIR:-/tmp}/big && sleep 600";
+    let (code, said) = call(&["--size", "1M", "--", "sh", "-c", fill]);
+    assert_ne!(code, 0, "{said}");
+    assert!(said.contains("1 MiB") && said.contains("--size"), "{said}");
+    nothing_is_left();
+}
+
+#[test]
+fn without_fuse_temporary_files_are_the_jobs() {
+    let name = "degraded::without_fuse_temporary_files_are_the_jobs";
+    behind(NO_FUSE, name, Who::User, temporary_files_are_the_jobs);
+}
+
+#[test]
+fn without_fuse_and_namespaces_temporary_files_are_the_jobs() {
+    let name = "degraded::without_fuse_and_namespaces_temporary_files_are_the_jobs";
+    let script = NO_FUSE.replace("exec \"$@\"", IN_A_CHROOT);
+    behind(&script, name, Who::User, temporary_files_are_the_jobs);
+}
+
 #[test]
 fn without_fuse_limits_are_watched() {
     let name = "degraded::without_fuse_limits_are_watched";
