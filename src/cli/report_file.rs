@@ -3,7 +3,8 @@
 //! # The format
 //!
 //! One object. It is versioned: within a `version`, fields may be added, never changed or removed. Times are seconds,
-//! sizes are bytes, words that are not UTF-8 have the bytes in question replaced. A field that does not apply is absent,
+//! sizes are bytes, words that are not UTF-8 have the bytes in question replaced; of paths longer than 4095 bytes the middle
+//! is replaced by `…`. A field that does not apply is absent,
 //! but for those of the object itself, which are null.
 //!
 //! | field | what |
@@ -45,7 +46,7 @@ use notapipe::Touched;
 use notapipe::collect::{self, Found, WholeFile};
 use notapipe::fuse::RequestCounts;
 use notapipe::run::{self, EndedBy, Exit, LimitBy, StepReport};
-use notapipe::store::{Kind, Resource, Tree, TreePath};
+use notapipe::store::{Kind, Name, PATH_MAX, Resource, Tree, TreePath};
 use notapipe::text::quoted;
 use serde::Serialize;
 
@@ -359,8 +360,23 @@ fn step(step: &StepReport) -> Step {
     }
 }
 
+/// A path that no program can say as one is told by its beginning and its end: a report of all names of a deep
+/// directory would be of the square of its depth.
+fn reachable(path: &TreePath) -> TreePath {
+    const KEPT: usize = 8;
+    if path.byte_len() <= PATH_MAX {
+        return path.clone();
+    }
+    let ellipsis = Name::new("…".as_bytes()).ok();
+    let names = ellipsis.into_iter().chain(path.file_name().cloned());
+    names.fold(path.ancestor(KEPT).clone(), |path, name| path.join(name))
+}
+
 fn files(touched: &Touched) -> Files {
-    let names = |paths: &[std::sync::Arc<TreePath>]| paths.iter().map(|path| exact(path)).collect();
+    let names = |paths: &[std::sync::Arc<TreePath>]| {
+        let names = paths.iter().map(|path| exact(&reachable(path)));
+        names.collect()
+    };
     Files {
         read: names(&touched.read),
         written: names(&touched.written),

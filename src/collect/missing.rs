@@ -1,9 +1,10 @@
 //! Outputs that nobody made: which, what is near, and what there is instead.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use super::{Found, Glob, find, made, walk};
-use crate::store::{Kind, Tree, TreePath};
+use crate::store::{Kind, Text, Tree, TreePath};
 use crate::text;
 
 /// Outputs that are not in the tree.
@@ -150,13 +151,15 @@ pub(super) fn no_match(glob: &Glob, tree: &Tree, before: &Tree) -> Box<NoMatch> 
     let made = made_paths(before, tree);
     let all = walk(tree, &TreePath::root()).unwrap_or_default();
     let nearly = glob.nearly();
+    let new: HashSet<&TreePath> = made.iter().collect();
+    let mut text = Text::default();
     let near = all
         .iter()
         .filter(|found| found.attr.kind != Kind::Directory)
         .filter_map(|found| {
             Some((
-                nearly(&found.path)?,
-                !made.contains(&found.path),
+                nearly(text.set(&found.path))?,
+                !new.contains(&found.path),
                 &found.path,
             ))
         })
@@ -199,16 +202,20 @@ impl fmt::Display for List<'_> {
 
 /// The file that was most likely meant: other case, another directory, or a slip of the keys.
 fn nearest(name: &TreePath, all: &[Found], made: &[TreePath]) -> Option<TreePath> {
-    let wanted = name.to_string().to_lowercase();
+    let wanted = String::from_utf8_lossy(&name.to_bytes()).to_lowercase();
     let wanted_base = base(name);
+    let made: HashSet<&TreePath> = made.iter().collect();
+    let mut text = Text::default();
     all.iter()
         .filter(|found| found.attr.kind != Kind::Directory)
         .filter_map(|found| {
-            let there = found.path.to_string().to_lowercase();
-            let distance = if base(&found.path) == wanted_base {
-                usize::from(there != wanted)
-            } else {
-                strsim::osa_distance(&wanted, &there)
+            // So much longer, it is another name whatever its letters are.
+            let is_long = found.path.byte_len() > 4 * name.byte_len();
+            let mut there = || String::from_utf8_lossy(text.set(&found.path)).to_lowercase();
+            let distance = match base(&found.path) == wanted_base {
+                true => usize::from(is_long || there() != wanted),
+                false if is_long => return None,
+                false => strsim::osa_distance(&wanted, &there()),
             };
             let near = distance <= 1.max(wanted.chars().count() / 3);
             let strange = wanted.chars().count() <= distance;

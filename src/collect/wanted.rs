@@ -9,7 +9,7 @@ use std::path::Path;
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::{CollectError, Found, changed, entries, find, missing};
-use crate::store::{Kind, PathError, StoreError, Tree, TreePath};
+use crate::store::{Kind, PathError, StoreError, Text, Tree, TreePath};
 use crate::text::{quoted, shown};
 
 /// What to collect from a tree at its end.
@@ -243,12 +243,16 @@ impl Glob {
 
     /// Whether a path matches.
     pub fn matches(&self, path: &TreePath) -> bool {
-        self.matcher.is_match(as_path(&path.to_bytes()))
+        self.matches_text(&path.to_bytes())
+    }
+
+    fn matches_text(&self, path: &[u8]) -> bool {
+        self.matcher.is_match(as_path(path))
     }
 
     fn find(&self, tree: &Tree, before: &Tree) -> Result<Vec<Found>, CollectError> {
         let mut found = Vec::new();
-        match matching(tree, &self.base, |path| self.matches(path), &mut found) {
+        match matching(tree, &self.base, |path| self.matches_text(path), &mut found) {
             // No such directory is no match.
             Err(error) if !error.is_absence() => return Err(error),
             _ => {}
@@ -261,7 +265,7 @@ impl Glob {
 
     /// Whether it would match if upper and lower case were the same, and whether its last component
     /// matches in any directory.
-    pub(super) fn nearly(&self) -> impl Fn(&TreePath) -> Option<usize> {
+    pub(super) fn nearly(&self) -> impl Fn(&[u8]) -> Option<usize> {
         let last = self.text.rsplit('/').next().unwrap_or_default();
         let compiled = [self.text.clone(), format!("**/{last}")].map(|text| {
             let mut builder = builder(&text);
@@ -269,10 +273,10 @@ impl Glob {
             built.ok().map(|glob| glob.compile_matcher())
         });
         move |path| {
-            let bytes = path.to_bytes();
+            let matches = |glob: &GlobMatcher| glob.is_match(as_path(path));
             compiled
                 .iter()
-                .position(|glob| glob.as_ref().is_some_and(|g| g.is_match(as_path(&bytes))))
+                .position(|glob| glob.as_ref().is_some_and(matches))
         }
     }
 }
@@ -291,15 +295,16 @@ fn as_path(bytes: &[u8]) -> &Path {
 fn matching(
     tree: &Tree,
     base: &TreePath,
-    matches: impl Fn(&TreePath) -> bool,
+    matches: impl Fn(&[u8]) -> bool,
     found: &mut Vec<Found>,
 ) -> Result<(), CollectError> {
     let mut pending = vec![Found {
         path: base.clone(),
         attr: find(tree, base)?,
     }];
+    let mut text = Text::default();
     while let Some(next) = pending.pop() {
-        if next.path != *base && matches(&next.path) {
+        if next.path != *base && matches(text.set(&next.path)) {
             found.push(next);
         } else if next.attr.kind == Kind::Directory {
             let below = entries(tree, next.attr.ino, &next.path);

@@ -17,7 +17,7 @@ pub use directory::{Cookie, Entry};
 pub use error::StoreError;
 pub use inode::{Attr, Ino, Kind, NewInode, NewKind, SetAttr, Timestamp};
 pub use name::{NAME_MAX, Name};
-pub(crate) use path::Moved;
+pub(crate) use path::{Moved, Text};
 pub use path::{PATH_MAX, PathError, TreePath};
 pub use quota::{Limits, PAGE_SIZE, Peak, Resource, Usage};
 pub use source::Source;

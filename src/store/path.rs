@@ -61,7 +61,7 @@ struct Link {
     /// number of steps that grows with the logarithm of the depth (Myers, "An applicative random-access stack", 1983).
     skip: TreePath,
     depth: usize,
-    /// Bytes of all names.
+    /// Bytes of all names, with the slashes between them.
     bytes: usize,
     /// Of all names, with a key of this process: two paths are the same where it is the same, but for one of 2^64
     /// pairs, which a tool cannot choose.
@@ -155,6 +155,12 @@ impl TreePath {
         self.0.as_ref().map_or(0, |link| link.depth)
     }
 
+    /// How many bytes [`to_bytes`](Self::to_bytes) gives, without putting them together: more than [`PATH_MAX`] for what
+    /// no program can reach by one path.
+    pub fn byte_len(&self) -> usize {
+        self.0.as_ref().map_or(1, |link| link.bytes)
+    }
+
     /// The components from the root down, as [`Tree::resolve`](super::Tree::resolve) takes them.
     pub fn names(&self) -> Vec<&Name> {
         let mut names = Vec::with_capacity(self.depth());
@@ -207,7 +213,12 @@ impl TreePath {
         Self(Some(Arc::new(Link {
             skip: skip.clone(),
             depth: self.depth() + 1,
-            bytes: self.name_bytes() + name.as_bytes().len(),
+            bytes: name.as_bytes().len()
+                + if self.is_root() {
+                    0
+                } else {
+                    self.byte_len() + 1
+                },
             hash,
             name,
             above: self.clone(),
@@ -217,11 +228,6 @@ impl TreePath {
     /// Whether it is `above` or lies below it.
     pub fn starts_with(&self, above: &Self) -> bool {
         self.ancestor(above.depth()) == above
-    }
-
-    /// Bytes of all names together.
-    pub(crate) fn name_bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |link| link.bytes)
     }
 
     fn skip(&self) -> &Self {
@@ -234,16 +240,49 @@ impl TreePath {
 
     /// The bytes, separated by single slashes; `.` for the root.
     pub fn to_bytes(&self) -> Vec<u8> {
-        if self.is_root() {
-            return b".".to_vec();
-        }
-        let names = self.names().into_iter().map(Name::as_bytes);
-        names.collect::<Vec<_>>().join(&b'/')
+        let mut text = Text::default();
+        text.set(self);
+        text.bytes
     }
 
     /// The same as a path for the operating system; `.` for the root.
     pub fn to_path_buf(&self) -> PathBuf {
         OsString::from_vec(self.to_bytes()).into()
+    }
+}
+
+/// The bytes of one path after another. Those of a walk cost what differs, not what they have in common.
+#[derive(Default)]
+pub(crate) struct Text {
+    path: TreePath,
+    bytes: Vec<u8>,
+}
+
+impl Text {
+    /// The bytes of this path, as [`TreePath::to_bytes`] gives them.
+    pub(crate) fn set(&mut self, path: &TreePath) -> &[u8] {
+        let mut new = Vec::new();
+        let mut at = path;
+        while let Some(link) =
+            at.0.as_ref()
+                .filter(|link| self.path.ancestor(link.depth) != at)
+        {
+            new.push(&link.name);
+            at = &link.above;
+        }
+        self.bytes
+            .truncate(if at.is_root() { 0 } else { at.byte_len() });
+        for name in new.into_iter().rev() {
+            if !self.bytes.is_empty() {
+                self.bytes.push(b'/');
+            }
+            self.bytes.extend_from_slice(name.as_bytes());
+        }
+        if self.bytes.is_empty() {
+            self.bytes.push(b'.');
+        }
+        self.path = path.clone();
+        &self.bytes
     }
 }
 
@@ -507,6 +546,12 @@ mod tests {
             prop_assert_eq!(a.cmp(&b), one.cmp(&other));
             prop_assert_eq!(a == b, one == other);
             prop_assert_eq!(a.starts_with(&b), one.starts_with(&other));
+            let text: Vec<_> = one.iter().map(|part| ["a", "b"][usize::from(*part)]).collect();
+            let mut shared = Text::default();
+            shared.set(&b);
+            prop_assert_eq!(shared.set(&a), a.to_bytes());
+            prop_assert_eq!(a.byte_len(), a.to_bytes().len());
+            prop_assert!(a.is_root() || a.to_string() == text.join("/"));
             let moved = one.strip_prefix(&other[..]).map(|rest| path(&[&[3][..], rest].concat()));
             prop_assert_eq!(Moved::new(b, path(&[3])).path(&a), moved);
         }

@@ -170,7 +170,7 @@ impl Waiting {
 
 /// What a path takes, roughly: its bytes, and for each name what its sharing costs.
 fn weight(path: &TreePath) -> usize {
-    path.name_bytes() + 32 * path.depth()
+    path.byte_len() + 31 * path.depth()
 }
 
 #[cfg(test)]

@@ -116,7 +116,9 @@ fn who_reads_no_more_does_not_end_the_job() {
 
 #[test]
 fn a_place_that_takes_not_all_fails_the_job_after_its_outputs() {
-    let site = Site::new(Who::Root);
+    let Some(site) = Site::of_root() else {
+        return;
+    };
     let words = ["run", "--report", "report", "--follow", "log", "-o", "log"];
     let steps = ["--", "sh", "-c", "echo one > log"];
     let mut command = site.command(&[&words[..], &steps].concat());

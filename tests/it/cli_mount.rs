@@ -473,7 +473,9 @@ fn a_directory_above_it_may_be_renamed() {
 #[test]
 fn what_was_looked_at_is_mounted_over() {
     with_own_mounts(|| {
-        let site = Site::new(Who::Root);
+        let Some(site) = Site::of_root() else {
+            return;
+        };
         site.write("target/file", "x");
         let (directory, link) = (site.path("m"), site.path("link"));
         for _ in 0..20 {
@@ -564,7 +566,9 @@ fn a_copy_in_use_is_not_waited_for_and_what_was_there_is_saved() {
 #[test]
 fn a_bind_mount_is_served_until_it_is_gone() {
     with_own_mounts(|| {
-        let site = Site::new(Who::Root);
+        let Some(site) = Site::of_root() else {
+            return;
+        };
         site.create_dir("m");
         site.create_dir("bound");
         let call = serve(&site, &["m"]);
@@ -704,7 +708,9 @@ fn a_name_that_is_not_utf8_is_mounted_over_and_listed() {
 
 #[test]
 fn numbers_beyond_all_bounds_are_refused() {
-    let site = Site::new(Who::Root);
+    let Some(site) = Site::of_root() else {
+        return;
+    };
     site.create_dir("m");
     for option in [
         "size=99999999999999999999G",
