@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use super::{Found, Glob, find, made, walk};
-use crate::store::{Kind, Text, Tree, TreePath};
+use crate::store::{Kind, PATH_MAX, Text, Tree, TreePath};
 use crate::text;
 
 /// Outputs that are not in the tree.
@@ -155,7 +155,8 @@ pub(super) fn no_match(glob: &Glob, tree: &Tree, before: &Tree) -> Box<NoMatch> 
     let mut text = Text::default();
     let near = all
         .iter()
-        .filter(|found| found.attr.kind != Kind::Directory)
+        // What no program can reach by one path is not what was meant.
+        .filter(|found| found.attr.kind != Kind::Directory && found.path.byte_len() <= PATH_MAX)
         .filter_map(|found| {
             Some((
                 nearly(text.set(&found.path))?,

@@ -535,3 +535,128 @@ fn owners_are_the_stagers() {
     let mut stage = Stage::new(&mut into, owner, Timestamp::now());
     stage.bytes(&path("other"), "x").unwrap();
 }
+
+/// A header of a member, of no content unless said.
+fn header(kind: u8, size: usize) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.set_path("m").unwrap();
+    header.set_entry_type(tar::EntryType::new(kind));
+    header.set_mode(0o644);
+    header.set_size(size as u64);
+    header.set_cksum();
+    header.as_bytes().to_vec()
+}
+
+/// A pax header with one record.
+fn pax(kind: u8, key: &str, value: &[u8]) -> Vec<u8> {
+    let body = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
+    let digits = (1..)
+        .find(|digits| (body.len() + digits).to_string().len() == *digits)
+        .unwrap();
+    let record = [(body.len() + digits).to_string().as_bytes(), &body].concat();
+    let padding = vec![0; record.len().next_multiple_of(512) - record.len()];
+    [header(kind, record.len()), record, padding].concat()
+}
+
+/// Nothing else bounds what is left behind: it makes no inode.
+#[test]
+fn what_an_archive_leaves_behind_is_counted_and_not_kept() {
+    let mut bytes = Vec::new();
+    for number in 0..3000 {
+        let name = format!("{}{number}", "a/".repeat(2000));
+        bytes.extend(pax(b'x', "path", name.as_bytes()));
+        bytes.extend(header(b'6', 0));
+    }
+    bytes.extend([0; 1024]);
+    let mut tree = tree_of(Limits {
+        bytes: 1 << 20,
+        inodes: 10,
+    });
+    let staged = Unpack::new(&mut tree, owner(), Timestamp::now())
+        .read(&bytes[..])
+        .unwrap();
+    assert_eq!(staged.skipped.count(), 3000);
+    assert!(staged.skipped.first().len() < 10);
+    let told = staged.skipped.to_string();
+    assert!(
+        told.ends_with("left behind, and so are 2999 more FIFOs"),
+        "{told}"
+    );
+    assert_eq!(tree.usage().inodes, 1);
+}
+
+/// What a program needs for an archive must not grow with what the archive claims.
+#[test]
+fn archives_that_would_take_memory_are_refused_or_cost_none() {
+    let megabyte = vec![b'n'; 1 << 20];
+    let deep = b"d/".repeat(500_000);
+    let end = vec![0; 1024];
+    let file = || header(b'0', 0);
+    let many = |member: Vec<u8>| member.repeat(20_000);
+    let good = |bytes: Vec<u8>| [bytes, end.clone()].concat();
+    // Each with what is said of it, or nothing where it is let in.
+    let archives = [
+        (
+            good([pax(b'x', "path", &megabyte[..900_000]), file()].concat()),
+            "longer than",
+        ),
+        (
+            good([pax(b'x', "path", &deep), file()].concat()),
+            "longer than",
+        ),
+        (
+            good([pax(b'x', "path", &megabyte), file()].concat()),
+            "longer than 1024 KiB",
+        ),
+        (good(many(pax(b'g', "comment", &megabyte[..1000]))), ""),
+        (good(many(header(b'5', 0))), ""),
+        (
+            good(many(pax(b'x', "linkpath", &megabyte[..4000]))),
+            "missing",
+        ),
+        (
+            good([pax(b'x', "linkpath", &megabyte[..5000]), header(b'2', 0)].concat()),
+            "symlink",
+        ),
+        (
+            good([pax(b'x', "linkpath", b"none"), header(b'1', 0)].concat()),
+            "hard link",
+        ),
+    ];
+    for (at, (bytes, told)) in archives.into_iter().enumerate() {
+        let mut tree = tree_of(Limits::of_bytes(1 << 20));
+        let read = Unpack::new(&mut tree, owner(), Timestamp::now()).read(&bytes[..]);
+        match read {
+            Ok(_) => assert_eq!(told, "", "archive {at} was let in"),
+            Err(error) => {
+                let said = chain(&error);
+                assert!(
+                    !told.is_empty() && said.contains(told),
+                    "{at}: {}",
+                    &said[..said.len().min(300)]
+                );
+            }
+        }
+        assert!(tree.usage().inodes < 10, "archive {at}");
+    }
+}
+
+/// The directory at its end is held in memory, whatever the limits are.
+#[test]
+fn a_zip_that_is_much_longer_than_the_tree_could_hold_is_refused_unread() {
+    let host = host_directory();
+    let file = host.path().join("x.zip");
+    let mut bytes = pack(&rich(), Format::Zip);
+    bytes.splice(0..0, b"PK\x03\x04".iter().copied());
+    fs::write(&file, &bytes).unwrap();
+    let opened = fs::File::options().write(true).open(&file).unwrap();
+    opened.set_len(64 << 20).unwrap();
+    let mut tree = tree_of(Limits::of_bytes(1 << 20));
+    let error = Unpack::new(&mut tree, owner(), Timestamp::now())
+        .host(&file)
+        .unwrap_err();
+    assert!(
+        chain(&error).contains("the limit of 1 MiB is reached"),
+        "{error}"
+    );
+}

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 
 use notapipe::Job;
 
-use crate::support::site::{Call, Site, Who, both};
+use crate::support::site::{Call, Site, both};
 
 #[test]
 fn bytes_come_while_the_tool_still_writes() {

@@ -214,3 +214,24 @@ fn writing_back_at_the_end_of_the_job_counts_too() {
         .ended(125)
         .saying(&["\"mapped\" lost bytes"]);
 }
+
+/// Names and inodes take memory too, which `--size` must bound.
+#[test]
+fn inodes_follow_the_size_unless_said() {
+    both(|site| {
+        let inodes = ["--", "stat", "-f", "-c", "%c", "."];
+        for (limits, expected) in [
+            (&["--size", "16M"][..], "4096\n"),
+            (&["--size", "64K"], "1024\n"),
+            (&["--size", "64K", "--inodes", "50"], "50\n"),
+        ] {
+            let told = site.run(&[limits, &inodes].concat()).ended(0);
+            assert_eq!(told.stdout, expected.as_bytes(), "{limits:?}");
+        }
+        let many = "i=0; while [ $i -lt 5000 ]; do ln f $i || exit 7; i=$((i+1)); done";
+        let script = format!("touch f; {many}");
+        let told = site.run(&["--size", "16M", "--", "sh", "-c", &script]);
+        told.ended(7)
+            .saying(&["No space left on device", "4096", HELP_INODES]);
+    });
+}

@@ -610,3 +610,22 @@ fn the_same_bytes_in_several_jobs_are_in_memory_once() {
         assert_eq!(outcome.output("in").unwrap(), bytes);
     }
 }
+
+/// make and ninja compare times across file systems. All of them take the time of the kernel's last tick; a precise clock
+/// would be ahead of it. (Since Linux 6.13 they take a precise one too, for a file that changes after a look at its times:
+/// nothing is looked at here before the end.)
+#[test]
+fn files_are_no_younger_than_those_written_later_elsewhere() {
+    let host = crate::support::host_directory();
+    let script = "import os, sys
+names = [at + '/' + str(n) for n in range(1000) for at in ('.', sys.argv[1])]
+for name in names:
+    f = os.open(name, os.O_WRONLY | os.O_CREAT)
+    os.write(f, b'x')
+    os.close(f)
+times = [os.stat(name).st_mtime_ns for name in names]
+assert times == sorted(times), [b - a for a, b in zip(times, times[1:]) if b < a][:5]";
+    let elsewhere = host.path().to_str().unwrap();
+    let step = ["python3", "-c", script, elsewhere];
+    Job::new().step(step).run().unwrap();
+}

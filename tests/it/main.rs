@@ -25,6 +25,7 @@ mod cli_tools;
 mod coherence;
 mod collect;
 mod control;
+mod depth;
 mod doc_examples;
 mod doctor;
 mod doors;

@@ -578,3 +578,39 @@ fn a_large_file_that_is_staged_twice_is_in_memory_once() {
     assert_ne!(at("one"), at("three"));
     assert_eq!((read(&tree, "two")[0], read(&tree, "three")[0]), (7, 8));
 }
+
+/// It says 4096 bytes, and has no blocks.
+#[test]
+fn a_file_of_sys_has_the_bytes_that_can_be_read() {
+    let file = Path::new("/sys/kernel/mm/transparent_hugepage/enabled");
+    let file = match file.exists() {
+        true => file,
+        false => Path::new("/sys/kernel/uevent_seqnum"),
+    };
+    let proc = Path::new("/proc/self/cmdline");
+    let mut tree = tree();
+    stage(&mut tree, "sys", file).unwrap();
+    stage(&mut tree, "proc", proc).unwrap();
+    let expected = fs::read(file).unwrap();
+    assert!((1..4096).contains(&expected.len()));
+    assert!(fs::metadata(file).unwrap().len() > expected.len() as u64);
+    assert_eq!(read(&tree, "sys"), expected);
+    assert_eq!(attr(&tree, "sys").size, expected.len() as u64);
+    assert_eq!(read(&tree, "proc"), fs::read(proc).unwrap());
+}
+
+#[test]
+fn more_names_than_there_may_be_inodes_are_not_even_read() {
+    let host = host_directory();
+    for name in 0..2000 {
+        let name = format!("{name}{}", "n".repeat(200));
+        fs::write(host.path().join(name), "").unwrap();
+    }
+    let mut tree = tree_of(Limits {
+        bytes: 1 << 20,
+        inodes: 1000,
+    });
+    let error = stage(&mut tree, "d", host.path()).unwrap_err();
+    assert!(error.to_string().contains("1000 inodes"), "{error}");
+    assert_eq!(tree.usage().inodes, 2, "the root and the directory");
+}
