@@ -34,8 +34,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod attributes;
 mod deliver;
 mod destination;
+mod host;
 mod missing;
 mod outlet;
 mod place;
@@ -43,6 +45,7 @@ mod plan;
 mod stream;
 mod wanted;
 mod whole;
+mod whole_directory;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -58,6 +61,7 @@ pub use outlet::Outlet;
 pub use place::Stranded;
 pub use wanted::{Glob, GlobError, Wanted, select};
 pub use whole::{OpenWholeFile, WholeFile};
+pub use whole_directory::WholeDirectory;
 
 use crate::progress::Stopped;
 use crate::stage::kind_name;

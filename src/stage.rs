@@ -22,6 +22,9 @@ use bytes::Bytes;
 
 pub use left_behind::LeftBehind;
 
+pub(crate) use host::{attribute, attribute_names};
+pub(crate) use left_behind::Lost;
+
 use crate::progress::{ByteCount, Meter, Progress, Stopped};
 use crate::store::{
     Ino, Kind, Name, NewInode, NewKind, PAGE_SIZE, Resource, SetAttr, StoreError, Timestamp, Tree,
@@ -34,7 +37,7 @@ const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Who owns what is staged; for a [`Stage`].
 ///
-/// The host's owners are not kept: whoever runs the tool must be able to work on its inputs.
+/// The host's owners are not kept, as the tool must be able to work on its inputs; but see [`Stage::keep_metadata`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// User id.
@@ -96,6 +99,8 @@ pub struct Stage<'t> {
     skipped: LeftBehind,
     /// Whether FIFOs, sockets and devices of directories are made here too.
     takes_special: bool,
+    /// Whether owners, set-id bits and extended attributes of the host are taken over.
+    keeps_metadata: bool,
     /// Large files of the host that came in, for when they come again.
     large: HashMap<host::Version, Ino>,
     /// Between the host and the tree. Empty until the first block.
@@ -216,6 +221,7 @@ impl<'t> Stage<'t> {
             meter: Meter::default(),
             skipped: LeftBehind::default(),
             takes_special: false,
+            keeps_metadata: false,
             large: HashMap::new(),
             buffer: Vec::new(),
         }
@@ -232,6 +238,16 @@ impl<'t> Stage<'t> {
     /// Makes FIFOs, sockets and devices of directories here too, instead of leaving them behind.
     pub(crate) fn with_special_files(mut self) -> Self {
         self.takes_special = true;
+        self
+    }
+
+    /// Takes over from the host what [`host`](Self::host) otherwise drops: set-id and sticky bits and extended
+    /// attributes, and as root owners and groups.
+    ///
+    /// For a tree that goes back to the host. What cannot be taken over is counted in [`Staged::skipped`].
+    #[must_use]
+    pub fn keep_metadata(mut self) -> Self {
+        self.keeps_metadata = true;
         self
     }
 

@@ -32,7 +32,10 @@ pub fn tree(config: &MountConfig, interrupt: &Interrupt) -> Result<Tree, Box<dyn
     let listener = Line::new("filling", config.verbosity).listener(interrupt.clone());
     let staged = match filling {
         Filling::Host(path) if path.is_dir() => {
-            let stage = Stage::new(&mut tree, owner, now).listen(listener);
+            let mut stage = Stage::new(&mut tree, owner, now).listen(listener);
+            if config.uid.is_none() && config.gid.is_none() {
+                stage = stage.keep_metadata();
+            }
             directory(stage, path)?
         }
         Filling::Host(path) => Unpack::new(&mut tree, owner, now)

@@ -5,7 +5,6 @@
 
 pub mod args;
 pub mod background;
-pub mod beside;
 pub mod completions;
 pub mod config;
 pub mod cpus;

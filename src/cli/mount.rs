@@ -221,8 +221,9 @@ fn unmounted(
     let mut unmounted = Unmounted::saved_to(None);
     if let Some(saving) = saving {
         // The signal that ended the mount is no wish to lose it; a second one kills.
+        let place = saving.place().to_string_lossy().into_owned();
         saving.save(&handle.snapshot(), &Interrupt::new()?)?;
-        unmounted.saved = Some(saving.place().to_string_lossy().into_owned());
+        unmounted.saved = Some(place);
     }
     let lost = handle.lost_files();
     unmounted.lost_files = lost.iter().map(ToString::to_string).collect();

@@ -156,7 +156,7 @@ fn wind_up(
         }
     }
     if let (Some(keeping), Some(outcome), true) = (keeping, outcome, ending.code != 0) {
-        keep(&keeping, outcome, config.verbosity);
+        keep(keeping, outcome, config.verbosity);
     }
     if let Some(outcome) = outcome
         && config.verbosity >= Verbosity::Verbose
@@ -177,15 +177,15 @@ fn deliver(
 }
 
 /// Keeps what a failed job left. The signal that may have ended it does not end this.
-fn keep(keeping: &Saving, outcome: &Outcome, verbosity: Verbosity) {
+fn keep(keeping: Saving, outcome: &Outcome, verbosity: Verbosity) {
+    let place = keeping.place().to_owned();
     let saved = Interrupt::new()
         .map_err(Into::into)
         .and_then(|uninterrupted| Ok(keeping.save(outcome.tree(), &uninterrupted)?));
     match saved {
-        Ok(()) if verbosity >= Verbosity::Normal => report::note(&format!(
-            "what the job left is in {}",
-            shown(keeping.place())
-        )),
+        Ok(()) if verbosity >= Verbosity::Normal => {
+            report::note(&format!("what the job left is in {}", shown(&place)))
+        }
         Ok(()) => {}
         Err::<_, Box<dyn std::error::Error>>(error) => report::failure(&*error),
     }

@@ -1,19 +1,16 @@
 //! `--save` and `--keep-on-failure`: where the content of a mount goes at its end.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use notapipe::Interrupt;
 use notapipe::archive::{ArchiveError, Format, Pack};
-use notapipe::collect::{CollectError, Delivery, Destination};
-use notapipe::stage::LeftBehind;
-use notapipe::store::{Tree, TreePath};
-use rustix::fs::{CWD, RenameFlags};
+use notapipe::collect::{WholeDirectory, WholeFile};
+use notapipe::store::Tree;
 use rustix::io::Errno;
 
-use super::beside::{Beside, directory, umask};
 use super::config::{Filling, Verbosity};
 use super::progress::Line;
 use super::report;
@@ -38,10 +35,10 @@ pub enum SavedFrom<'c> {
     Job,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Kind {
-    Archive(Format),
-    Directory,
+    Archive(Format, WholeFile),
+    Directory(WholeDirectory),
 }
 
 /// Why a destination cannot be used, or was not reached.
@@ -72,11 +69,6 @@ pub enum SaveError {
         place: PathBuf,
         source: ArchiveError,
     },
-    #[error("cannot save to {place:?}")]
-    Collect {
-        place: PathBuf,
-        source: CollectError,
-    },
     #[error("{error}; everything is in {rescue:?} instead")]
     Rescued { error: String, rescue: PathBuf },
     #[error("{error}; it could not be put anywhere else either: {other}")]
@@ -104,9 +96,12 @@ impl Saving {
             Some(_) => place.canonicalize().map_err(system)?,
             None => {
                 let absolute = std::path::absolute(place).map_err(system)?;
-                let parent = directory(&absolute).canonicalize().map_err(system)?;
                 let name = absolute.file_name();
-                parent.join(name.ok_or_else(|| system(Errno::ISDIR.into()))?)
+                let (parent, name) = absolute
+                    .parent()
+                    .zip(name)
+                    .ok_or_else(|| system(Errno::ISDIR.into()))?;
+                parent.canonicalize().map_err(system)?.join(name)
             }
         };
         if let SavedFrom::Mount { dir, .. } = from
@@ -114,39 +109,34 @@ impl Saving {
         {
             return Err(SaveError::Inside { place: absolute });
         }
-        let kind = match &there {
-            Some(there) if there.is_dir() => Kind::Directory,
-            Some(_) if as_directory => return Err(system(Errno::NOTDIR.into())),
-            None if as_directory => Kind::Directory,
-            _ => match (Format::of_name(place), from) {
-                (Some(format), _) => Kind::Archive(format),
-                (None, SavedFrom::Job) if there.is_none() => Kind::Directory,
-                (None, _) => {
-                    let place = place.to_owned();
-                    return Err(SaveError::Format { place });
+        let is_directory = there.as_ref().is_some_and(fs::Metadata::is_dir);
+        if there.is_some() && as_directory && !is_directory {
+            return Err(system(Errno::NOTDIR.into()));
+        }
+        let format = Format::of_name(place).filter(|_| !is_directory && !as_directory);
+        let is_kept = there.is_none() && matches!(from, SavedFrom::Job);
+        let kind = match format {
+            // Opened as it is then, since rights alone do not tell: nothing of it is left.
+            Some(format) => {
+                let file = || WholeFile::preflight(&absolute);
+                file().and_then(WholeFile::open).map_err(system)?;
+                Kind::Archive(format, file().map_err(system)?)
+            }
+            None if is_directory || as_directory || is_kept => {
+                let directory = WholeDirectory::preflight(&absolute).map_err(system)?;
+                if let Some(there) = &there {
+                    check_old(&absolute, there, from)?;
                 }
-            },
+                Kind::Directory(match from {
+                    SavedFrom::Mount { .. } => directory.keep_metadata(),
+                    SavedFrom::Job => directory,
+                })
+            }
+            None => {
+                let place = place.to_owned();
+                return Err(SaveError::Format { place });
+            }
         };
-        // Tried, since rights alone do not tell: nothing of it is left.
-        let above = directory(&absolute);
-        match kind {
-            Kind::Archive(_) => Beside::new(&absolute).map(drop).map_err(system)?,
-            Kind::Directory => hidden_directory(above).map(drop).map_err(system)?,
-        }
-        if let (Kind::Directory, Some(there)) = (kind, &there) {
-            if there.dev() != fs::metadata(above).map_err(system)?.dev() {
-                return Err(SaveError::MountPoint { place: absolute });
-            }
-            let is_source = matches!(from, SavedFrom::Mount { filling: Some(Filling::Host(from)), .. }
-                if from.canonicalize().is_ok_and(|from| from == absolute));
-            let mut entries = fs::read_dir(&absolute).map_err(system)?;
-            if !is_source && entries.next().is_some() {
-                return Err(match from {
-                    SavedFrom::Mount { .. } => SaveError::NotEmpty { place: absolute },
-                    SavedFrom::Job => SaveError::Kept { place: absolute },
-                });
-            }
-        }
         Ok(Self {
             place: absolute,
             kind,
@@ -160,7 +150,7 @@ impl Saving {
     }
 
     /// Saves a tree, if it must be somewhere else.
-    pub fn save(&self, tree: &Tree, interrupt: &Interrupt) -> Result<(), SaveError> {
+    pub fn save(self, tree: &Tree, interrupt: &Interrupt) -> Result<(), SaveError> {
         let error = match self.try_save(tree, interrupt) {
             Ok(()) => return Ok(()),
             Err(error) => report::chain(&error),
@@ -175,128 +165,57 @@ impl Saving {
         }
     }
 
-    fn try_save(&self, tree: &Tree, interrupt: &Interrupt) -> Result<(), SaveError> {
+    fn try_save(self, tree: &Tree, interrupt: &Interrupt) -> Result<(), SaveError> {
         let line = Line::new(
             format!("saving to {}", self.place.display()),
             self.verbosity,
         );
-        match self.kind {
-            Kind::Archive(format) => self.archive(tree, format, line.listener(interrupt.clone())),
-            Kind::Directory => self.directory(tree, line.listener(interrupt.clone())),
-        }
-    }
-
-    fn archive(
-        &self,
-        tree: &Tree,
-        format: Format,
-        listener: impl FnMut(notapipe::Progress) -> std::ops::ControlFlow<()> + Send,
-    ) -> Result<(), SaveError> {
-        let beside = Beside::new(&self.place).map_err(|error| self.system(error))?;
-        let packed = Pack::new(tree, format)
-            .listen(listener)
-            .write(beside.file())
-            .map_err(|source| SaveError::Archive {
-                place: self.place.clone(),
-                source,
-            })?;
-        beside.place().map_err(|error| self.system(error))?;
-        self.warn(&packed.skipped);
-        Ok(())
-    }
-
-    /// Into a new directory beside, which then takes the place of the old one at one moment.
-    fn directory(
-        &self,
-        tree: &Tree,
-        listener: impl FnMut(notapipe::Progress) -> std::ops::ControlFlow<()> + Send,
-    ) -> Result<(), SaveError> {
-        let above = directory(&self.place);
-        let new = hidden_directory(above).map_err(|error| self.system(error))?;
-        let collect = |source| SaveError::Collect {
-            place: self.place.clone(),
+        let listener = line.listener(interrupt.clone());
+        let place = self.place;
+        let system = |source| SaveError::System {
+            place: place.clone(),
             source,
         };
-        let root = (TreePath::root(), Destination::Host(new.0.clone()));
-        let delivered = Delivery::preflight([root])
-            .and_then(|delivery| delivery.listen(listener).prepare(tree, tree)?.commit())
-            .map_err(collect)?;
-        let system = |error| self.system(error);
-        match fs::metadata(&self.place) {
-            Ok(old) => {
-                if rustix::process::geteuid().is_root() {
-                    let _ = std::os::unix::fs::chown(&new.0, Some(old.uid()), Some(old.gid()));
-                }
-                let mode = fs::Permissions::from_mode(old.mode() & 0o7777);
-                fs::set_permissions(&new.0, mode).map_err(system)?;
-                // The old one has the hidden name then, and is removed by it.
-                exchange(&new.0, &self.place).map_err(system)?;
+        let skipped = match self.kind {
+            Kind::Directory(directory) => directory.write(tree, listener).map_err(system)?.skipped,
+            Kind::Archive(format, file) => {
+                let mut open = file.open().map_err(system)?;
+                let pack = Pack::new(tree, format).listen(listener);
+                let packed = pack.write(&*open.writer());
+                let packed = packed.map_err(|source| SaveError::Archive {
+                    place: place.clone(),
+                    source,
+                })?;
+                open.place_on_disk().map_err(system)?;
+                packed.skipped
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mode = fs::Permissions::from_mode(0o777 & !umask());
-                fs::set_permissions(&new.0, mode).map_err(system)?;
-                rustix::fs::renameat_with(CWD, &new.0, CWD, &self.place, RenameFlags::NOREPLACE)
-                    .or_else(|error| match error {
-                        // A file system that cannot promise it.
-                        Errno::INVAL | Errno::NOSYS => rustix::fs::rename(&new.0, &self.place),
-                        error => Err(error),
-                    })
-                    .map_err(|error| self.system(error.into()))?;
-            }
-            Err(error) => return Err(self.system(error)),
-        }
-        self.warn(&delivered.skipped);
-        Ok(())
-    }
-
-    fn warn(&self, skipped: &LeftBehind) {
+        };
         if self.verbosity >= Verbosity::Normal && !skipped.is_empty() {
             report::warning(&skipped.to_string());
         }
-    }
-
-    fn system(&self, source: io::Error) -> SaveError {
-        SaveError::System {
-            place: self.place.clone(),
-            source,
-        }
+        Ok(())
     }
 }
 
-/// A directory under a hidden name, removed with all that is in it.
-struct Hidden(PathBuf);
-
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        // Renamed away it is not there any more.
-        let _ = fs::remove_dir_all(&self.0);
+/// Refuses a directory that cannot be replaced, or holds what is not in the tree.
+fn check_old(path: &Path, there: &fs::Metadata, from: SavedFrom<'_>) -> Result<(), SaveError> {
+    let above = path.parent().unwrap_or(Path::new("/"));
+    let place = path.to_owned();
+    let looked = fs::metadata(above).and_then(|above| Ok((above.dev(), fs::read_dir(path)?)));
+    let (device, mut entries) = match looked {
+        Ok(looked) => looked,
+        Err(source) => return Err(SaveError::System { place, source }),
+    };
+    if there.dev() != device {
+        return Err(SaveError::MountPoint { place });
     }
-}
-
-fn hidden_directory(above: &Path) -> io::Result<Hidden> {
-    let made = tempfile::Builder::new()
-        .prefix(".notapipe-")
-        .make_in(above, |path| DirBuilder::new().mode(0o700).create(path))?;
-    // As a file it would be removed in another way.
-    Ok(Hidden(
-        made.into_temp_path().keep().map_err(|error| error.error)?,
-    ))
-}
-
-/// The two change places.
-fn exchange(new: &Path, place: &Path) -> io::Result<()> {
-    match rustix::fs::renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
-        exchanged => return Ok(exchanged?),
+    let is_source = matches!(from, SavedFrom::Mount { filling: Some(Filling::Host(from)), .. }
+        if from.canonicalize().is_ok_and(|from| from == path));
+    match from {
+        _ if is_source || entries.next().is_none() => Ok(()),
+        SavedFrom::Mount { .. } => Err(SaveError::NotEmpty { place }),
+        SavedFrom::Job => Err(SaveError::Kept { place }),
     }
-    // A file system that cannot: for a moment there is no directory.
-    let aside = new.with_extension("old");
-    fs::rename(place, &aside)?;
-    if let Err(error) = fs::rename(new, place) {
-        fs::rename(&aside, place)?;
-        return Err(error);
-    }
-    fs::rename(&aside, new)
 }
 
 /// Puts everything into an archive for temporary files that only we may read.

@@ -8,12 +8,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 use notapipe::archive::Format;
+use notapipe::collect::WholeFile;
 use notapipe::control::Packed;
 use notapipe::text::quoted;
 use rustix::fs::{Mode, OFlags};
 
 use super::args::VerbosityArgs;
-use super::beside::Beside;
 use super::config::Verbosity;
 use super::figures::{bytes, count};
 use super::lost::LostPages;
@@ -116,9 +116,10 @@ fn try_snapshot(
             limit_bytes,
         ));
     }
-    let beside = Beside::new(&args.output).map_err(failed)?;
-    let packed = client.snapshot(beside.file(), format, show)?;
-    beside.place().map_err(failed)?;
+    let file = WholeFile::preflight(&args.output).and_then(WholeFile::open);
+    let mut file = file.map_err(failed)?;
+    let packed = client.snapshot(&*file.writer(), format, show)?;
+    file.place_on_disk().map_err(failed)?;
     Ok((packed, limit_bytes))
 }
 

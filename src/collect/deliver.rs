@@ -1,16 +1,20 @@
 //! Outputs into files of the host: all of them, each whole, or none.
 
-use std::collections::HashSet;
-use std::fs;
-use std::io::Write;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::destination::{Spot, Trouble, anchor};
+use rustix::io::Errno;
+
+use super::attributes::Keep;
+use super::destination::{Spot, Target, Trouble};
+use super::host::descriptors;
 use super::missing::MissingOutputs;
-use super::place::{Journal, Temporary, finish_directory, finish_file};
+use super::place::{Journal, Temporary};
 use super::plan::{
     HostPath, Order, Places, Plan, PlannedDirectory, PlannedFile, PlannedStream, Use,
     destination_error, host_path, to_host,
@@ -19,10 +23,10 @@ use super::stream::Stream;
 use super::wanted::{Wanted, named};
 use super::{BLOCK_BYTES, CollectError};
 use crate::progress::{Meter, Progress, Stopped};
-use crate::stage::LeftBehind;
-use crate::store::{Attr, Kind, StoreError, Tree, TreePath};
+use crate::stage::{LeftBehind, Lost};
+use crate::store::{Attr, Ino, Kind, StoreError, Tree, TreePath};
 
-/// How many finished files may wait without a name, each with an open descriptor.
+/// How many finished files may wait without a name, each with an open descriptor, where many descriptors are allowed.
 ///
 /// Those beyond get a hidden name at once, which a kill -9 would leave behind.
 const UNNAMED_MAX: usize = 256;
@@ -32,8 +36,9 @@ pub enum Destination {
     /// A path of the host, as `cp` takes it: a file, or a directory to put the file into.
     ///
     /// With a closing `/` it is a directory in any case. A directory output is merged into this
-    /// directory, or with a closing `/` into one of its own name there. A symlink is followed and
-    /// its target replaced. A FIFO or device, `/dev/stdout` included, is written into. Missing
+    /// directory, or with a closing `/` into one of its own name there. A symlink that is this path is
+    /// followed once, before anything runs, and its target replaced; one below this path is replaced
+    /// itself, or in the way of a directory. A FIFO or device, `/dev/stdout` included, is written into. Missing
     /// directories above are made.
     Host(PathBuf),
     /// A writer. Written after all files are in place.
@@ -67,8 +72,13 @@ impl std::fmt::Debug for Destination {
 /// Only a kill -9 within the commit of several outputs may leave the first of them in place, and an
 /// old file under a hidden name (`.notapipe-…`).
 ///
-/// Permission bits and modification times are kept, set-id bits are not, holes stay holes. A file
-/// that is replaced by root keeps its owner. Nothing is synchronised to the disk.
+/// Permission bits and modification times are kept, holes stay holes, and hard links inside a directory or among
+/// what one pattern matches stay hard links. Set-id bits and extended attributes are not kept, and counted in
+/// [`Delivered::skipped`]. A file that is replaced by root keeps its owner. Nothing is synchronised to the disk.
+///
+/// From the first look on, directories of the host are reached through open ones and never through a symlink: who
+/// owns a directory on the way cannot lead the delivery elsewhere. A directory that is moved or replaced meanwhile
+/// fails it.
 ///
 /// # Examples
 ///
@@ -99,6 +109,8 @@ impl std::fmt::Debug for Destination {
 #[derive(Debug)]
 pub struct Delivery<'l> {
     orders: Vec<Order>,
+    journal: Journal,
+    keep: Keep,
     meter: Meter<'l>,
 }
 
@@ -108,7 +120,7 @@ pub struct Delivery<'l> {
 pub struct Delivered {
     /// Files and symlinks, and the bytes in them.
     pub progress: Progress,
-    /// What was left behind: FIFOs, sockets and devices inside collected directories.
+    /// What was left behind: FIFOs, sockets and devices inside collected directories, and what files lost.
     pub skipped: LeftBehind,
 }
 
@@ -140,10 +152,41 @@ impl<'l> Delivery<'l> {
                 places.claim(&place, &order.name, Use::File)?;
             }
         }
+        let mut journal = Journal::default();
+        for order in &orders {
+            // A directory is held itself if it is there, for a file the one that it is in.
+            let place = match &order.target {
+                Target {
+                    as_directory: Some(path),
+                    ..
+                } => host_path(&order.name, path)?,
+                Target {
+                    as_file: Spot::Path(path),
+                    ..
+                } => host_path(&order.name, path)?.parent().unwrap_or_default(),
+                _ => continue,
+            };
+            journal.host.hold(&place).map_err(|error| {
+                let trouble = Trouble::new("it cannot be looked at", error);
+                destination_error(&order.name, &to_host(&place), trouble)
+            })?;
+        }
         Ok(Self {
             orders,
+            journal,
+            keep: Keep::default(),
             meter: Meter::default(),
         })
+    }
+
+    /// All of a tree into a directory that is there and held.
+    pub(super) fn whole(journal: Journal, directory: PathBuf, keep: Keep) -> Self {
+        Self {
+            orders: vec![Order::all(directory)],
+            journal,
+            keep,
+            meter: Meter::default(),
+        }
     }
 
     /// Calls `listener` after every block and every file. `Break` ends the delivery with
@@ -169,20 +212,35 @@ impl<'l> Delivery<'l> {
     ) -> Result<Prepared<'t, 'l>, CollectError> {
         let wanted = self.orders.iter().map(|order| &order.wanted);
         MissingOutputs::check(tree, before, named(wanted))?;
-        let mut plan = Plan::default();
+        self.journal.host.check_held().map_err(|(place, error)| {
+            let name = self.orders.first().map(|order| order.name.clone());
+            let trouble = Trouble::new("its directory is not there any more", error);
+            destination_error(&name.unwrap_or_default(), &to_host(&place), trouble)
+        })?;
+        let mut plan = Plan::new(&mut self.journal.host);
         for order in self.orders {
             let found = order.wanted.find(tree, before)?;
             plan.order(tree, order, found)?;
         }
+        let Plan {
+            directories,
+            files,
+            streams,
+            skipped,
+            ..
+        } = plan;
         let mut prepared = Prepared {
             tree,
-            meter: std::mem::take(&mut self.meter),
-            directories: plan.directories,
-            files: Vec::new(),
-            streams: plan.streams,
-            skipped: plan.skipped,
+            keep: self.keep,
+            meter: self.meter,
+            directories,
+            files: VecDeque::new(),
+            streams,
+            skipped,
+            journal: self.journal,
+            unnamed: VecDeque::new(),
         };
-        prepared.write(plan.files)?;
+        prepared.write(files)?;
         Ok(prepared)
     }
 }
@@ -193,19 +251,36 @@ impl<'l> Delivery<'l> {
 #[derive(Debug)]
 pub struct Prepared<'t, 'l> {
     tree: &'t Tree,
+    keep: Keep,
     meter: Meter<'l>,
     /// To be made, the upper before the lower.
     directories: Vec<PlannedDirectory>,
-    files: Vec<Ready>,
+    files: VecDeque<Ready>,
     streams: Vec<PlannedStream>,
     skipped: LeftBehind,
+    journal: Journal,
+    /// Those of the files that have no name yet, the first one first.
+    unnamed: VecDeque<usize>,
 }
 
 #[derive(Debug)]
 struct Ready {
     name: TreePath,
     place: HostPath,
-    temporary: Temporary,
+    /// An existing directory, in which it lies until it has its place.
+    beside: HostPath,
+    /// None once it has its place.
+    temporary: Option<Temporary>,
+}
+
+impl Drop for Prepared<'_, '_> {
+    fn drop(&mut self) {
+        for ready in self.files.drain(..) {
+            if let Some(temporary) = ready.temporary {
+                temporary.discard(&mut self.journal.host);
+            }
+        }
+    }
 }
 
 impl Prepared<'_, '_> {
@@ -216,17 +291,16 @@ impl Prepared<'_, '_> {
     /// [`CollectError`]; then everything is as it was, apart from what went to FIFOs, devices and
     /// writers, and apart from [`CollectError::NotPutBack`].
     pub fn commit(mut self) -> Result<Delivered, CollectError> {
-        let mut journal = Journal::default();
-        match self.put(&mut journal) {
+        match self.put() {
             Ok(()) => {
-                journal.keep();
+                self.journal.keep();
                 Ok(Delivered {
                     progress: self.meter.progress,
-                    skipped: self.skipped,
+                    skipped: std::mem::take(&mut self.skipped),
                 })
             }
             Err(cause) => {
-                let left = journal.take_back();
+                let left = self.journal.take_back();
                 if left.is_empty() {
                     return Err(cause);
                 }
@@ -238,42 +312,64 @@ impl Prepared<'_, '_> {
         }
     }
 
-    fn put(&mut self, journal: &mut Journal) -> Result<(), CollectError> {
-        let mut made: HashSet<&HostPath> = HashSet::new();
-        for PlannedDirectory {
-            name,
-            place,
-            attributes,
-        } in &self.directories
-        {
-            // What is to get its mode later must take files until then.
-            let mode = if attributes.is_some() { 0o700 } else { 0o777 };
+    fn put(&mut self) -> Result<(), CollectError> {
+        let directories = std::mem::take(&mut self.directories);
+        let made = self.make(&directories)?;
+        while let Some(ready) = self.files.pop_front() {
             self.meter.check()?;
-            let host = to_host(place);
-            let is_new = journal.directory(&host, mode).map_err(|error| {
+            let Some(temporary) = ready.temporary else {
+                continue;
+            };
+            let placed = self.journal.place(temporary, &ready.place);
+            placed.map_err(|error| {
+                let trouble = Trouble::new("cannot put it into place", error);
+                destination_error(&ready.name, &to_host(&ready.place), trouble)
+            })?;
+        }
+        self.write_streams()?;
+        // Last: a directory that may not be written can hardly be emptied again.
+        let made = directories
+            .iter()
+            .rev()
+            .filter(|directory| made.contains(&directory.place));
+        for PlannedDirectory { name, place, attr } in made {
+            let Some(attr) = attr else { continue };
+            self.meter.check()?;
+            let opened = self.journal.host.open_directory(place);
+            let of = (self.tree, attr);
+            opened
+                .and_then(|opened| self.keep.finish(of, opened, None, &mut self.skipped))
+                .map_err(|error| {
+                    let trouble = Trouble::new("cannot set its attributes", error);
+                    destination_error(name, &to_host(place), trouble)
+                })?;
+        }
+        Ok(())
+    }
+
+    /// Makes directories; returns those that were not there.
+    fn make(
+        &mut self,
+        directories: &[PlannedDirectory],
+    ) -> Result<HashSet<HostPath>, CollectError> {
+        let mut made = HashSet::new();
+        for PlannedDirectory { name, place, attr } in directories {
+            self.meter.check()?;
+            // What is to get its mode later must take files until then.
+            let mode = if attr.is_some() { 0o700 } else { 0o777 };
+            let is_new = self.journal.directory(place, mode).map_err(|error| {
+                let host = to_host(place);
                 let trouble = Trouble::new(format!("cannot make the directory {host:?}"), error);
                 destination_error(name, &host, trouble)
             })?;
             if is_new {
-                made.insert(place);
+                made.insert(place.clone());
             }
         }
-        for Ready {
-            name,
-            place,
-            temporary,
-        } in self.files.drain(..)
-        {
-            self.meter.check()?;
-            let place = to_host(&place);
-            journal.place(temporary, &place).map_err(|error| {
-                destination_error(
-                    &name,
-                    &place,
-                    Trouble::new("cannot put it into place", error),
-                )
-            })?;
-        }
+        Ok(made)
+    }
+
+    fn write_streams(&mut self) -> Result<(), CollectError> {
         for PlannedStream {
             name,
             given,
@@ -306,81 +402,134 @@ impl Prepared<'_, '_> {
             sink.flush().map_err(|error| failed(error.into()))?;
             self.meter.file()?;
         }
-        // Last: a directory that may not be written can hardly be emptied again.
-        for PlannedDirectory {
-            name,
-            place,
-            attributes,
-        } in self.directories.iter().rev()
-        {
-            let Some((mode, mtime)) = attributes.filter(|_| made.contains(place)) else {
-                continue;
-            };
-            let host = to_host(place);
-            finish_directory(&host, mode, mtime).map_err(|error| {
-                destination_error(
-                    name,
-                    &host,
-                    Trouble::new("cannot set its attributes", error),
-                )
-            })?;
-        }
         Ok(())
     }
 
     /// Writes all files that were planned into temporaries.
     fn write(&mut self, files: Vec<PlannedFile>) -> Result<(), CollectError> {
-        let mut unnamed = 0;
-        let mut anchors = Anchors::default();
-        for PlannedFile {
-            name,
-            place: planned,
-            attr,
-        } in files
-        {
-            let place = to_host(&planned);
-            let directory = anchors.of(&place);
-            let failed = |error| {
-                let problem = format!("cannot write in the directory {directory:?}");
-                destination_error(&name, &place, Trouble::new(problem, error))
+        // The first of those that are one file of the tree, by the order that they belong to.
+        let mut first: HashMap<(usize, Ino), usize> = HashMap::new();
+        for file in files {
+            let beside = match self.nearest(&file) {
+                Ok(beside) => beside,
+                Err(error) => return Err(not_written(&file, &file.place, error)),
             };
-            let mut temporary = match attr.kind {
-                Kind::Symlink => {
-                    let target =
-                        self.tree
-                            .read_link(attr.ino)
-                            .map_err(|error| CollectError::Store {
-                                name: name.clone(),
-                                error,
-                            })?;
-                    Temporary::symlink(directory, &target, attr.mtime).map_err(failed)?
-                }
-                _ => {
-                    let (temporary, file) = Temporary::file(directory).map_err(failed)?;
-                    write_content(self.tree, &name, attr, &mut self.meter, |offset, bytes| {
-                        file.write_all_at(bytes, offset).map_err(failed)
-                    })?;
-                    file.set_len(attr.size).map_err(failed)?;
-                    let replaced = fs::symlink_metadata(&place).ok();
-                    finish_file(&file, attr.mode, attr.mtime, replaced.as_ref()).map_err(failed)?;
-                    temporary
-                }
+            let many_names = file.attr.kind == Kind::File && file.attr.nlink > 1;
+            let link = (file.order, file.attr.ino);
+            let linked = match first.get(&link).filter(|_| many_names) {
+                Some(&first) => self.link(first, &beside),
+                None => None,
             };
-            if matches!(temporary, Temporary::Unnamed(_)) {
-                unnamed += 1;
-                if unnamed > UNNAMED_MAX {
-                    temporary = Temporary::Named(temporary.named(directory).map_err(failed)?);
+            match (linked, file.attr.kind) {
+                (Some(linked), _) => self.add(&file, beside, linked),
+                (None, Kind::Symlink) => self.symlink(&file, beside)?,
+                (None, _) => {
+                    if many_names && first.insert(link, self.files.len()).is_some() {
+                        self.skipped.add_lost(Lost::HardLink);
+                    }
+                    self.file(&file, beside)?;
                 }
             }
-            self.files.push(Ready {
-                name,
-                place: planned,
-                temporary,
-            });
             self.meter.file()?;
         }
         Ok(())
     }
+
+    /// The existing directory that a file is to be written in.
+    fn nearest(&mut self, file: &PlannedFile) -> io::Result<HostPath> {
+        let above = file.place.parent().unwrap_or_default();
+        Ok(self.journal.host.nearest(&above)?.0)
+    }
+
+    fn add(&mut self, file: &PlannedFile, beside: HostPath, temporary: Temporary) {
+        if matches!(temporary, Temporary::Unnamed(_)) {
+            self.unnamed.push_back(self.files.len());
+        }
+        self.files.push_back(Ready {
+            name: file.name.clone(),
+            place: file.place.clone(),
+            beside,
+            temporary: Some(temporary),
+        });
+    }
+
+    /// Another name for a file that is written; none where that cannot be, as on another file system.
+    fn link(&mut self, first: usize, beside: &HostPath) -> Option<Temporary> {
+        let first = self.files.get(first)?.temporary.as_ref()?;
+        first.link(&mut self.journal.host, beside).ok()
+    }
+
+    fn symlink(&mut self, file: &PlannedFile, beside: HostPath) -> Result<(), CollectError> {
+        let target = self.tree.read_link(file.attr.ino);
+        let target = target.map_err(|error| CollectError::Store {
+            name: file.name.clone(),
+            error,
+        })?;
+        let (keep, skipped) = (self.keep, &mut self.skipped);
+        let made = Temporary::symlink(&mut self.journal.host, &beside, &target, |made| {
+            keep.finish_link(&file.attr, made, skipped)
+        });
+        let made = made.map_err(|error| not_written(file, &beside, error))?;
+        self.add(file, beside, made);
+        Ok(())
+    }
+
+    fn file(&mut self, file: &PlannedFile, beside: HostPath) -> Result<(), CollectError> {
+        let failed = |error| not_written(file, &beside, error);
+        let made = match Temporary::file(&mut self.journal.host, &beside, 0o600) {
+            // Other parts of the program have taken them: ours are given back.
+            Err(error) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+                self.name_all_but(0)?;
+                Temporary::file(&mut self.journal.host, &beside, 0o600)
+            }
+            made => made,
+        };
+        let (temporary, opened) = made.map_err(failed)?;
+        let old = self.journal.host.stat(&file.place).map_err(failed)?;
+        self.add(file, beside.clone(), temporary);
+        let opened: &File = &opened;
+        write_content(
+            self.tree,
+            &file.name,
+            file.attr,
+            &mut self.meter,
+            |offset, bytes| opened.write_all_at(bytes, offset).map_err(failed),
+        )?;
+        opened.set_len(file.attr.size).map_err(failed)?;
+        let of = (self.tree, &file.attr);
+        let finished = self
+            .keep
+            .finish(of, opened, old.as_ref(), &mut self.skipped);
+        finished.map_err(failed)?;
+        self.name_all_but(descriptors(UNNAMED_MAX))
+    }
+
+    /// Gives files hidden names until no more than so many have none.
+    fn name_all_but(&mut self, most: usize) -> Result<(), CollectError> {
+        while self.unnamed.len() > most
+            && let Some(index) = self.unnamed.pop_front()
+        {
+            let Some(ready) = self.files.get_mut(index) else {
+                continue;
+            };
+            if let Some(temporary) = ready.temporary.take() {
+                let named = temporary.named(&mut self.journal.host, &ready.beside);
+                let named = named.map_err(|error| {
+                    let problem = "cannot write beside it";
+                    let place = to_host(&ready.place);
+                    destination_error(&ready.name, &place, Trouble::new(problem, error))
+                })?;
+                ready.temporary = Some(Temporary::Named(named));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_written(file: &PlannedFile, directory: &HostPath, error: io::Error) -> CollectError {
+    let problem = format!("cannot write in the directory {:?}", to_host(directory));
+    let trouble = Trouble::new(problem, error);
+    destination_error(&file.name, &to_host(&file.place), trouble)
 }
 
 /// Why a stream took no more.
@@ -398,24 +547,6 @@ impl From<std::io::Error> for End {
 impl From<Stopped> for End {
     fn from(Stopped: Stopped) -> Self {
         Self::Stopped
-    }
-}
-
-/// The nearest existing directories, remembered for the files of one directory.
-#[derive(Default)]
-struct Anchors {
-    last: Option<(PathBuf, PathBuf)>,
-}
-
-impl Anchors {
-    fn of(&mut self, place: &Path) -> &Path {
-        let parent = place.parent().unwrap_or(Path::new("/"));
-        if self.last.as_ref().is_none_or(|(known, _)| known != parent) {
-            self.last = Some((parent.to_owned(), anchor(place)));
-        }
-        self.last
-            .as_ref()
-            .map_or(Path::new("/"), |(_, anchor)| anchor)
     }
 }
 

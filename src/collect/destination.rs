@@ -4,10 +4,10 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, CWD};
+use rustix::fs::{Access, AtFlags, CWD, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use super::LINKS_MAX;
@@ -97,7 +97,8 @@ impl Target {
                         as_directory,
                     });
                 };
-                let (as_file, found) = match End::of(&inside)? {
+                // The caller did not name what stands there: a symlink is replaced, not followed.
+                let (as_file, found) = match End::itself(&inside)? {
                     End::Stream(stream) => (Spot::Stream(stream), None),
                     End::File(path) => (Spot::Path(path), None),
                     End::Absent(path) => (Spot::Path(path.clone()), Some(path)),
@@ -115,13 +116,16 @@ impl Target {
     pub(super) fn check(&self) -> Result<(), Trouble> {
         let path = match (&self.as_file, &self.as_directory) {
             (Spot::Path(path), _) | (Spot::DirectoryOnly, Some(path)) => path,
-            (Spot::Stream(Stream::Path(path)), _) => {
+            (Spot::Stream(Stream::Special(path) | Stream::Link(path)), _) => {
                 return access(path, Access::WRITE_OK)
                     .map_err(|error| Trouble::new("it cannot be written", error));
             }
             _ => return Ok(()),
         };
         let directory = match &self.as_file {
+            Spot::Path(path) if is_mount_point(path) => {
+                return Err(Trouble::new(MOUNT_POINT, Errno::BUSY));
+            }
             Spot::Path(path) => anchor(path),
             _ => path.clone(),
         };
@@ -132,6 +136,16 @@ impl Target {
             )
         })
     }
+}
+
+/// What is mounted cannot be renamed, and nothing can take its place.
+pub(super) const MOUNT_POINT: &str = "it is a mount point, which cannot be replaced; mount the directory that holds it \
+     instead of the file, or have it written to standard output (-) and redirect that";
+
+/// Of a kernel that tells: Linux 5.8 and later.
+fn is_mount_point(path: &Path) -> bool {
+    let stat = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+    stat.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// The nearest directory above `path` that exists.
@@ -162,44 +176,85 @@ enum End {
 
 impl End {
     fn of(given: &Path) -> Result<Self, Trouble> {
-        let unseen = |error| Trouble::new("it cannot be looked at", error);
         // Through components, which takes trailing slashes off.
         let mut path: PathBuf = std::path::absolute(given)
             .map_err(unseen)?
             .components()
             .collect();
         for _ in 0..=LINKS_MAX {
-            let kind = match fs::symlink_metadata(&path) {
-                Ok(metadata) => metadata.file_type(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Ok(Self::Absent(settle(&path)?));
+            let Some(link) = Self::without_following(&path)? else {
+                let parent = path.parent().unwrap_or(Path::new("/"));
+                may_follow(parent, &path)?;
+                if let Some(stream) = descriptor(parent, &path).map_err(unseen)? {
+                    return Ok(Self::Stream(stream));
                 }
-                Err(error) => return Err(unseen(error)),
+                path = parent
+                    .join(fs::read_link(&path).map_err(unseen)?)
+                    .components()
+                    .collect();
+                continue;
             };
-            if kind.is_dir() {
-                return Ok(Self::Directory(fs::canonicalize(&path).map_err(unseen)?));
-            } else if kind.is_file() {
-                return Ok(Self::File(settle(&path)?));
-            } else if !kind.is_symlink() {
-                debug_assert!(
-                    kind.is_fifo()
-                        || kind.is_char_device()
-                        || kind.is_block_device()
-                        || kind.is_socket()
-                );
-                return Ok(Self::Stream(Stream::Path(path)));
-            }
-            let parent = path.parent().unwrap_or(Path::new("/"));
-            if let Some(stream) = descriptor(parent, &path).map_err(unseen)? {
-                return Ok(Self::Stream(stream));
-            }
-            path = parent
-                .join(fs::read_link(&path).map_err(unseen)?)
-                .components()
-                .collect();
+            return Ok(link);
         }
-        Err(unseen(Errno::LOOP.into()))
+        Err(unseen(Errno::LOOP))
     }
+
+    /// What stands there, a symlink like a file: it can be replaced.
+    fn itself(path: &Path) -> Result<Self, Trouble> {
+        match Self::without_following(path)? {
+            Some(end) => Ok(end),
+            None => Ok(Self::File(settle(path)?)),
+        }
+    }
+
+    /// None for a symlink.
+    fn without_following(path: &Path) -> Result<Option<Self>, Trouble> {
+        let kind = match fs::symlink_metadata(path) {
+            Ok(metadata) => metadata.file_type(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Some(Self::Absent(settle(path)?)));
+            }
+            Err(error) => return Err(unseen(error)),
+        };
+        Ok(if kind.is_symlink() {
+            None
+        } else if kind.is_dir() {
+            Some(Self::Directory(fs::canonicalize(path).map_err(unseen)?))
+        } else if kind.is_file() {
+            Some(Self::File(settle(path)?))
+        } else {
+            debug_assert!(
+                kind.is_fifo()
+                    || kind.is_char_device()
+                    || kind.is_block_device()
+                    || kind.is_socket()
+            );
+            Some(Self::Stream(Stream::Special(settle(path)?)))
+        })
+    }
+}
+
+fn unseen(error: impl Into<io::Error>) -> Trouble {
+    Trouble::new("it cannot be looked at", error)
+}
+
+/// As the kernel does it with `fs.protected_symlinks` (proc_sys_fs(5)): where all may make symlinks, as in /tmp, only our
+/// own and those of the directory's owner are followed.
+fn may_follow(parent: &Path, link: &Path) -> Result<(), Trouble> {
+    const STICKY_FOR_ALL: u32 = 0o1002;
+    let (directory, link) = (
+        fs::metadata(parent).map_err(unseen)?,
+        fs::symlink_metadata(link).map_err(unseen)?,
+    );
+    let is_ours = link.uid() == rustix::process::geteuid().as_raw();
+    if directory.mode() & STICKY_FOR_ALL != STICKY_FOR_ALL
+        || is_ours
+        || link.uid() == directory.uid()
+    {
+        return Ok(());
+    }
+    let problem = "it is a symlink of another user's in a directory where all may write";
+    Err(Trouble::new(problem, Errno::ACCESS))
 }
 
 /// A symlink in /proc, such as `/dev/stdout` leads to, names an open file and not a place.
@@ -215,21 +270,20 @@ fn descriptor(parent: &Path, path: &Path) -> io::Result<Option<Stream>> {
     let duplicate = match path.file_name().map(OsStrExt::as_bytes) {
         Some(b"1") if ours => io::stdout().as_fd().try_clone_to_owned()?,
         Some(b"2") if ours => io::stderr().as_fd().try_clone_to_owned()?,
-        _ => return Ok(Some(Stream::Path(path.to_owned()))),
+        _ => return Ok(Some(Stream::Link(path.to_owned()))),
     };
     Ok(Some(Stream::Descriptor(duplicate)))
 }
 
 /// The same place without symlinks: the part that exists is made canonical.
 fn settle(path: &Path) -> Result<PathBuf, Trouble> {
-    let unseen = |error| Trouble::new("it cannot be looked at", error);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(unseen(Errno::NOENT.into()));
+        return Err(unseen(Errno::NOENT));
     };
     let above = anchor(path);
     let missing = parent.strip_prefix(&above).unwrap_or(Path::new(""));
     if missing.components().any(|part| part.as_os_str() == "..") {
-        return Err(unseen(Errno::NOENT.into()));
+        return Err(unseen(Errno::NOENT));
     }
     Ok(fs::canonicalize(above)
         .map_err(unseen)?

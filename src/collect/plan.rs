@@ -2,18 +2,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::fs;
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::destination::{Spot, Target, Trouble};
+use super::host::Host;
 use super::stream::Stream;
 use super::wanted::Wanted;
 use super::{CollectError, Found, walk};
 use crate::stage::LeftBehind;
-use crate::store::{Attr, Kind, Moved, Name, Timestamp, Tree, TreePath};
+use crate::store::{Attr, Kind, Moved, Name, Tree, TreePath};
 
 /// Something that is wanted, and where it goes.
 #[derive(Debug)]
@@ -50,6 +52,20 @@ impl Order {
         })
     }
 
+    /// The whole tree, into a directory that is there.
+    pub fn all(directory: PathBuf) -> Self {
+        let wanted = Wanted::Named(TreePath::root());
+        Self {
+            name: name(&wanted),
+            wanted,
+            given: directory.clone(),
+            target: Target {
+                as_file: Spot::DirectoryOnly,
+                as_directory: Some(directory),
+            },
+        }
+    }
+
     /// Into something without a name.
     pub fn stream(wanted: Wanted, stream: Stream) -> Self {
         Self {
@@ -76,8 +92,8 @@ pub(super) type HostPath = TreePath;
 pub(super) struct PlannedDirectory {
     pub name: TreePath,
     pub place: HostPath,
-    /// Mode and time, unless it only stands above an output.
-    pub attributes: Option<(u32, Timestamp)>,
+    /// Unless it only stands above an output.
+    pub attr: Option<Attr>,
 }
 
 /// A file or symlink that is to be written.
@@ -85,6 +101,8 @@ pub(super) struct PlannedFile {
     pub name: TreePath,
     pub place: HostPath,
     pub attr: Attr,
+    /// The order that it belongs to: files of one order that are hard links of each other stay so.
+    pub order: usize,
 }
 
 /// A file that is written into something.
@@ -98,8 +116,10 @@ pub(super) struct PlannedStream {
 }
 
 /// All that is to be done, the upper directories before the lower.
-#[derive(Default)]
-pub(super) struct Plan {
+pub(super) struct Plan<'h> {
+    host: &'h mut Host,
+    /// How many orders were taken apart.
+    orders: usize,
     pub directories: Vec<PlannedDirectory>,
     pub files: Vec<PlannedFile>,
     pub streams: Vec<PlannedStream>,
@@ -109,7 +129,20 @@ pub(super) struct Plan {
     missing: HashSet<HostPath>,
 }
 
-impl Plan {
+impl<'h> Plan<'h> {
+    pub fn new(host: &'h mut Host) -> Self {
+        Self {
+            host,
+            orders: 0,
+            directories: Vec::new(),
+            files: Vec::new(),
+            streams: Vec::new(),
+            skipped: LeftBehind::default(),
+            places: Places::default(),
+            missing: HashSet::new(),
+        }
+    }
+
     /// What was found of an order.
     pub fn order(
         &mut self,
@@ -117,6 +150,7 @@ impl Plan {
         order: Order,
         found: Vec<Found>,
     ) -> Result<(), CollectError> {
+        self.orders += 1;
         if order.wanted.name().is_none() {
             return self.several(tree, order, found);
         }
@@ -212,7 +246,13 @@ impl Plan {
 
     fn file(&mut self, name: TreePath, place: HostPath, attr: Attr) -> Result<(), CollectError> {
         if self.take(&name, &place, Use::File)? {
-            self.files.push(PlannedFile { name, place, attr });
+            let order = self.orders;
+            self.files.push(PlannedFile {
+                name,
+                place,
+                attr,
+                order,
+            });
         }
         Ok(())
     }
@@ -251,7 +291,7 @@ impl Plan {
         self.directories.push(PlannedDirectory {
             name,
             place,
-            attributes: Some((attr.mode, attr.mtime)),
+            attr: Some(*attr),
         });
         Ok(())
     }
@@ -271,7 +311,7 @@ impl Plan {
                 self.directories.push(PlannedDirectory {
                     name: name.clone(),
                     place,
-                    attributes: None,
+                    attr: None,
                 });
             }
         }
@@ -283,15 +323,21 @@ impl Plan {
     fn is_missing(&mut self, name: &TreePath, place: &HostPath) -> Result<bool, CollectError> {
         let above = place.parent();
         if above.is_none_or(|above| !self.missing.contains(&above)) {
-            match fs::symlink_metadata(to_host(place)) {
-                Ok(there) if there.is_dir() => return Ok(false),
-                Ok(_) => {
+            let there = self.host.stat(place).map(|there| {
+                there.map(|there| FileType::from_raw_mode(there.st_mode) == FileType::Directory)
+            });
+            match there {
+                Ok(Some(true)) => return Ok(false),
+                Ok(None) => {}
+                Err(error) if error.kind() != io::ErrorKind::NotADirectory => {
+                    let trouble = Trouble::new("it cannot be looked at", error);
+                    return Err(destination_error(name, &to_host(place), trouble));
+                }
+                Ok(Some(false)) | Err(_) => {
                     let problem = "something else than a directory is in the way";
                     let trouble = Trouble::new(problem, Errno::NOTDIR);
                     return Err(destination_error(name, &to_host(place), trouble));
                 }
-                // Making it tells of what else is wrong.
-                Err(_) => {}
             }
         }
         self.missing.insert(place.clone());
@@ -299,17 +345,20 @@ impl Plan {
     }
 }
 
-/// An absolute path of the host without `..`.
+/// An absolute path of the host without `..`, for an output.
 pub(super) fn host_path(name: &TreePath, path: &Path) -> Result<HostPath, CollectError> {
+    absolute(path)
+        .map_err(|error| destination_error(name, path, Trouble::new("it cannot be a path", error)))
+}
+
+/// An absolute path of the host without `..`.
+pub(super) fn absolute(path: &Path) -> Result<HostPath, Errno> {
     let normal = |part| match part {
         Component::Normal(part) => Some(Name::new(part.as_bytes())),
         _ => None,
     };
     let names: Result<HostPath, _> = path.components().filter_map(normal).collect();
-    names.map_err(|_| {
-        let trouble = Trouble::new("it cannot be a path", Errno::NAMETOOLONG);
-        destination_error(name, path, trouble)
-    })
+    names.map_err(|_| Errno::NAMETOOLONG)
 }
 
 /// The place for the operating system.

@@ -6,18 +6,23 @@
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileTypeExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+
+use super::host::{Host, open_below};
+use super::plan::absolute;
 
 /// Something that takes bytes and cannot be replaced.
 pub(super) enum Stream {
-    /// A FIFO, a device: opened when it is its turn.
-    Path(PathBuf),
+    /// A FIFO, a device, at a place without symlinks: opened when it is its turn.
+    Special(PathBuf),
+    /// A descriptor's path, such as `/dev/fd/63`: opened when it is its turn.
+    Link(PathBuf),
     /// The caller's, or `/dev/stdout` or `/dev/stderr`, duplicated: opening it anew would write a
     /// file that the shell redirected from its beginning.
     Descriptor(OwnedFd),
@@ -28,7 +33,7 @@ pub(super) enum Stream {
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Path(path) => path.fmt(f),
+            Self::Special(path) | Self::Link(path) => path.fmt(f),
             Self::Descriptor(descriptor) => descriptor.fmt(f),
             Self::Writer(_) => f.write_str("writer"),
         }
@@ -46,21 +51,16 @@ impl Stream {
         self,
         mut go_on: impl FnMut() -> Result<(), E>,
     ) -> Result<Sink, E> {
-        let path = match self {
-            Self::Path(path) => path,
+        match self {
             Self::Descriptor(descriptor) => return Ok(Sink::ready(descriptor.into())?),
             Self::Writer(writer) => return Ok(Sink::Writer(writer)),
-        };
+            Self::Special(_) | Self::Link(_) => {}
+        }
         loop {
-            let opened = fs::OpenOptions::new()
-                // For a descriptor's path that turns out to be a regular file.
-                .append(true)
-                .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
-                .open(&path);
-            match opened {
+            match self.open_path(OFlags::NONBLOCK) {
                 Ok(file) => return Ok(Sink::ready(file)?),
                 // A FIFO without a reader (fifo(7)), or a device that is not there.
-                Err(error) if error.raw_os_error() == Some(libc::ENXIO) && is_fifo(&path) => {
+                Err(error) if error.raw_os_error() == Some(libc::ENXIO) && self.is_fifo() => {
                     go_on()?;
                     std::thread::sleep(PAUSE);
                 }
@@ -68,10 +68,40 @@ impl Stream {
             }
         }
     }
-}
 
-fn is_fifo(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo())
+    /// Opens what has a path. Without `NONBLOCK` a FIFO waits for its reader.
+    pub(super) fn open_path(&self, flags: OFlags) -> io::Result<File> {
+        let flags = flags | OFlags::WRONLY | OFlags::NOCTTY;
+        match self {
+            Self::Special(path) => {
+                let place = absolute(path)?;
+                let mut host = Host::default();
+                let (above, name) = host.above(&place)?;
+                let opened = File::from(open_below(above, name, flags, Mode::empty())?);
+                let kind = opened.metadata()?.file_type();
+                // A file that was put there since is not what was looked at, and may be anybody's.
+                match kind.is_file() || kind.is_dir() {
+                    true => Err(io::Error::other("it is not a FIFO or a device any more")),
+                    false => Ok(opened),
+                }
+            }
+            // It may turn out to be a regular file.
+            Self::Link(path) => {
+                let flags = flags | OFlags::APPEND | OFlags::CLOEXEC;
+                Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+            }
+            Self::Descriptor(_) | Self::Writer(_) => Err(Errno::INVAL.into()),
+        }
+    }
+
+    fn is_fifo(&self) -> bool {
+        match self {
+            Self::Special(path) | Self::Link(path) => {
+                fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo())
+            }
+            Self::Descriptor(_) | Self::Writer(_) => false,
+        }
+    }
 }
 
 /// An open [`Stream`].

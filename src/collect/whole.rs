@@ -1,18 +1,23 @@
 //! One file of the host that appears whole or not at all.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::destination::{Spot, Target, Trouble, anchor};
-use super::place::{Journal, Temporary, take_after};
+use rustix::fs::{Mode, OFlags};
+
+use super::attributes::keep_owner;
+use super::destination::{Spot, Target, Trouble};
+use super::host::Host;
+use super::place::{Journal, Temporary};
+use super::plan::{HostPath, absolute};
 use super::stream::Stream;
 
 /// A file of the host that is written beside its place, and put there when it is complete.
 ///
 /// Dropped before it is [placed](OpenWholeFile::place), nothing of it is left, also after a kill -9 where the file
 /// system knows unnamed files. A FIFO or device is written into. A file that is there is replaced and gives
-/// its mode; a symlink is followed.
+/// its mode; a symlink is followed, once, at the first look. From then on the directory is held open.
 ///
 /// # Examples
 ///
@@ -33,14 +38,16 @@ use super::stream::Stream;
 #[derive(Debug)]
 pub struct WholeFile {
     spot: Spot,
+    host: Host,
 }
 
 /// A [`WholeFile`] that is being written.
 #[derive(Debug)]
 pub struct OpenWholeFile {
     file: File,
-    /// None for what is written into.
-    beside: Option<(Temporary, PathBuf)>,
+    /// None for what is written into, and once it has its place.
+    beside: Option<(Temporary, HostPath)>,
+    journal: Journal,
 }
 
 impl WholeFile {
@@ -58,8 +65,13 @@ impl WholeFile {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         target.check().map_err(told)?;
+        let mut host = Host::default();
+        if let Spot::Path(place) = &target.as_file {
+            host.hold(&absolute(place)?.parent().unwrap_or_default())?;
+        }
         Ok(Self {
             spot: target.as_file,
+            host,
         })
     }
 
@@ -69,24 +81,26 @@ impl WholeFile {
     ///
     /// Why no file can be made, or what is there not be written.
     pub fn open(self) -> io::Result<OpenWholeFile> {
-        let place = match self.spot {
-            Spot::Path(place) => place,
-            Spot::Stream(Stream::Path(path)) => {
-                let file = File::options().write(true).open(path)?;
-                return Ok(OpenWholeFile { file, beside: None });
-            }
-            Spot::Stream(Stream::Descriptor(descriptor)) => {
-                let file = File::from(descriptor);
-                return Ok(OpenWholeFile { file, beside: None });
-            }
-            Spot::Stream(Stream::Writer(_)) | Spot::DirectoryOnly => {
-                return Err(io::ErrorKind::IsADirectory.into());
-            }
-        };
-        let (temporary, file) = Temporary::plain_file(&anchor(&place))?;
-        Ok(OpenWholeFile {
+        let mut host = self.host;
+        let into = |file| OpenWholeFile {
             file,
+            beside: None,
+            journal: Journal::default(),
+        };
+        let place = match self.spot {
+            Spot::Path(place) => absolute(&place)?,
+            Spot::Stream(Stream::Descriptor(descriptor)) => return Ok(into(descriptor.into())),
+            Spot::Stream(stream) => return Ok(into(stream.open_path(OFlags::empty())?)),
+            Spot::DirectoryOnly => return Err(io::ErrorKind::IsADirectory.into()),
+        };
+        host.check_held().map_err(|(_, error)| error)?;
+        let (above, _) = host.nearest(&place.parent().unwrap_or_default())?;
+        // The mode that a program's new files have.
+        let (temporary, file) = Temporary::file(&mut host, &above, 0o666)?;
+        Ok(OpenWholeFile {
+            file: file.try_clone()?,
             beside: Some((temporary, place)),
+            journal: Journal::from(host),
         })
     }
 }
@@ -97,31 +111,50 @@ impl OpenWholeFile {
         &mut self.file
     }
 
+    /// As [`place`](Self::place), with its content on the disk whatever happens then.
+    ///
+    /// # Errors
+    ///
+    /// The system's; everything is then as it was.
+    pub fn place_on_disk(self) -> io::Result<()> {
+        if self.beside.is_some() {
+            self.file.sync_all()?;
+        }
+        self.place()
+    }
+
     /// Puts it into its place; directories above that are missing are made. See [`WholeFile`].
     ///
     /// # Errors
     ///
     /// The system's; everything is then as it was.
-    pub fn place(self) -> io::Result<()> {
-        let Some((temporary, place)) = self.beside else {
+    pub fn place(mut self) -> io::Result<()> {
+        let Some((_, place)) = &self.beside else {
             return Ok(());
         };
-        if let Ok(there) = fs::symlink_metadata(&place) {
-            take_after(&self.file, &there)?;
+        if let Some(there) = self.journal.host.stat(place)? {
+            keep_owner(&self.file, &there);
+            let mode = Mode::from_raw_mode(there.st_mode & 0o777);
+            rustix::fs::fchmod(&self.file, mode)?;
         }
-        // Dropped on the way out, it takes back what it did.
-        let mut journal = Journal::default();
-        let above = anchor(&place);
-        let missing: Vec<_> = place
-            .ancestors()
-            .skip(1)
-            .take_while(|directory| **directory != above)
-            .collect();
-        for directory in missing.into_iter().rev() {
-            journal.directory(directory, 0o777)?;
+        let above = place.parent().unwrap_or_default();
+        let there = self.journal.host.nearest(&above)?.0.depth();
+        // Dropped on the way out, the journal takes back what it did.
+        for depth in there + 1..=above.depth() {
+            self.journal.directory(above.ancestor(depth), 0o777)?;
         }
-        journal.place(temporary, &place)?;
-        journal.keep();
+        if let Some((temporary, place)) = self.beside.take() {
+            self.journal.place(temporary, &place)?;
+        }
+        self.journal.keep();
         Ok(())
+    }
+}
+
+impl Drop for OpenWholeFile {
+    fn drop(&mut self) {
+        if let Some((temporary, _)) = self.beside.take() {
+            temporary.discard(&mut self.journal.host);
+        }
     }
 }

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-use super::{Item, Source, Stage, StageError};
+use super::{Item, Lost, Source, Stage, StageError};
 use crate::store::{Ino, Kind, Name, NewKind, Resource, SetAttr, StoreError, Timestamp, TreePath};
 
 /// A file that is smaller is copied as fast as it is found again.
@@ -30,7 +30,8 @@ impl Stage<'_> {
     /// `/dev/stdin` or `/dev/fd/63`, which is read to its end. Inside a directory, symlinks are kept
     /// as they are, and FIFOs, sockets and devices are left behind (see [`Staged::skipped`]).
     ///
-    /// Set-id bits are dropped, as `cp` does. What the caller could read, the owner can read.
+    /// Set-id bits are dropped, as `cp` does, and so are extended attributes, unless
+    /// [`keep_metadata`](Self::keep_metadata) was called. What the caller could read, the owner can read.
     ///
     /// # Errors
     ///
@@ -100,6 +101,7 @@ impl Stage<'_> {
                     let (opened, stat) = open(item, host, &next.name, OFlags::DIRECTORY)?;
                     let ino = self.make_directory(item, at.0, at.1)?;
                     let attributes = Some(self.attributes(&stat));
+                    self.take_attributes(item, ino, &opened, &stat)?;
                     let level = self.level(item, &opened, &stat, (ino, attributes))?;
                     levels.enter(level, opened);
                 }
@@ -137,14 +139,10 @@ impl Stage<'_> {
             FileType::BlockDevice => NewKind::BlockDevice(device_number(&stat)),
             _ => return Err(item.unread(changed())),
         };
-        let attributes = SetAttr {
-            mode: self
-                .attributes(&stat)
-                .mode
-                .filter(|_| !matches!(kind, NewKind::Symlink(_))),
-            mtime: Some(modified(&stat)),
-            ..SetAttr::default()
-        };
+        let mut attributes = self.attributes(&stat);
+        if matches!(kind, NewKind::Symlink(_)) {
+            attributes.mode = None;
+        }
         let ino = self.make(item, parent, name, kind, 0o777)?;
         self.set(item, ino, &attributes)?;
         Ok(self.meter.file()?)
@@ -205,6 +203,7 @@ impl Stage<'_> {
         let mode = attributes.mode.unwrap_or(0o644);
         let version = Version::of(stat);
         let ino = self.file(item, parent, name, mode, |stage, ino| {
+            stage.take_attributes(item, ino, &opened, stat)?;
             if !stage.share_large(version, ino)? {
                 stage.copy_file(item, ino, File::from(opened), stat)?;
             }
@@ -287,10 +286,11 @@ impl Stage<'_> {
         self.set(item, ino, &size)
     }
 
-    /// Mode and modification time of a host file, as they shall be in the tree.
+    /// Owner, mode and modification time of a host file, as they shall be in the tree.
     fn attributes(&self, stat: &Stat) -> SetAttr {
-        let mut mode = stat.st_mode & 0o1777;
-        if stat.st_uid != self.owner.uid {
+        let is_kept = self.keeps_owner(stat);
+        let mut mode = stat.st_mode & if is_kept { 0o7777 } else { 0o1777 };
+        if stat.st_uid != self.owner.uid && !is_kept {
             // We read it by its group's or everybody's right; now it has another owner.
             mode |= 0o400;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
@@ -299,10 +299,86 @@ impl Stage<'_> {
         }
         SetAttr {
             mode: Some(mode),
+            uid: is_kept.then_some(stat.st_uid),
+            gid: is_kept.then_some(stat.st_gid),
             mtime: Some(modified(stat)),
             ..SetAttr::default()
         }
     }
+
+    /// Whether a file has its owner in the tree too. An ordinary user could not give it back to another one.
+    fn keeps_owner(&self, stat: &Stat) -> bool {
+        let is_root = rustix::process::geteuid().is_root();
+        self.keeps_metadata && (is_root || stat.st_uid == self.owner.uid)
+    }
+
+    /// Takes over the extended attributes of what was opened, and counts what is lost.
+    fn take_attributes(
+        &mut self,
+        item: Item<'_>,
+        ino: Ino,
+        opened: &OwnedFd,
+        stat: &Stat,
+    ) -> Result<(), StageError> {
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let is_kept = self.keeps_owner(stat);
+        if self.keeps_metadata && !is_kept {
+            self.skipped.add_lost(Lost::Owner);
+        }
+        if !is_kept && is_file && stat.st_mode & 0o6000 != 0 {
+            self.skipped.add_lost(Lost::SetId);
+        }
+        let mut lost = Vec::new();
+        for name in attribute_names(opened) {
+            if !self.takes_attribute(&name) {
+                // An access control list is no attribute of a job's: what it says is in the mode.
+                if self.keeps_metadata || !name.starts_with(b"system.") {
+                    lost.push(name);
+                }
+                continue;
+            }
+            let value = attribute(opened, &name).map_err(|error| item.unread(error))?;
+            let set = self
+                .tree
+                .set_xattr(ino, &name, &value, false, false, self.now);
+            set.map_err(|error| self.refused(item, error, None))?;
+        }
+        self.skipped
+            .add_lost_attributes(lost.iter().map(|name| &**name));
+        Ok(())
+    }
+
+    /// Only root can give back those outside of `user.`.
+    fn takes_attribute(&self, name: &[u8]) -> bool {
+        let roots = name.starts_with(b"security.") || name.starts_with(b"trusted.");
+        self.keeps_metadata
+            && (name.starts_with(b"user.") || roots && rustix::process::geteuid().is_root())
+    }
+}
+
+/// The names of the extended attributes of what is open; none where there can be none.
+pub(crate) fn attribute_names(opened: impl AsFd) -> Vec<Vec<u8>> {
+    let mut names = Vec::new();
+    // Mostly there are none. More than at the first call there may be at the second one.
+    while let Ok(length @ 1..) = rustix::fs::flistxattr_query(&opened) {
+        names.clear();
+        names.reserve(length);
+        match rustix::fs::flistxattr(&opened, rustix::buffer::spare_capacity(&mut names)) {
+            Err(Errno::RANGE) => {}
+            _ => break,
+        }
+    }
+    let names = names
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty());
+    names.map(<[u8]>::to_vec).collect()
+}
+
+/// The value of an extended attribute.
+pub(crate) fn attribute(opened: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
+    let mut value = Vec::with_capacity(rustix::fs::fgetxattr_query(&opened, name)?.max(1));
+    rustix::fs::fgetxattr(&opened, name, rustix::buffer::spare_capacity(&mut value))?;
+    Ok(value)
 }
 
 /// Inodes that came in under a first name: host device and inode number to inode.

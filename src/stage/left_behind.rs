@@ -1,4 +1,4 @@
-//! What is no file, directory or symlink, and is not taken along: how much of it there was, whatever there was.
+//! What is not taken along, and what files lost on the way: how much of it there was, whatever there was.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ const NAMED_MAX: usize = 8;
 /// FIFOs, sockets and devices that were left behind by a [`Stage`](super::Stage), a
 /// [`Delivery`](crate::collect::Delivery) or an archive: how many of each, and the first of them by name.
 ///
-/// Its message is one line, however many there are.
+/// It also counts what files lost: owners, set-id bits, extended attributes, hard links. Its message is one line, however
+/// many there are.
 ///
 /// # Examples
 ///
@@ -36,17 +37,42 @@ pub struct LeftBehind {
     /// FIFOs, sockets, devices.
     counts: [u64; 3],
     first: Vec<Skipped>,
+    /// Files that lost something, by what it is.
+    lost: [u64; LOST.len()],
 }
 
+/// What a file can lose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    Owner,
+    SetId,
+    Attributes,
+    Capability,
+    HardLink,
+}
+
+/// As a message names them.
+const LOST: [&str; 5] = [
+    "the owner",
+    "set-id bits",
+    "extended attributes",
+    "capabilities",
+    "hard links",
+];
+
 impl LeftBehind {
-    /// How many there were.
+    /// How many FIFOs, sockets and devices there were.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Whether nothing was left behind.
+    /// Whether nothing was left behind or lost.
     pub fn is_empty(&self) -> bool {
-        self.count() == 0
+        self.count() == 0 && self.files_that_lost() == 0
+    }
+
+    fn files_that_lost(&self) -> u64 {
+        self.lost.iter().sum()
     }
 
     /// The first few, in the order in which they were met.
@@ -63,9 +89,30 @@ impl LeftBehind {
         }
     }
 
+    /// One more file that lost something.
+    pub(crate) fn add_lost(&mut self, what: Lost) {
+        self.lost[what as usize] += 1;
+    }
+
+    /// A file that lost these extended attributes. Labels that a system gives by itself do not count.
+    pub(crate) fn add_lost_attributes<'n>(&mut self, names: impl IntoIterator<Item = &'n [u8]>) {
+        let (mut capability, mut others) = (false, false);
+        for name in names {
+            capability |= name == b"security.capability";
+            others |= [&b"user."[..], b"trusted.", b"system.posix_acl_"]
+                .iter()
+                .any(|space| name.starts_with(space));
+        }
+        self.lost[Lost::Capability as usize] += u64::from(capability);
+        self.lost[Lost::Attributes as usize] += u64::from(others);
+    }
+
     /// All that was left behind elsewhere.
     pub(crate) fn extend(&mut self, other: Self) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        for (count, more) in self.lost.iter_mut().zip(other.lost) {
             *count += more;
         }
         self.first.extend(other.first);
@@ -84,9 +131,31 @@ fn index(kind: Kind) -> usize {
 
 impl fmt::Display for LeftBehind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(first) = self.first.first() else {
+        if self.is_empty() {
             return f.write_str("nothing was left behind");
-        };
+        }
+        if let Some(first) = self.first.first() {
+            self.fmt_special(f, first)?;
+        }
+        if self.files_that_lost() == 0 {
+            return Ok(());
+        }
+        if self.count() > 0 {
+            f.write_str("; ")?;
+        }
+        f.write_str("not kept: ")?;
+        let lost = LOST.iter().zip(self.lost).filter(|(_, files)| *files > 0);
+        for (index, (what, files)) in lost.enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            let ending = if files == 1 { "" } else { "s" };
+            write!(f, "{comma}{what} of {files} file{ending}")?;
+        }
+        Ok(())
+    }
+}
+
+impl LeftBehind {
+    fn fmt_special(&self, f: &mut fmt::Formatter<'_>, first: &Skipped) -> fmt::Result {
         write!(f, "{first}")?;
         let mut others = self.counts;
         others[index(first.kind)] -= 1;
