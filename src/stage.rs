@@ -97,8 +97,6 @@ pub struct Stage<'t> {
     now: Timestamp,
     meter: Meter<'t>,
     skipped: LeftBehind,
-    /// Whether FIFOs, sockets and devices of directories are made here too.
-    takes_special: bool,
     /// Whether owners, set-id bits and extended attributes of the host are taken over.
     keeps_metadata: bool,
     /// Large files of the host that came in, for when they come again.
@@ -220,7 +218,6 @@ impl<'t> Stage<'t> {
             now,
             meter: Meter::default(),
             skipped: LeftBehind::default(),
-            takes_special: false,
             keeps_metadata: false,
             large: HashMap::new(),
             buffer: Vec::new(),
@@ -232,12 +229,6 @@ impl<'t> Stage<'t> {
     #[must_use]
     pub fn listen(mut self, listener: impl FnMut(Progress) -> ControlFlow<()> + Send + 't) -> Self {
         self.meter.listener = Some(Box::new(listener));
-        self
-    }
-
-    /// Makes FIFOs, sockets and devices of directories here too, instead of leaving them behind.
-    pub(crate) fn with_special_files(mut self) -> Self {
-        self.takes_special = true;
         self
     }
 

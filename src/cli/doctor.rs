@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -14,6 +15,7 @@ use notapipe::{Job, Scratch, memory};
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 
+use super::container;
 use super::figures::bytes;
 use super::{report, rooms, streams};
 
@@ -32,7 +34,7 @@ Signs:
 
 Exit status:
   0      `notapipe run` works here
-  1      it does not, or only without FUSE, in a directory on tmpfs")]
+  1      it does not, or only without FUSE")]
 pub struct DoctorArgs {
     /// As JSON: {\"run\": BOOL, \"checks\": [{\"name\", \"state\", \"found\", \"remedy\"}]}
     #[arg(long)]
@@ -152,7 +154,7 @@ fn table(diagnosis: &Diagnosis) -> String {
     let verdict = if diagnosis.run {
         "notapipe run works here"
     } else if diagnosis.checks.iter().any(does_without) {
-        "notapipe run works here without FUSE alone, in a directory on tmpfs"
+        "notapipe run works here without FUSE alone"
     } else {
         "notapipe run does not work here"
     };
@@ -322,24 +324,29 @@ fn without_fuse(run_works: bool) -> Option<Check> {
     let notapipe::Error::Mount(refused) = mounted.err()? else {
         return None;
     };
-    let places = super::run::places_in_ram();
     if !refused.lacks_fuse() {
         return None;
     }
-    let ran = job().without_fuse(places).step(["pwd"]).run();
+    let (tell, told) = mpsc::channel();
+    let ran = job()
+        .limits(memory::default_limits())
+        .without_fuse(super::run::places_without_fuse())
+        .on_without_fuse(move |refused, instead| {
+            let flags = container::flags(refused, instead.storage).join(" ");
+            // The receiver waits for the job.
+            let _ = tell.send((container::words(instead), flags));
+        })
+        .step(["true"])
+        .run();
+    let (words, flags) = told.recv().unwrap_or_default();
     Some(match ran {
-        Ok(outcome) => Check::note(
+        Ok(_) => Check::note(
             WITHOUT_FUSE,
-            format!(
-                "jobs run in a directory on tmpfs, such as {}; limits are watched, not enforced",
-                outcome
-                    .steps()
-                    .first()
-                    .map(|step| step.stdout.to_text())
-                    .unwrap_or_default()
-                    .trim()
+            format!("jobs run {words}"),
+            &format!(
+                "what FAIL says above makes mounts work, in a container docker run {flags}; \
+                 notapipe run --require-fuse refuses to do without"
             ),
-            "what FAIL says above makes mounts work; notapipe run --require-fuse refuses to do without",
         ),
         Err(error) => Check::new(WITHOUT_FUSE, State::Fail, report::chain(&error)),
     })

@@ -7,6 +7,7 @@ pub mod args;
 pub mod background;
 pub mod completions;
 pub mod config;
+mod container;
 pub mod cpus;
 pub mod deliver;
 pub mod doctor;

@@ -12,12 +12,13 @@ use notapipe::ByteCount;
 use notapipe::archive::ArchiveError;
 use notapipe::collect::{CollectError, Missing, MissingOutputs};
 use notapipe::control::ControlError;
-use notapipe::mount::{MountError, Remedy};
+use notapipe::mount::{InsteadOfMount, MountError, Remedy};
 use notapipe::run::MountOnly;
 use notapipe::stage::{Source, StageError};
 use notapipe::store::{Limits, Resource};
 use notapipe::text::{is_seen, quoted, shown};
 
+use super::container;
 use super::deliver::DeliverError;
 use super::exit;
 use super::grammar::UsageError;
@@ -96,7 +97,8 @@ fn full(what: &str, resource: Resource, limits: Limits) {
 }
 
 /// Tells that a job did without a mount, and why.
-pub fn without_fuse(why: &MountError) {
+pub fn without_fuse(why: &MountError, instead: &InsteadOfMount) {
+    let refused = why;
     let why = match why {
         MountError::Neither { private, .. } => private,
         why => why,
@@ -107,8 +109,10 @@ pub fn without_fuse(why: &MountError) {
         } => format!("cannot {operation}: {}", text(error)),
         why => chain(why),
     };
+    let flags = container::flags(refused, instead.storage).join(" ");
     warning(&format!(
-        "no FUSE here ({why}): the job runs in a directory on tmpfs, its limits are watched and not enforced; see `notapipe doctor`"
+        "no FUSE here ({why}): the job runs {}; for FUSE in a container: docker run {flags}; see `notapipe doctor`",
+        container::words(instead)
     ));
 }
 
@@ -238,6 +242,12 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
                     Resource::Bytes => "raise the limit with --size".to_owned(),
                     Resource::Inodes => "raise the limit with --inodes".to_owned(),
                 });
+            }
+            Some(notapipe::Error::NoRoom { .. }) => {
+                return Some(
+                    "give it a larger tmpfs (docker run --shm-size SIZE), or let TMPDIR lead to one"
+                        .to_owned(),
+                );
             }
             Some(notapipe::Error::NeedsFuse { what, .. }) => {
                 let option = match what {

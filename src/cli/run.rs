@@ -86,11 +86,6 @@ fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8,
         Ok(outcome) => Some(outcome),
         Err(failed) => failed.outcome(),
     };
-    if let Some(refused) = left.and_then(Outcome::without_fuse)
-        && config.verbosity >= Verbosity::Normal
-    {
-        report::without_fuse(refused);
-    }
     if let Some(left) = left
         && config.verbosity >= Verbosity::Normal
     {
@@ -222,7 +217,10 @@ fn job(
             tell(progress)
         });
     if !config.require_fuse {
-        job = job.without_fuse(places_in_ram());
+        job = job.without_fuse(places_without_fuse());
+        if config.verbosity >= Verbosity::Normal {
+            job = job.on_without_fuse(report::without_fuse);
+        }
     }
     if let Some(dir) = &config.at {
         job = job.at(dir);
@@ -299,12 +297,26 @@ fn standard_input() -> Result<BufReader<Stream>, NoInput> {
     Ok(streams::input()?)
 }
 
-/// Where systems have a tmpfs that users may write to.
-pub fn places_in_ram() -> Vec<PathBuf> {
-    let of_session = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let of_session = of_session.filter(|dir| dir.is_absolute());
-    let places = [Some("/dev/shm".into()), of_session, Some("/tmp".into())];
-    places.into_iter().flatten().collect()
+/// Where systems have a tmpfs that users may write to, and a disk for where none has room.
+pub fn places_without_fuse() -> Vec<PathBuf> {
+    let named = ["TMPDIR", "XDG_RUNTIME_DIR"].map(|name| std::env::var_os(name).map(PathBuf::from));
+    let named = named.into_iter().flatten().filter(|dir| dir.is_absolute());
+    let user = rustix::process::getuid().as_raw();
+    let usual = ["/dev/shm", &format!("/run/user/{user}"), "/tmp", "/run"].map(PathBuf::from);
+    let others = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let others = others.lines().filter(|line| line.contains(" - tmpfs "));
+    let others = others.filter_map(|line| line.split(' ').nth(4));
+    // What the system keeps there is not for files; and a name with a blank in it is escaped.
+    let is_for_files = |place: &&str| {
+        let of_system = ["/dev", "/sys", "/proc"];
+        !of_system.iter().any(|it| Path::new(place).starts_with(it)) && !place.contains('\\')
+    };
+    let others = others.filter(is_for_files).map(PathBuf::from);
+    named
+        .chain(usual)
+        .chain(others)
+        .chain(["/var/tmp".into()])
+        .collect()
 }
 
 /// What was asked for, or what the report needs.

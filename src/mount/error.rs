@@ -276,8 +276,8 @@ pub enum MountError {
         /// The places.
         tried: Vec<PathBuf>,
     },
-    /// There is no FUSE, and no directory in RAM to do without.
-    #[error("none of {tried:?} is a directory on a tmpfs, to run in without FUSE")]
+    /// There is no FUSE, and no directory to do without.
+    #[error("none of {tried:?} is a directory that can be written in, to run in without FUSE")]
     NoTmpfs {
         /// The directories.
         tried: Vec<PathBuf>,
@@ -447,7 +447,11 @@ fn remedy(operation: Operation, error: &io::Error) -> Option<Remedy> {
         }
         Operation::StartWatchdog if errno == libc::ENOENT => Some(Remedy::InstallShell),
         Operation::MakeUserNamespace | Operation::MapUser => Some(user_namespace_remedy(errno)),
-        Operation::MakeMountNamespace | Operation::MakePropagationSlave if refused => {
+        Operation::MakeMountNamespace
+        | Operation::MakeIpcNamespace
+        | Operation::MakePropagationSlave
+            if refused =>
+        {
             Some(user_namespace_remedy(errno))
         }
         Operation::Mount if matches!(errno, libc::EPERM | libc::EACCES | libc::ENOSYS) => {

@@ -37,7 +37,8 @@ pub use self::error::{MountError, Operation, Remedy};
 pub(crate) use self::holders::{Membership, Within, written_by};
 pub use self::options::{MountOptions, Visibility};
 use self::plain::PlainDirectory;
-pub(crate) use self::plain::TEMPORARY;
+pub use self::plain::{InsteadOfMount, Storage};
+pub(crate) use self::plain::{PlainWanted, TEMPORARY};
 pub(crate) use self::privately::may_mount;
 use self::privately::{Connection, PrivateMount};
 use self::publicly::PublicMount;
@@ -152,7 +153,7 @@ pub(crate) enum Standing {
     /// No mount at all: everything is another file system's.
     Plain {
         #[expect(dead_code, reason = "held, to be removed when it is dropped")]
-        directory: PlainDirectory,
+        directory: Option<PlainDirectory>,
         /// Where it stands at a path that was asked for.
         inside: Option<Arc<Namespaces>>,
     },
@@ -358,50 +359,24 @@ impl Place {
         ))
     }
 
-    /// A directory on a tmpfs, in the first of `parents` that is one; and its path there, which is another than that of
-    /// the place where `at` says how its processes are to see it.
+    /// What stands in the place of a mount, its directory for who is outside, and what it is.
     pub(crate) fn plain(
-        parents: &[PathBuf],
-        at: Option<&Path>,
-        allow_other: bool,
-        own_tmp: Option<&OwnTmp>,
-    ) -> Result<(Arc<Self>, PathBuf), MountError> {
-        let directory = PlainDirectory::make(parents)?;
-        let mut host = directory.path().to_owned();
-        // Nobody but root has steps that become another user.
-        if allow_other && rustix::process::geteuid().is_root() {
-            let failed = |error| MountError::system(Operation::MakeDirectory, &host, error);
-            directory.open_up().map_err(failed)?;
-        }
-        let bound = match (at, own_tmp) {
-            (None, None) => None,
-            (None, Some(_)) => match privately::bind(&host, &host, own_tmp) {
-                Err(refused) if refused.lacks_fuse() => None,
-                bound => Some(bound?),
-            },
-            (Some(at), _) => Some(privately::bind(&host, at, own_tmp)?),
-        };
-        let (path, inside, own) = match bound {
-            Some((path, namespaces, own)) => (path, Some(Arc::new(namespaces)), own),
-            None => {
-                if own_tmp.is_some() {
-                    let made = directory.divide();
-                    let failed = |error| MountError::system(Operation::MakeDirectory, &host, error);
-                    host = made.map_err(failed)?;
-                }
-                (host.clone(), None, None)
-            }
-        };
+        wanted: &PlainWanted<'_>,
+    ) -> Result<(Arc<Self>, OwnedFd, InsteadOfMount), MountError> {
+        let made = plain::make(wanted)?;
         let place = Place {
-            path,
+            path: made.instead.directory.clone(),
             connection: Connection { major: 0, minor: 0 },
-            standing: RwLock::new(Standing::Plain { directory, inside }),
+            standing: RwLock::new(Standing::Plain {
+                directory: made.directory,
+                inside: made.inside.map(Arc::new),
+            }),
             tenants: Tenants::default(),
-            own,
+            own: made.own,
             witness: Mutex::new(None),
             left: None,
         };
-        Ok((Arc::new(place), host))
+        Ok((Arc::new(place), made.files, made.instead))
     }
 
     /// Where the mount stands: seen from inside when it is private.

@@ -14,14 +14,15 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, StatxFlags, openat, statx};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change, move_mount,
-    open_tree,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change,
+    move_mount, open_tree,
 };
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
 use super::error::{MountError, Operation, Remedy};
 use super::options::{MountOptions, device_options, mount_flags};
 use super::tmp::{self, OwnDirectories, OwnTmp};
+use crate::store::{Limits, PAGE_SIZE};
 use crate::sys::child::Exit;
 use crate::sys::namespaces::Namespaces;
 use crate::sys::vfork::vfork;
@@ -97,39 +98,92 @@ pub(crate) fn mount(options: &MountOptions) -> Result<PrivateMount, MountError> 
     found.into_mount(path.clone(), own).ok_or_else(lost)
 }
 
-/// Has an ordinary directory stand at another path, in namespaces that only whoever is started in them sees. Gives the
-/// path without symlinks.
+/// What stands in a mount's place where there is no FUSE.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Files<'p> {
+    /// An ordinary directory.
+    Directory(&'p Path),
+    /// A new tmpfs, whose limits the kernel holds, and the mode of its root.
+    Tmpfs(Limits, u32),
+}
+
+/// Files in namespaces that only the processes started in them see.
+#[derive(Debug)]
+pub(crate) struct BoundFiles {
+    /// Where they are in there, without symlinks.
+    pub(crate) path: PathBuf,
+    /// Their directory, for who is outside.
+    pub(crate) files: OwnedFd,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) own: Option<OwnDirectories>,
+}
+
+/// Has a directory or a tmpfs stand at a path, in namespaces that only the processes started in them see.
 ///
 /// # Errors
 /// The step that the kernel refused, with the remedy where one is known.
 pub(crate) fn bind(
-    directory: &Path,
-    at: &Path,
+    files: Files<'_>,
+    at: Option<&Path>,
     own_tmp: Option<&OwnTmp>,
-) -> Result<(PathBuf, Namespaces, Option<OwnDirectories>), MountError> {
-    let path = given_directory(at)?;
-    let (source, target) = (c_path(directory), c_path(&path));
+) -> Result<BoundFiles, MountError> {
+    let path = mount_point(at)?;
+    let target = c_path(&path);
+    let source = match files {
+        Files::Directory(directory) => Ok(c_path(directory)),
+        Files::Tmpfs(limits, mode) => Err(c_string(tmpfs_options(limits, mode))),
+    };
     let user = needs_user_namespace().then(Maps::identity);
     let tmp = own_tmp.map(|wanted| tmp::Plan::new(wanted, &path, user.is_some()));
     let mut found = Found::room(tmp.as_ref());
     let build = || {
         make_namespaces(user.as_ref(), tmp.is_some(), &mut found)?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = open_tree(CWD, source.as_c_str(), flags).map_err(self::at(Operation::Mount))?;
+        let tree = match &source {
+            Ok(source) => open_tree(CWD, source.as_c_str(), flags).map(Ok),
+            Err(options) => Ok(Err(options)),
+        };
+        let tree = tree.map_err(self::at(Operation::Mount))?;
         if let Some(tmp) = &tmp {
             tmp::build(tmp, &target, found.ipc.is_some(), &mut found.tmp);
         }
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        move_mount(&tree, c"", CWD, target.as_c_str(), flags)
-            .map_err(self::at(Operation::Mount))?;
+        let mounted = match tree {
+            Ok(tree) => {
+                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+                move_mount(&tree, c"", CWD, target.as_c_str(), flags)
+            }
+            Err(options) => {
+                let flags = MountFlags::NOSUID | MountFlags::NODEV;
+                let options = Some(options.as_c_str());
+                rustix::mount::mount(c"notapipe", target.as_c_str(), c"tmpfs", flags, options)
+            }
+        };
+        mounted.map_err(self::at(Operation::Mount))?;
+        let root = open(&target, OFlags::PATH | OFlags::DIRECTORY);
+        found.files = Some(root.map_err(self::at(Operation::OpenNamespaces))?);
         keep_namespaces(user.is_some(), &mut found).map_err(self::at(Operation::OpenNamespaces))
     };
     // SAFETY: system calls on what was made before, and descriptors stored in `found`.
     unsafe { in_child(&path, build) }?;
     let own = found.own(tmp.as_ref());
     let lost = || MountError::system(Operation::Mount, &path, Errno::BADF.into());
+    let files = found.files.take().ok_or_else(lost)?;
     let namespaces = found.into_namespaces().ok_or_else(lost)?;
-    Ok((path, namespaces, own))
+    Ok(BoundFiles {
+        path,
+        files,
+        namespaces,
+        own,
+    })
+}
+
+/// The last page and the last inode are none of the job's: who has taken one of them was over the limit (tmpfs(5)).
+fn tmpfs_options(limits: Limits, mode: u32) -> String {
+    const MOST_BYTES: u64 = 1 << 60;
+    const MOST_INODES: u64 = 1 << 40;
+    let bytes = limits.bytes.min(MOST_BYTES) + PAGE_SIZE;
+    let inodes = limits.inodes.min(MOST_INODES) + 1;
+    format!("size={bytes},nr_inodes={inodes},mode={mode:o}")
 }
 
 /// Does what makes a mount at `path` in a child that shares our descriptor table, and waits for it.
@@ -205,7 +259,7 @@ struct Plan {
     path: CString,
     source: CString,
     kind: CString,
-    flags: rustix::mount::MountFlags,
+    flags: MountFlags,
     /// Everything of the mount's data but the descriptor's number, which comes first.
     data_tail: CString,
     /// `uid_map` and `gid_map`, where a user namespace is needed.
@@ -277,6 +331,7 @@ struct Found {
     mount: Option<OwnedFd>,
     root: Option<OwnedFd>,
     connection: Option<Connection>,
+    files: Option<OwnedFd>,
     ipc: Option<OwnedFd>,
     tmp: tmp::Made,
 }

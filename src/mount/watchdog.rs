@@ -86,6 +86,9 @@ case $own in
 esac
 "#;
 
+/// Without it there is no watchdog.
+pub(super) const SHELL: &CStr = c"/bin/sh";
+
 /// What the shell finds its few programs by.
 const SEARCH_PATH: &CStr = c"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin";
 
@@ -144,7 +147,7 @@ impl Watchdog {
         ];
         let launch = Launch {
             programs: vec![Candidate {
-                path: c"/bin/sh".to_owned(),
+                path: SHELL.to_owned(),
                 decides: true,
             }],
             arguments: arguments

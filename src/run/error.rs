@@ -255,6 +255,20 @@ pub enum Error {
         /// The limits in force.
         limits: Limits,
     },
+    /// A job without FUSE ran in a directory whose file system had no more room, so that what its steps wrote may be cut.
+    #[error(
+        "the job was ended: {directory} had room for {} and no more, so that what was written there may be cut",
+        limit_words(*.resource, *.room),
+        directory = quoted(directory)
+    )]
+    NoRoom {
+        /// Where the steps ran.
+        directory: PathBuf,
+        /// What was short.
+        resource: Resource,
+        /// How much there was when the job began.
+        room: Limits,
+    },
     /// Bytes that a tool wrote through a mapping were lost, because the limit was reached when the
     /// kernel wrote them back. The tool cannot have noticed.
     #[error(

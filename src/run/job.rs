@@ -35,7 +35,9 @@ use super::terminal::Terminal;
 use crate::collect::{Glob, Wanted, select};
 use crate::fuse::{Profile, RequestCounts, SessionEnd};
 use crate::memory;
-use crate::mount::{MountError, MountOptions, OwnTmp, Place, Visibility};
+use crate::mount::{
+    InsteadOfMount, MountError, MountOptions, OwnTmp, Place, PlainWanted, Visibility,
+};
 use crate::progress::Progress;
 use crate::scratch::Scratch;
 use crate::stage::{LeftBehind, Stage};
@@ -113,6 +115,7 @@ pub struct Job {
     steps_run: Option<Arc<AtomicBool>>,
     /// Where to make a directory when there is no FUSE; nowhere unless said.
     without_fuse: Vec<PathBuf>,
+    on_without_fuse: Option<PlainListener>,
     on_staging: Option<Listener>,
     made_by: Vec<Piped>,
     taken_by: Vec<Piped>,
@@ -122,6 +125,9 @@ pub struct Job {
     /// The first name that was refused; told by `run`, so that building a job needs no `?`.
     invalid: Option<Error>,
 }
+
+/// Of [`Job::on_without_fuse`].
+type PlainListener = Box<dyn FnOnce(&MountError, &InsteadOfMount) + Send>;
 
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -729,6 +735,32 @@ impl Job {
         self
     }
 
+    /// Called before the first step of a job that does [without FUSE](Self::without_fuse): why there is no mount, and what
+    /// there is instead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// notapipe::Job::new()
+    ///     .without_fuse(["/dev/shm", "/tmp"])
+    ///     .on_without_fuse(|why, instead| {
+    ///         eprintln!("{why}: in {} instead", instead.directory.display());
+    ///     })
+    ///     .step(["true"])
+    ///     .run()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_without_fuse(
+        mut self,
+        listener: impl FnOnce(&MountError, &InsteadOfMount) + Send + 'static,
+    ) -> Self {
+        self.on_without_fuse = Some(Box::new(listener));
+        self
+    }
+
     /// Called after every block and every file that is staged; `Break` ends the job.
     ///
     /// # Examples
@@ -943,20 +975,20 @@ impl Job {
     /// Runs the steps in a directory on tmpfs.
     fn run_plainly(
         &mut self,
-        staged: Tree,
+        mut staged: Tree,
         own_tmp: Option<OwnTmp>,
         (skipped, mut phases, refused): (LeftBehind, Phases, MountError),
         kept: &mut Option<Outcome>,
     ) -> Result<Outcome, Error> {
-        let plain = timed(&mut phases.mount, || {
-            PlainGround::new(
-                &self.without_fuse,
-                self.at.as_deref(),
-                self.allow_other,
-                own_tmp.as_ref(),
-                &staged,
-            )
-        });
+        let wanted = PlainWanted {
+            parents: &self.without_fuse,
+            at: self.at.as_deref(),
+            allow_other: self.allow_other,
+            own_tmp: own_tmp.as_ref(),
+            limits: staged.usage().limits,
+            needed_bytes: staged.usage().bytes,
+        };
+        let plain = timed(&mut phases.mount, || PlainGround::new(&wanted, &mut staged));
         let plain = plain.map_err(|error| match error {
             // Namespaces are refused for the same reasons as in a mount.
             Error::Mount(source) if self.at.is_some() && source.lacks_fuse() => Error::NeedsFuse {
@@ -969,35 +1001,37 @@ impl Job {
             operation: "prepare",
             source,
         })?;
+        if let Some(listener) = self.on_without_fuse.take() {
+            listener(&refused, &plain.instead);
+        }
         let callers = self.interrupt.replace(end.clone());
-        let limits = staged.usage().limits;
+        let limits = plain.instead.limits;
         let mut record = Record::default();
-        let (ran, watched) = timed(&mut phases.run, || {
-            let interrupts = (callers.as_ref(), &end);
-            plain::watched(&plain, limits, interrupts, || {
-                self.run_steps(&Ground::Plain(&plain), &mut record)
+        let ran = timed(&mut phases.run, || {
+            plain::watched(&plain, (callers.as_ref(), &end), || {
+                self.run_steps(&Ground::Plain(&plain, &staged), &mut record)
             })
         });
         self.interrupt = callers;
-        let ran = match watched.exceeded {
-            Some(resource) => {
-                let interrupted = |it: &&mut StepReport| it.ended_by == Some(EndedBy::Interrupt);
-                for step in record.steps.iter_mut().filter(interrupted) {
+        let (ran, watched) = ran?;
+        // A step that failed by itself has seen that there was no room.
+        let ended_by_us = |it: &StepReport| it.ended_by == Some(EndedBy::Interrupt);
+        let has_failed = record
+            .failed
+            .is_some_and(|step| !record.steps.get(step).is_some_and(ended_by_us));
+        let is_told = ran.is_ok() && has_failed;
+        let ran = match plain.shortage(&watched).filter(|_| !is_told) {
+            Some(error) => {
+                for step in record.steps.iter_mut().filter(|it| ended_by_us(it)) {
                     step.ended_by = Some(EndedBy::SizeLimit);
                 }
-                Err(Error::OverLimit { resource, limits })
+                Err(error)
             }
             None => ran.map(|()| record.failed),
         };
-        let mut whole = staged.fork();
-        if watched.exceeded.is_some() {
-            // What is there is to be looked at, although it is more than it should be.
-            whole.set_limits(Limits {
-                bytes: u64::MAX,
-                inodes: u64::MAX,
-            });
-        }
-        let mut tree = timed(&mut phases.unmount, || plain.take_back(&whole))?;
+        let mut tree = timed(&mut phases.unmount, || {
+            plain.take_back(&mut staged, watched.may_be_cut())
+        })?;
         tree.set_limits(limits);
         let outcome = Outcome {
             steps: record.steps,
@@ -1008,7 +1042,7 @@ impl Job {
             peak: watched.peak,
             tree,
             skipped,
-            limit_met: watched.exceeded,
+            limit_met: watched.limit_met(),
             tmp_full: plain.place.own_usage().and_then(|own| own.full),
             requests: Arc::clone(&plain.requests),
             phases,
@@ -1148,7 +1182,9 @@ impl Job {
                     let follow = scratch.follow(wanted.name.to_path_buf())?;
                     Following::start(follow, wanted)
                 }
-                Ground::Plain(plain) => Following::start(plain.follow(&wanted.name), wanted),
+                Ground::Plain(plain, staged) => {
+                    Following::start(plain.follow(&wanted.name, staged), wanted)
+                }
             })
             .collect::<Result<_, _>>()?;
         let ran = self.run_pipelines(ground, record);
@@ -1272,14 +1308,15 @@ struct Record {
 enum Ground<'g> {
     /// And the directory in it for temporary files, if there is one.
     Mounted(&'g Scratch, Option<&'g TreePath>),
-    Plain(&'g PlainGround),
+    /// And what was staged into it.
+    Plain(&'g PlainGround, &'g Tree),
 }
 
 impl Ground<'_> {
     fn place(&self) -> &Arc<Place> {
         match self {
             Self::Mounted(scratch, _) => scratch.place(),
-            Self::Plain(plain) => &plain.place,
+            Self::Plain(plain, _) => &plain.place,
         }
     }
 
@@ -1287,7 +1324,7 @@ impl Ground<'_> {
         match self {
             Self::Mounted(scratch, _) => scratch.place().has_own().then_some(Room(scratch)),
             // Its directory is measured with them.
-            Self::Plain(_) => None,
+            Self::Plain(..) => None,
         }
     }
 
@@ -1297,21 +1334,21 @@ impl Ground<'_> {
             Self::Mounted(scratch, temporary) => {
                 temporary.map(|it| scratch.path().join(it.to_path_buf()))
             }
-            Self::Plain(plain) => plain.temporary.clone(),
+            Self::Plain(plain, _) => plain.temporary.clone(),
         }
     }
 
     fn session_end(&self) -> Option<&SessionEnd> {
         match self {
             Self::Mounted(scratch, _) => Some(scratch.session_end()),
-            Self::Plain(_) => None,
+            Self::Plain(..) => None,
         }
     }
 
     fn requests(&self) -> Arc<RequestCounts> {
         match self {
             Self::Mounted(scratch, _) => scratch.requests(),
-            Self::Plain(plain) => Arc::clone(&plain.requests),
+            Self::Plain(plain, _) => Arc::clone(&plain.requests),
         }
     }
 
@@ -1339,7 +1376,7 @@ impl Ground<'_> {
                 }
                 touched
             }
-            Self::Plain(_) => Vec::new(),
+            Self::Plain(..) => Vec::new(),
         }
     }
 

@@ -271,7 +271,9 @@ impl EndedBy {
             Error::Cancelled => Self::Interrupt,
             Error::TooManyProcesses { .. } => Self::ProcessLimit,
             Error::OverMemory { .. } => Self::MemoryLimit,
-            Error::OverLimit { .. } | Error::OverLimitWithTmp { .. } => Self::SizeLimit,
+            Error::OverLimit { .. } | Error::OverLimitWithTmp { .. } | Error::NoRoom { .. } => {
+                Self::SizeLimit
+            }
             Error::Mount(MountError::SessionLost { .. }) => Self::SessionLost,
             _ => Self::Failure,
         }

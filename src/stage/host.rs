@@ -10,9 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
-use rustix::path::Arg;
 
 use super::{Item, Lost, Source, Stage, StageError};
 use crate::store::{Ino, Kind, Name, NewKind, Resource, SetAttr, StoreError, Timestamp, TreePath};
@@ -55,14 +54,6 @@ impl Stage<'_> {
                 stage.stream(item, ino, &mut File::from(opened)).map(drop)
             }),
         }
-    }
-
-    /// A symlink, FIFO, socket or device itself.
-    pub(crate) fn host_special(&mut self, path: &TreePath, host: &Path) -> Result<(), StageError> {
-        let source = Source::Host(host.to_owned());
-        let item = Item::new(&source, path);
-        let (parent, name) = self.place(item)?;
-        self.special(item, (parent, name), (CWD, host))
     }
 
     /// A directory of the host with all that is in it, depth first.
@@ -112,37 +103,28 @@ impl Stage<'_> {
                     }
                     self.host_file(item, at.0, at.1, opened, &stat, &mut links)?;
                 }
-                _ => self.special(item, at, (host, &*next.name))?,
+                _ => self.symlink(item, at, (host, &next.name))?,
             }
         }
         Ok(())
     }
 
-    /// A symlink, FIFO, socket or device in a directory.
-    fn special(
+    /// A symlink in a directory.
+    fn symlink(
         &mut self,
         item: Item<'_>,
         (parent, name): (Ino, Name),
-        (host, host_name): (BorrowedFd<'_>, impl Arg + Copy),
+        (host, host_name): (BorrowedFd<'_>, &CStr),
     ) -> Result<(), StageError> {
         let stat = rustix::fs::statat(host, host_name, AtFlags::SYMLINK_NOFOLLOW);
         let stat = stat.map_err(|error| item.unread(error))?;
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => {
-                let target = rustix::fs::readlinkat(host, host_name, Vec::new());
-                let target = target.map_err(|error| item.unread(error))?;
-                NewKind::Symlink(target.into_bytes())
-            }
-            FileType::Fifo => NewKind::Fifo,
-            FileType::Socket => NewKind::Socket,
-            FileType::CharacterDevice => NewKind::CharDevice(device_number(&stat)),
-            FileType::BlockDevice => NewKind::BlockDevice(device_number(&stat)),
-            _ => return Err(item.unread(changed())),
+        let target = rustix::fs::readlinkat(host, host_name, Vec::new());
+        let target = target.map_err(|error| item.unread(error))?;
+        let kind = NewKind::Symlink(target.into_bytes());
+        let attributes = SetAttr {
+            mode: None,
+            ..self.attributes(&stat)
         };
-        let mut attributes = self.attributes(&stat);
-        if matches!(kind, NewKind::Symlink(_)) {
-            attributes.mode = None;
-        }
         let ino = self.make(item, parent, name, kind, 0o777)?;
         self.set(item, ino, &attributes)?;
         Ok(self.meter.file()?)
@@ -157,12 +139,12 @@ impl Stage<'_> {
         (ino, attributes): (Ino, Option<SetAttr>),
     ) -> Result<Level, StageError> {
         let most = self.tree.usage().limits.inodes;
-        let (skipped, takes_special) = (&mut self.skipped, self.takes_special);
+        let skipped = &mut self.skipped;
         let listed = list(host, most, |name, kind| {
-            let is_taken = match kind {
-                FileType::RegularFile | FileType::Directory | FileType::Symlink => true,
-                _ => takes_special,
-            };
+            let is_taken = matches!(
+                kind,
+                FileType::RegularFile | FileType::Directory | FileType::Symlink
+            );
             if !is_taken {
                 let path = || item.host_path().join(OsStr::from_bytes(name.to_bytes()));
                 skipped.add(kind_of(kind), path);
@@ -521,15 +503,6 @@ fn list(
 #[allow(clippy::unnecessary_cast)]
 fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev as u64, stat.st_ino as u64)
-}
-
-/// As the kernel and a mount write it (`new_encode_dev`, include/linux/kdev_t.h).
-fn device_number(stat: &Stat) -> u32 {
-    let (major, minor) = (
-        rustix::fs::major(stat.st_rdev),
-        rustix::fs::minor(stat.st_rdev),
-    );
-    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
 fn modified(stat: &Stat) -> Timestamp {
