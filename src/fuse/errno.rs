@@ -1,35 +1,37 @@
 //! What each refusal of the store is called in the kernel.
 
+use rustix::io::Errno;
+
 use crate::store::StoreError;
 
 /// The errno that tells a process of `error`.
 ///
 /// Exhaustive, so that a new meaning cannot be forgotten here.
-pub(super) fn errno(error: StoreError) -> i32 {
+pub(super) fn errno(error: StoreError) -> Errno {
     match error {
-        StoreError::NotFound => libc::ENOENT,
-        StoreError::Exists => libc::EEXIST,
-        StoreError::NotDirectory => libc::ENOTDIR,
-        StoreError::IsDirectory => libc::EISDIR,
-        StoreError::NotEmpty => libc::ENOTEMPTY,
+        StoreError::NotFound => Errno::NOENT,
+        StoreError::Exists => Errno::EXIST,
+        StoreError::NotDirectory => Errno::NOTDIR,
+        StoreError::IsDirectory => Errno::ISDIR,
+        StoreError::NotEmpty => Errno::NOTEMPTY,
         // tmpfs says ENOSPC for inodes as well as for bytes.
-        StoreError::NoSpace(_) => libc::ENOSPC,
-        StoreError::NameTooLong => libc::ENAMETOOLONG,
+        StoreError::NoSpace(_) => Errno::NOSPC,
+        StoreError::NameTooLong => Errno::NAMETOOLONG,
         // The kernel resolves "." and ".." and splits at slashes, so such a name never comes from a
         // process; should a transport hand one over, this is what lookup(9) implementations say.
-        StoreError::InvalidName => libc::EINVAL,
-        StoreError::InvalidArgument => libc::EINVAL,
-        StoreError::TooLarge => libc::EFBIG,
-        StoreError::TooManyLinks => libc::EMLINK,
+        StoreError::InvalidName => Errno::INVAL,
+        StoreError::InvalidArgument => Errno::INVAL,
+        StoreError::TooLarge => Errno::FBIG,
+        StoreError::TooManyLinks => Errno::MLINK,
         // lseek(2): SEEK_DATA past the last data, or any seek past the end.
-        StoreError::NoData => libc::ENXIO,
-        StoreError::NoAttribute => libc::ENODATA,
+        StoreError::NoData => Errno::NXIO,
+        StoreError::NoAttribute => Errno::NODATA,
         // xattr(7): E2BIG where the value is over the limit of the file system.
-        StoreError::AttributeTooLarge => libc::E2BIG,
+        StoreError::AttributeTooLarge => Errno::TOOBIG,
         // link(2) on a directory.
-        StoreError::NotPermitted => libc::EPERM,
-        StoreError::NotSupported => libc::EOPNOTSUPP,
+        StoreError::NotPermitted => Errno::PERM,
+        StoreError::NotSupported => Errno::OPNOTSUPP,
         // What read(2) says of a disk that cannot be read.
-        StoreError::NotMade => libc::EIO,
+        StoreError::NotMade => Errno::IO,
     }
 }

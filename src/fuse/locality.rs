@@ -67,6 +67,18 @@ pub(super) struct Asker {
     pub moves_much: bool,
 }
 
+impl Asker {
+    /// Who asks for so many bytes to be moved.
+    pub fn new(tid: u32, bytes: usize) -> Self {
+        /// So many are copied in less time than a CPU takes to wake up.
+        const LITTLE: usize = 32 << 10;
+        Self {
+            tid,
+            moves_much: bytes > LITTLE,
+        }
+    }
+}
+
 /// Who of a mount's two threads serves.
 #[derive(Debug)]
 pub(super) struct Locality {

@@ -60,23 +60,25 @@ impl Default for ServeOptions {
 
 /// Kernel features to ask for where the kernel has them; all others stay off.
 ///
-/// The kernel announces what it can, so an older one just gets fewer.
+/// The kernel announces what it can, so an older one just gets fewer. The values are the bits of `fuse_init_in::flags`
+/// (include/uapi/linux/fuse.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 pub(super) enum Feature {
     /// Lookups and readdirs of one directory side by side.
-    ParallelDirops,
+    ParallelDirops = 1 << 18,
     /// A symlink's target is read once.
-    CacheSymlinks,
+    CacheSymlinks = 1 << 23,
     /// readdir fills the caches for the stat calls that follow it.
-    Readdirplus,
+    Readdirplus = 1 << 13,
     /// … but only while someone does call stat.
-    ReaddirplusAuto,
+    ReaddirplusAuto = 1 << 14,
     /// Cached pages stay until we say otherwise; without it a change of mtime drops them.
-    ExplicitInvalData,
+    ExplicitInvalData = 1 << 25,
     /// We clear set-id bits; without it every write asks for `security.capability`.
-    HandleKillprivV2,
+    HandleKillprivV2 = 1 << 28,
     /// Several direct reads or writes of one file at once.
-    AsyncDio,
+    AsyncDio = 1 << 15,
 }
 
 impl Feature {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::Scratch;
 use super::edit::Stale;
 use super::source::make;
-use crate::fuse::{Makers, Notifier};
+use crate::fuse::{Notifier, lazy};
 use crate::run::Error;
 use crate::store::{Attr, Ino, SetAttr, StoreError, Timestamp, TreePath};
 use crate::view::{Handle, View};
@@ -169,7 +169,7 @@ impl Scratch {
             open: Arc::new(Open {
                 view: Arc::clone(&self.view),
                 notifier: self.notifier.clone(),
-                makers: Arc::clone(&self.makers),
+                lazy: Arc::clone(&self.lazy),
                 path,
                 ino,
                 handle,
@@ -199,7 +199,7 @@ pub struct ScratchFile {
 struct Open {
     view: Arc<View>,
     notifier: Notifier,
-    makers: Arc<Makers>,
+    lazy: Arc<lazy::Pool>,
     /// For messages: the path that it was opened by.
     path: TreePath,
     ino: Ino,
@@ -281,7 +281,7 @@ impl Open {
     }
 
     fn made(&self) -> io::Result<()> {
-        make(&self.view, &self.makers, self.ino);
+        make(&self.view, &self.lazy, self.ino);
         let view = self.view.lock();
         match view.has_source(self.ino) {
             true => Err(view
@@ -337,7 +337,7 @@ impl Open {
             SeekFrom::Start(position) => (position, 0),
             SeekFrom::Current(offset) => (*cursor, offset),
             SeekFrom::End(offset) => {
-                make(&self.view, &self.makers, self.ino);
+                make(&self.view, &self.lazy, self.ino);
                 (
                     self.view.lock().attr(self.ino).map_err(io_error)?.size,
                     offset,

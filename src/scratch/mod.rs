@@ -19,7 +19,7 @@ use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::fuse::{self, Makers, Notifier, Profile, RequestCounts, ServeOptions, SessionEnd};
+use crate::fuse::{self, Notifier, Profile, RequestCounts, ServeOptions, SessionEnd, lazy};
 use crate::memory;
 use crate::mount::{Mount, MountOptions, Place, Visibility};
 use crate::run::{Error, Interrupt};
@@ -58,7 +58,7 @@ pub use watch::WatchStream;
 pub struct Scratch {
     mount: Mount,
     notifier: Notifier,
-    makers: Arc<Makers>,
+    lazy: Arc<lazy::Pool>,
     requests: Arc<RequestCounts>,
     end: Arc<SessionEnd>,
     view: Arc<View>,
@@ -219,18 +219,18 @@ impl ScratchBuilder {
             let server = fuse::serve(device, Arc::clone(&view), self.serve)?;
             told = Some((
                 server.notifier(),
-                server.makers(),
+                server.lazy(),
                 server.counts(),
                 server.end(),
             ));
             Ok(server)
         })?;
         // Serving has succeeded, or there would be no mount.
-        let (notifier, makers, requests, end) = told.expect("a mount is served");
+        let (notifier, lazy, requests, end) = told.expect("a mount is served");
         Ok(Scratch {
             mount,
             notifier,
-            makers,
+            lazy,
             requests,
             end,
             view,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use super::Scratch;
-use crate::fuse::Makers;
+use crate::fuse::lazy;
 use crate::run::Error;
 use crate::store::{Ino, Source, StoreError, TreePath};
 use crate::view::View;
@@ -67,7 +67,7 @@ impl Scratch {
         }
         let found = self.view.lock().resolve(path.names());
         if let Ok(ino) = found {
-            make(&self.view, &self.makers, ino);
+            make(&self.view, &self.lazy, ino);
         }
         Ok(())
     }
@@ -106,12 +106,12 @@ impl Scratch {
 }
 
 /// Waits until a file is made, or has failed; at once for any other file.
-pub(super) fn make(view: &View, makers: &Arc<Makers>, ino: Ino) {
+pub(super) fn make(view: &View, lazy: &Arc<lazy::Pool>, ino: Ino) {
     if !(view.may_await() && view.lock().is_awaited(ino)) {
         return;
     }
     let (done, wait) = mpsc::channel();
-    makers.reach(ino, move || {
+    lazy.reach(ino, move || {
         // Nobody listens any more only if this thread is gone.
         let _ = done.send(());
     });

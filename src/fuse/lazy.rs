@@ -1,7 +1,7 @@
 //! Threads that make the files that are made on demand.
 //!
-//! A source may take its time, so it never runs on a thread that serves requests. Whoever reaches for its
-//! file is answered when it is done, from here.
+//! A source may take its time, so it never runs on a thread that serves requests. A request that needs its file is
+//! answered when it is done, on the thread that made it.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ const MAX_THREADS: usize = 16;
 
 /// Makes files on threads of its own, which are started on demand and end when nothing is left to make.
 #[derive(Debug)]
-pub struct Makers {
+pub struct Pool {
     view: Arc<View>,
     threads_max: usize,
     /// Lock order: held alone.
@@ -32,7 +32,7 @@ struct Work {
     waiting: VecDeque<(Ino, Source)>,
 }
 
-impl Makers {
+impl Pool {
     pub(super) fn new(view: Arc<View>) -> Arc<Self> {
         Self::of_threads(MAX_THREADS, view)
     }
@@ -64,15 +64,15 @@ impl Makers {
         }
         work.threads += 1;
         drop(work);
-        let makers = Arc::clone(self);
-        at_normal_priority(move || makers.start_thread());
+        let pool = Arc::clone(self);
+        at_normal_priority(move || pool.start_thread());
     }
 
     fn start_thread(self: Arc<Self>) {
-        let makers = Arc::clone(&self);
+        let pool = Arc::clone(&self);
         let started = thread::Builder::new()
             .name("notapipe-source".to_owned())
-            .spawn(move || makers.work());
+            .spawn(move || pool.work());
         if let Err(error) = started {
             self.fail_all(&error);
         }
@@ -140,24 +140,24 @@ mod interleavings {
     use crate::sync::interleave;
     use crate::view::tests::{NOW, make, view};
 
-    /// Makers on one thread, so that what waits meets one that ends.
-    fn makers() -> Arc<Makers> {
-        Makers::of_threads(1, Arc::new(view()))
+    /// A pool of one thread, so that what waits meets one that ends.
+    fn pool() -> Arc<Pool> {
+        Pool::of_threads(1, Arc::new(view()))
     }
 
-    fn awaited(makers: &Makers, name: &str, source: Source) -> Ino {
-        let mut view = makers.view.lock();
+    fn awaited(pool: &Pool, name: &str, source: Source) -> Ino {
+        let mut view = pool.view.lock();
         let ino = make(&mut view, Ino::ROOT, name, NewKind::File);
         view.await_source(ino, source, NOW).unwrap();
         ino
     }
 
     /// Reaches for a file on another thread, and waits there until it is made or cannot be.
-    fn reaching(makers: &Arc<Makers>, ino: Ino) -> thread::JoinHandle<()> {
-        let makers = Arc::clone(makers);
+    fn reaching(pool: &Arc<Pool>, ino: Ino) -> thread::JoinHandle<()> {
+        let pool = Arc::clone(pool);
         thread::spawn(move || {
             let (resume, resumed) = mpsc::channel();
-            makers.reach(ino, move || resume.send(()).unwrap());
+            pool.reach(ino, move || resume.send(()).unwrap());
             resumed.recv().expect("a waiter is resumed");
         })
     }
@@ -165,7 +165,7 @@ mod interleavings {
     #[test]
     fn each_file_is_made_once_for_all_who_reach_for_it() {
         interleave(|| {
-            let makers = makers();
+            let pool = pool();
             let made = Arc::new(AtomicUsize::new(0));
             let file = |name| {
                 let made = Arc::clone(&made);
@@ -173,14 +173,14 @@ mod interleavings {
                     made.fetch_add(1, Ordering::SeqCst);
                     Ok("content")
                 });
-                awaited(&makers, name, source)
+                awaited(&pool, name, source)
             };
             let files = ["a", "b", "c"].map(file);
             let twice = files.iter().chain(&files);
-            let reaching: Vec<_> = twice.map(|&ino| reaching(&makers, ino)).collect();
+            let reaching: Vec<_> = twice.map(|&ino| reaching(&pool, ino)).collect();
             reaching.into_iter().for_each(|it| it.join().unwrap());
             for ino in files {
-                let content = makers.view.lock().read(ino, 0, 100).unwrap();
+                let content = pool.view.lock().read(ino, 0, 100).unwrap();
                 assert_eq!(content.to_vec(), b"content");
             }
             assert_eq!(made.load(Ordering::SeqCst), files.len());
@@ -190,17 +190,17 @@ mod interleavings {
     #[test]
     fn nobody_waits_for_a_source_when_the_mount_has_ended() {
         interleave(|| {
-            let makers = makers();
+            let pool = pool();
             let (let_go, stuck) = mpsc::channel::<()>();
             let source = Source::new(move || {
                 stuck.recv().expect("it is let go");
                 Ok("late")
             });
-            let ino = awaited(&makers, "a", source);
-            let reaching = [(); 2].map(|()| reaching(&makers, ino));
-            makers.view.end();
+            let ino = awaited(&pool, "a", source);
+            let reaching = [(); 2].map(|()| reaching(&pool, ino));
+            pool.view.end();
             reaching.into_iter().for_each(|it| it.join().unwrap());
-            assert!(makers.view.lock().read(ino, 0, 100).is_err());
+            assert!(pool.view.lock().read(ino, 0, 100).is_err());
             // Nobody may have asked for it.
             let _ = let_go.send(());
         });

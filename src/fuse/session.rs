@@ -1,0 +1,323 @@
+//! One mount's sessions with the kernel: how they begin, which threads serve them, how they end.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::event::epoll::{self, CreateFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::DupFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use super::dispatch::Dispatcher;
+use super::fuser::{self, Notifier, Thread};
+use super::lazy;
+use super::locality::{Asker, Locality, Starter, Turn};
+use super::profile::ServeOptions;
+use super::requests::RequestCounts;
+use super::session_end::SessionEnd;
+use crate::view::View;
+
+/// Serves the file system on an already mounted `/dev/fuse` descriptor, on a thread of its own.
+///
+/// Returns when the kernel's INIT has been answered: from then on the first open works.
+///
+/// # Errors
+///
+/// When the mount was gone before INIT arrived, or the kernel speaks a FUSE protocol before 7.6.
+pub fn serve(device: OwnedFd, view: Arc<View>, options: ServeOptions) -> io::Result<Server> {
+    keep_buffers_out_of_the_heap();
+    let connection = Arc::new(Connection {
+        dispatcher: Arc::new(Dispatcher::new(view, options)),
+        locality: Locality::on_several_cpus(),
+        first_device: device.as_raw_fd(),
+        second: Mutex::default(),
+    });
+    let end = Arc::new(SessionEnd::new()?);
+    let session = Session {
+        device: device.as_raw_fd(),
+        end: Some(Arc::clone(&end)),
+        connection: Arc::clone(&connection),
+    };
+    let thread = fuser::start(device, session, |notifier| {
+        // Before anything is served: whoever answers holds the device by it.
+        let invalidator = connection.dispatcher.invalidator();
+        invalidator.tell_by(move |ino| notifier.inode_changed(ino));
+        Ok(())
+    })?;
+    Ok(Server {
+        thread,
+        connection,
+        end,
+    })
+}
+
+/// A mount that is being served.
+#[derive(Debug)]
+pub struct Server {
+    thread: Thread,
+    connection: Arc<Connection>,
+    end: Arc<SessionEnd>,
+}
+
+impl Server {
+    /// How and when the session ends.
+    pub fn end(&self) -> Arc<SessionEnd> {
+        Arc::clone(&self.end)
+    }
+
+    /// Tells the kernel of changes that did not come through it.
+    pub fn notifier(&self) -> Notifier {
+        self.thread.notifier()
+    }
+
+    /// Makes the files that are made on demand.
+    pub fn lazy(&self) -> Arc<lazy::Pool> {
+        self.connection.dispatcher.lazy()
+    }
+
+    /// What the kernel asked so far.
+    pub fn counts(&self) -> Arc<RequestCounts> {
+        self.connection.dispatcher.counts()
+    }
+
+    /// Whether the kernel may still ask: it does until the last mount of this file system is gone.
+    pub fn is_connected(&self) -> bool {
+        // SAFETY: see the field `device` of [`Session`].
+        is_connected(unsafe { BorrowedFd::borrow_raw(self.connection.first_device) })
+    }
+
+    /// Waits for the end for so long at most; then [`join`](Self::join) returns at once. False when it has not come.
+    pub fn ends_within(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).ok();
+            let mut end = [PollFd::from_borrowed_fd(self.end.ended(), PollFlags::IN)];
+            match poll(&mut end, timeout.as_ref()) {
+                Err(rustix::io::Errno::INTR) => {}
+                // To be refused by poll(2) is no end.
+                result => return result.is_ok_and(|ready| ready > 0),
+            }
+        }
+    }
+
+    /// Waits until the session has ended, which it does when the mount is gone.
+    ///
+    /// # Errors
+    ///
+    /// Whatever ended the session other than the mount's end.
+    pub fn join(self) -> io::Result<()> {
+        let joined = self.thread.join();
+        // It ends with the first, for the same reason.
+        let second = self.connection.second.lock().take();
+        if let Some(second) = second {
+            let _ = second.thread.join();
+        }
+        joined
+    }
+}
+
+/// What all sessions of a mount share.
+#[derive(Debug)]
+struct Connection {
+    dispatcher: Arc<Dispatcher>,
+    /// Where there are several CPUs.
+    locality: Option<Locality>,
+    /// The number of the first session's descriptor.
+    first_device: RawFd,
+    /// Lock order: held alone.
+    second: Mutex<Option<Second>>,
+}
+
+/// The session that serves beside the tool that asks; see [`Locality`].
+#[derive(Debug)]
+struct Second {
+    thread: Thread,
+    device: RawFd,
+}
+
+/// What one thread reads and answers, by the transport.
+#[derive(Debug)]
+pub(super) struct Session {
+    connection: Arc<Connection>,
+    /// See [`Server::end`]; none for the second session.
+    end: Option<Arc<SessionEnd>>,
+    /// The number of the transport's descriptor, which stays open as long as `connection`, whose dispatcher holds it, or
+    /// whose second session does.
+    device: RawFd,
+}
+
+impl Session {
+    /// For a request of the thread `tid`: what answers it, to be kept until that is done or moved elsewhere.
+    pub fn turn(&self, tid: u32) -> Serving<'_> {
+        self.turn_to_move(tid, 0)
+    }
+
+    /// As [`turn`](Self::turn), for a request that moves so many bytes.
+    pub fn turn_to_move(&self, tid: u32, bytes: usize) -> Serving<'_> {
+        self.serving(|locality| locality.turn(Asker::new(tid, bytes), self.device(), self))
+    }
+
+    /// As [`turn`](Self::turn), for a request that has no reply.
+    pub fn turn_for_nobody(&self) -> Serving<'_> {
+        self.serving(|locality| locality.turn_for_nobody(self.device()))
+    }
+
+    fn serving<'s>(&'s self, turn: impl FnOnce(&'s Locality) -> Turn<'s>) -> Serving<'s> {
+        Serving {
+            dispatcher: &self.connection.dispatcher,
+            _turn: self.connection.locality.as_ref().map(turn),
+        }
+    }
+
+    /// To be called last, when the transport reads no more requests of this session.
+    pub fn ended(&self) {
+        let lost = is_connected(self.device());
+        if lost {
+            log::error!("the session has ended while its mount stands");
+            self.hang_up();
+        }
+        if let Some(locality) = &self.connection.locality {
+            locality.end();
+        }
+        // The first session ends as well when the second has.
+        if let Some(end) = &self.end {
+            self.connection.dispatcher.end();
+            end.tell(lost);
+        }
+    }
+
+    fn device(&self) -> BorrowedFd<'_> {
+        // SAFETY: see the field.
+        unsafe { BorrowedFd::borrow_raw(self.device) }
+    }
+
+    /// Closes the device under those who hold its descriptors. The kernel then ends the connection, and with it every
+    /// request that waits or is to come; nobody would ever answer them.
+    fn hang_up(&self) {
+        // Reading from this is an error, which ends the other session.
+        let nothing = epoll::create(CreateFlags::CLOEXEC);
+        let second = self.connection.second.lock().as_ref().map(|it| it.device);
+        for number in [self.connection.first_device].into_iter().chain(second) {
+            let hung_up = nothing
+                .as_ref()
+                .map_err(|&errno| errno)
+                .and_then(|nothing| {
+                    // SAFETY: see the field. Whoever owns the descriptor closes what it is from now on.
+                    let mut device = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
+                    rustix::io::dup3(nothing, &mut device, DupFlags::CLOEXEC)
+                });
+            if let Err(error) = hung_up {
+                log::error!("cannot end the connection: {error}");
+            }
+        }
+    }
+}
+
+/// Whether the kernel still sends requests: it does until the mount is gone or aborted (fuse_dev_poll, fs/fuse/dev.c).
+fn is_connected(device: BorrowedFd<'_>) -> bool {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut events = [PollFd::from_borrowed_fd(device, PollFlags::OUT)];
+    poll(&mut events, Some(&now)).is_ok() && !events[0].revents().contains(PollFlags::ERR)
+}
+
+/// A turn of the thread that serves, with what answers a request.
+pub(super) struct Serving<'s> {
+    dispatcher: &'s Arc<Dispatcher>,
+    _turn: Option<Turn<'s>>,
+}
+
+impl Deref for Serving<'_> {
+    type Target = Arc<Dispatcher>;
+
+    fn deref(&self) -> &Arc<Dispatcher> {
+        self.dispatcher
+    }
+}
+
+impl Starter for Session {
+    fn start_second(&self) -> io::Result<()> {
+        // Held until it is there: its thread may end at once, and looks for it then.
+        let mut second = self.connection.second.lock();
+        *second = Some(start_second(&self.connection, self.device())?);
+        Ok(())
+    }
+}
+
+/// Starts a session that serves `device` as well.
+///
+/// fuser 0.18 begins every session with INIT, which the kernel sends once. So the session begins on a socket, where we
+/// send it, and the device takes the place of the socket afterwards. (`Config::n_threads` would not do: fuser starts
+/// all threads at once, each with a buffer of 16 MiB, and does not notice when one of them ends.)
+fn start_second(connection: &Arc<Connection>, device: BorrowedFd<'_>) -> io::Result<Second> {
+    let (domain, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    let (theirs, ours) = rustix::net::socketpair(domain, kind, SocketFlags::CLOEXEC, None)?;
+    rustix::io::write(&ours, &init_request())?;
+    let number = theirs.as_raw_fd();
+    let session = Session {
+        connection: Arc::clone(connection),
+        end: None,
+        device: number,
+    };
+    let thread = fuser::start(theirs, session, |_| {
+        // SAFETY: the session owns it, and has it open as long as it lives.
+        let mut socket = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
+        Ok(rustix::io::dup3(device, &mut socket, DupFlags::CLOEXEC)?)
+    })?;
+    Ok(Second {
+        thread,
+        device: number,
+    })
+}
+
+/// A `struct fuse_in_header` and a `struct fuse_init_in` that offers nothing (include/uapi/linux/fuse.h).
+fn init_request() -> Vec<u8> {
+    const FUSE_INIT: u32 = 26;
+    const VERSION: [u32; 2] = [7, 31];
+    const HEADER_BYTES: usize = 40;
+    const BYTES: usize = HEADER_BYTES + 64;
+    let mut request = Vec::with_capacity(BYTES);
+    for word in [BYTES as u32, FUSE_INIT] {
+        request.extend(word.to_ne_bytes());
+    }
+    request.resize(HEADER_BYTES, 0);
+    for word in VERSION {
+        request.extend(word.to_ne_bytes());
+    }
+    request.resize(BYTES, 0);
+    request
+}
+
+/// Has the C library map fuser's buffers instead of taking them from the heap.
+///
+/// fuser 0.18 allocates 16 MiB of zeros for the first request and again for the thread that serves, and frees both.
+/// glibc raises its threshold for mapping to the largest mapping that was ever freed (mallopt(3), dynamic mmap
+/// threshold): from the second mount on, both come from the heap, where they are zeroed by hand. That took 2 of the
+/// 4.5 ms that a mount and a job of `true` took together, and kept 16 MiB resident for every mount. A threshold just
+/// below the buffers' size, set before the first is freed, is what that freeing would have made of it otherwise, but
+/// for that they stay mapped: fresh pages, of which only those that are used are ever made.
+///
+/// Another allocator does not ask for it, and another C library has no such threshold.
+fn keep_buffers_out_of_the_heap() {
+    #[cfg(target_env = "gnu")]
+    {
+        const BUFFER_BYTES: libc::c_int = 16 << 20;
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            // SAFETY: sets two numbers of the allocator, under its own lock. The second is what glibc itself
+            // keeps at twice the first.
+            unsafe {
+                libc::mallopt(libc::M_MMAP_THRESHOLD, BUFFER_BYTES);
+                libc::mallopt(libc::M_TRIM_THRESHOLD, 2 * BUFFER_BYTES);
+            }
+        });
+    }
+}
