@@ -1,13 +1,13 @@
 //! What is done with each request of the kernel: all policy of the file system, free of any transport.
 //!
-//! A transport decodes a request, calls the method of [`Dispatcher`] that has its name, and sends what [`Reply`] is
-//! given. Another one beside `fuser.rs` would write that much and no more. Which requests are declined, which wait and
+//! A transport decodes a request, calls the method of [`Dispatcher`] that has its name, and encodes what its [`Reply`] is
+//! given. Another one beside `fuser.rs` would write that and no more. Which requests are declined, which wait and
 //! on which thread, what a panic becomes, what the flags of a system call mean and how long the kernel may keep an
 //! answer is decided here; what an operation does to the tree, in `ops`.
 //!
-//! No request is held up on the thread that serves it. One that has to wait is moved to the thread that makes what it
-//! waits for, or to one of its own, and its reply with it. What is borrowed (names, the bytes of a write) is copied
-//! then, and only then, but for requests that may need room, whose names are copied always.
+//! No request waits on the thread that read it. One that has to wait is moved, with its reply, to the thread that makes
+//! the file it waits for, or to one of its own while it waits for room. The bytes of a write are copied then, and only
+//! then; the names in requests that may need room are copied always.
 
 use std::convert::Infallible;
 use std::ops::Deref;
@@ -69,10 +69,9 @@ const FORGET_PATIENCE: Duration = Duration::from_millis(50);
 
 type Result<T, E = Errno> = std::result::Result<T, E>;
 
-/// The reply to one request, which a transport sends.
+/// The reply that one request is owed, as a transport sends it: at once, or later from another thread.
 ///
-/// It may be given on another thread than the one that read the request. One that is dropped must tell the kernel EIO:
-/// the process that asked would wait for ever.
+/// A reply that is dropped unsent must tell the kernel EIO, or the process that asked would wait for ever.
 pub(super) trait Reply<T>: Send + 'static {
     /// Sends it.
     fn send(self, result: Result<T>);
@@ -183,7 +182,7 @@ impl Dispatcher {
         });
     }
 
-    /// Has no reply.
+    /// The kernel awaits no reply.
     pub fn forget(&self, ino: Ino, lookups: u64) {
         let _ = self.perform(Request::Forget, |ops| {
             ops.forget(ino, lookups);
@@ -237,7 +236,7 @@ impl Dispatcher {
     pub fn mknod(
         self: &Arc<Self>,
         caller: Caller,
-        (parent, name): Entry<'_>,
+        entry: Entry<'_>,
         mode: u32,
         rdev: u32,
         reply: impl Reply<Attr>,
@@ -250,7 +249,7 @@ impl Dispatcher {
             libc::S_IFBLK => NewKind::BlockDevice(rdev),
             _ => return reply.send(Err(Errno::INVAL)),
         };
-        self.make(Request::Mknod, caller, (parent, name), kind, mode, reply);
+        self.make(Request::Mknod, caller, entry, kind, mode, reply);
     }
 
     pub fn mkdir(
@@ -436,7 +435,7 @@ impl Dispatcher {
         reply.send(Ok(()));
     }
 
-    /// No file has any.
+    /// No file knows any.
     pub fn ioctl(&self, reply: impl Reply<Infallible>) {
         self.ops.counts.count(Request::Other);
         reply.send(Err(Errno::NOTTY));
@@ -528,6 +527,7 @@ impl Dispatcher {
             Err(errno) => Err(errno),
         });
     }
+
     /// `mode` is that of fallocate(2).
     pub fn fallocate(
         self: &Arc<Self>,
@@ -762,7 +762,7 @@ impl Dispatcher {
     }
 }
 
-/// What the mount needs of it but answers.
+/// What a mount needs beside answers.
 impl Dispatcher {
     pub fn counts(&self) -> Arc<RequestCounts> {
         Arc::clone(&self.ops.counts)
@@ -772,7 +772,7 @@ impl Dispatcher {
         Arc::clone(&self.lazy)
     }
 
-    /// Has the kernel drop what it keeps of an inode.
+    /// Has the kernel drop what it keeps of a file and got wrong, once it can be told.
     pub fn invalidator(&self) -> &Invalidator {
         &self.invalidator
     }

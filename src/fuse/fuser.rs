@@ -36,6 +36,20 @@ use super::session::Session;
 pub(super) struct Thread(BackgroundSession);
 
 impl Thread {
+    /// Answers the kernel's INIT on `device`, calls `prepare`, and starts a thread that answers every other request.
+    pub fn start(
+        device: OwnedFd,
+        session: Session,
+        prepare: impl FnOnce(Notifier) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        // fuser's own owner check would refuse descriptors that a job passed on; the kernel has decided who may enter
+        // when the file was opened.
+        let acl = SessionACL::All;
+        let session = fuser::Session::from_fd(session, device, acl, Config::default())?;
+        prepare(Notifier(session.notifier()))?;
+        Ok(Self(session.spawn()?))
+    }
+
     pub fn notifier(&self) -> Notifier {
         Notifier(self.0.notifier())
     }
@@ -44,19 +58,6 @@ impl Thread {
     pub fn join(self) -> io::Result<()> {
         self.0.join()
     }
-}
-
-/// Answers the kernel's INIT on `device`, calls `prepare`, and starts a thread that answers every other request.
-pub(super) fn start(
-    device: OwnedFd,
-    session: Session,
-    prepare: impl FnOnce(Notifier) -> io::Result<()>,
-) -> io::Result<Thread> {
-    // fuser's own owner check would refuse descriptors that a job passed on; the kernel has decided who may enter when
-    // the file was opened.
-    let session = fuser::Session::from_fd(session, device, SessionACL::All, Config::default())?;
-    prepare(Notifier(session.notifier()))?;
-    Ok(Thread(session.spawn()?))
 }
 
 /// Tells the kernel what it must not go on believing.

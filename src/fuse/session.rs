@@ -14,7 +14,7 @@ use rustix::io::DupFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::dispatch::Dispatcher;
-use super::fuser::{self, Notifier, Thread};
+use super::fuser::{Notifier, Thread};
 use super::lazy;
 use super::locality::{Asker, Locality, Starter, Turn};
 use super::profile::ServeOptions;
@@ -43,7 +43,7 @@ pub fn serve(device: OwnedFd, view: Arc<View>, options: ServeOptions) -> io::Res
         end: Some(Arc::clone(&end)),
         connection: Arc::clone(&connection),
     };
-    let thread = fuser::start(device, session, |notifier| {
+    let thread = Thread::start(device, session, |notifier| {
         // Before anything is served: whoever answers holds the device by it.
         let invalidator = connection.dispatcher.invalidator();
         invalidator.tell_by(move |ino| notifier.inode_changed(ino));
@@ -267,7 +267,7 @@ fn start_second(connection: &Arc<Connection>, device: BorrowedFd<'_>) -> io::Res
         end: None,
         device: number,
     };
-    let thread = fuser::start(theirs, session, |_| {
+    let thread = Thread::start(theirs, session, |_| {
         // SAFETY: the session owns it, and has it open as long as it lives.
         let mut socket = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
         Ok(rustix::io::dup3(device, &mut socket, DupFlags::CLOEXEC)?)

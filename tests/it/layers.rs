@@ -152,6 +152,30 @@ const RULES: &[Rule] = &[
         why: "nothing outside fuse/fuser.rs names fuser",
     },
     Rule {
+        folders: &["fuse/fuser"],
+        except: &[],
+        forbidden: &[
+            "crate::store",
+            "crate::view",
+            "super::lazy",
+            "super::ops",
+            "super::requests",
+            "libc",
+            "parking_lot",
+            "std::panic",
+            "std::thread",
+        ],
+        outside_tests: false,
+        why: "the transport decodes and replies; what is done with a request is decided in fuse/dispatch.rs",
+    },
+    Rule {
+        folders: &["fuse"],
+        except: &["fuse/fuser", "fuse/session"],
+        forbidden: &["super::fuser", "super::session"],
+        outside_tests: false,
+        why: "what is done with a request does not depend on the transport",
+    },
+    Rule {
         folders: &[""],
         // The init is a process of its own, which our program becomes.
         except: &["cli", "main", "run/init"],
@@ -593,6 +617,18 @@ fn violations_are_seen() {
             1,
         ),
         ("fuse/fuser.rs", "use std::fs::File;", "std::fs::File", 1),
+        (
+            "fuse/fuser.rs",
+            "use super::ops::Ops;",
+            "super::ops::Ops",
+            1,
+        ),
+        (
+            "fuse/dispatch.rs",
+            "use super::fuser::Notifier;",
+            "super::fuser::Notifier",
+            1,
+        ),
         ("fuse/ops.rs", "use crate::run::Job;", "crate::run::Job", 1),
         (
             "mount/mod.rs",
@@ -691,7 +727,7 @@ fn what_is_allowed_passes() {
         ),
         (
             "fuse/fuser.rs",
-            "use fuser::Filesystem; use crate::view::View;",
+            "use fuser::Filesystem; use super::dispatch::Reply;",
         ),
         (
             "cli/mod.rs",
