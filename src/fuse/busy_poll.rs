@@ -52,7 +52,7 @@ pub(super) fn poll_from(replied: Instant, device: BorrowedFd<'_>) -> bool {
         if replied.elapsed() >= WINDOW {
             return false;
         }
-        // Whoever was answered may be waiting for this very CPU.
+        // The process that was answered may be waiting for this very CPU.
         std::thread::yield_now();
     }
     true

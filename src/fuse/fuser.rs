@@ -1,9 +1,7 @@
 //! The transport by the crate fuser, which nothing else names: decodes requests and sends replies.
 //!
-//! Every handler has one shape: take a turn of the thread (`locality`), decode, call the [`Dispatcher`], which replies
-//! by a [`Reply`]. What is to be done with a request is never decided here.
-//!
-//! [`Dispatcher`]: super::dispatch::Dispatcher
+//! Every handler has one shape: it begins the request with the [`Session`], decodes it, and calls the method of the
+//! dispatcher that has its name, which replies by a [`Reply`]. What is done with a request is never decided here.
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
@@ -106,15 +104,15 @@ impl Filesystem for Session {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.turn(req.pid()).lookup(at(parent, name), reply);
+        self.begin(req.pid()).lookup(at(parent, name), reply);
     }
 
     fn forget(&self, _: &Request, node: INodeNo, nlookup: u64) {
-        self.turn_for_nobody().forget(ino(node), nlookup);
+        self.begin_without_reply().forget(ino(node), nlookup);
     }
 
     fn getattr(&self, req: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.turn(req.pid()).getattr(ino(node), reply);
+        self.begin(req.pid()).getattr(ino(node), reply);
     }
 
     fn setattr(
@@ -144,12 +142,12 @@ impl Filesystem for Session {
             mtime: mtime.map(set_time),
             ctime: ctime.map(timestamp),
         };
-        self.turn(req.pid())
+        self.begin(req.pid())
             .setattr(caller(req), ino(node), change, reply);
     }
 
     fn readlink(&self, req: &Request, node: INodeNo, reply: ReplyData) {
-        self.turn(req.pid()).readlink(ino(node), reply);
+        self.begin(req.pid()).readlink(ino(node), reply);
     }
 
     fn mknod(
@@ -162,7 +160,7 @@ impl Filesystem for Session {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        self.turn(req.pid())
+        self.begin(req.pid())
             .mknod(caller(req), at(parent, name), mode, rdev, reply);
     }
 
@@ -175,17 +173,17 @@ impl Filesystem for Session {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        self.turn(req.pid())
+        self.begin(req.pid())
             .mkdir(caller(req), at(parent, name), mode, reply);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.turn(req.pid())
+        self.begin(req.pid())
             .unlink(caller(req), at(parent, name), reply);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.turn(req.pid())
+        self.begin(req.pid())
             .rmdir(caller(req), at(parent, name), reply);
     }
 
@@ -198,7 +196,7 @@ impl Filesystem for Session {
         reply: ReplyEntry,
     ) {
         let target = target.as_os_str().as_bytes();
-        self.turn(req.pid())
+        self.begin(req.pid())
             .symlink(caller(req), at(parent, name), target, reply);
     }
 
@@ -213,7 +211,7 @@ impl Filesystem for Session {
         reply: ReplyEmpty,
     ) {
         let (from, to) = (at(parent, name), at(newparent, newname));
-        self.turn(req.pid())
+        self.begin(req.pid())
             .rename(caller(req), from, to, flags.bits(), reply);
     }
 
@@ -225,12 +223,12 @@ impl Filesystem for Session {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        self.turn(req.pid())
+        self.begin(req.pid())
             .link(caller(req), ino(node), at(newparent, newname), reply);
     }
 
     fn open(&self, req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.turn(req.pid())
+        self.begin(req.pid())
             .open(caller(req), ino(node), flags.0, reply);
     }
 
@@ -245,7 +243,7 @@ impl Filesystem for Session {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.turn_to_move(req.pid(), size as usize)
+        self.begin_to_move(req.pid(), size as usize)
             .read(ino(node), offset, size, reply);
     }
 
@@ -269,12 +267,12 @@ impl Filesystem for Session {
             from_page_cache: write_flags.contains(WriteFlags::FUSE_WRITE_CACHE),
             kill_set_id: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
         };
-        self.turn_to_move(req.pid(), data.len())
+        self.begin_to_move(req.pid(), data.len())
             .write(write, data, reply);
     }
 
     fn flush(&self, req: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        self.turn(req.pid()).flush(reply);
+        self.begin(req.pid()).flush(reply);
     }
 
     fn release(
@@ -287,15 +285,15 @@ impl Filesystem for Session {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.turn(req.pid()).release(Handle(fh.0), reply);
+        self.begin(req.pid()).release(Handle(fh.0), reply);
     }
 
     fn fsync(&self, req: &Request, _: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.turn(req.pid()).fsync(reply);
+        self.begin(req.pid()).fsync(reply);
     }
 
     fn opendir(&self, req: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.turn(req.pid()).opendir(reply);
+        self.begin(req.pid()).opendir(reply);
     }
 
     fn readdir(
@@ -306,7 +304,7 @@ impl Filesystem for Session {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        self.turn(req.pid())
+        self.begin(req.pid())
             .readdir(ino(node), offset, reply, add_entry);
     }
 
@@ -318,7 +316,7 @@ impl Filesystem for Session {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        self.turn(req.pid())
+        self.begin(req.pid())
             .readdirplus(ino(node), offset, reply, add_entry_plus);
     }
 
@@ -330,7 +328,7 @@ impl Filesystem for Session {
         _: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.turn(req.pid()).releasedir(reply);
+        self.begin(req.pid()).releasedir(reply);
     }
 
     fn fsyncdir(
@@ -341,11 +339,11 @@ impl Filesystem for Session {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.turn(req.pid()).fsyncdir(reply);
+        self.begin(req.pid()).fsyncdir(reply);
     }
 
     fn statfs(&self, req: &Request, _: INodeNo, reply: ReplyStatfs) {
-        self.turn(req.pid()).statfs(reply);
+        self.begin(req.pid()).statfs(reply);
     }
 
     fn setxattr(
@@ -358,26 +356,26 @@ impl Filesystem for Session {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        self.turn(req.pid())
+        self.begin(req.pid())
             .setxattr(ino(node), name.as_bytes(), value, flags, reply);
     }
 
     fn getxattr(&self, req: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.turn(req.pid())
+        self.begin(req.pid())
             .getxattr(ino(node), name.as_bytes(), size, reply);
     }
 
     fn listxattr(&self, req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        self.turn(req.pid()).listxattr(ino(node), size, reply);
+        self.begin(req.pid()).listxattr(ino(node), size, reply);
     }
 
     fn removexattr(&self, req: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.turn(req.pid())
+        self.begin(req.pid())
             .removexattr(ino(node), name.as_bytes(), reply);
     }
 
     fn access(&self, req: &Request, node: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        self.turn(req.pid()).access(ino(node), mask.bits(), reply);
+        self.begin(req.pid()).access(ino(node), mask.bits(), reply);
     }
 
     fn create(
@@ -390,7 +388,7 @@ impl Filesystem for Session {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        self.turn(req.pid())
+        self.begin(req.pid())
             .create(caller(req), at(parent, name), mode, flags, reply);
     }
 
@@ -405,7 +403,7 @@ impl Filesystem for Session {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.turn(req.pid()).ioctl(reply);
+        self.begin(req.pid()).ioctl(reply);
     }
 
     fn fallocate(
@@ -418,7 +416,7 @@ impl Filesystem for Session {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.turn(req.pid())
+        self.begin(req.pid())
             .fallocate(caller(req), ino(node), (offset, length), mode, reply);
     }
 
@@ -431,7 +429,8 @@ impl Filesystem for Session {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        self.turn(req.pid()).lseek(ino(node), offset, whence, reply);
+        self.begin(req.pid())
+            .lseek(ino(node), offset, whence, reply);
     }
 
     fn copy_file_range(
@@ -448,7 +447,7 @@ impl Filesystem for Session {
         reply: ReplyWrite,
     ) {
         let (from, to) = ((ino(node_in), offset_in), (ino(node_out), offset_out));
-        self.turn(req.pid())
+        self.begin(req.pid())
             .copy_file_range(caller(req), from, to, len, reply);
     }
 }

@@ -14,7 +14,7 @@ use crate::store::{Ino, Source};
 use crate::sync::{Mutex, thread};
 use crate::view::{Reach, View, Waiter};
 
-/// The most sources that are made at the same time in one mount; the others wait for their turn.
+/// The most sources that are made at the same time in one mount; the others wait until one is done.
 const MAX_THREADS: usize = 16;
 
 /// Makes files on threads of its own, which are started on demand and end when nothing is left to make.
@@ -106,7 +106,7 @@ impl Pool {
         })
     }
 
-    /// No thread could be started. Those that run go on, and take what waits; without any nobody would.
+    /// No thread could be started. Those that run go on, and take what waits; without any, all that waits has failed.
     fn fail_all(&self, error: &io::Error) {
         let mut work = self.work.lock();
         work.threads -= 1;

@@ -2,19 +2,20 @@
 //!
 //! A request whose serving thread runs on another CPU costs two wake-ups of a CPU that has gone to sleep meanwhile: 20 to
 //! 80 µs where 5 would do. The scheduler brings this about by itself (`select_idle_sibling`, kernel/sched/fair.c):
-//! whoever is woken goes to an idle CPU, and the CPU of whoever wakes is not idle. To bind both to one CPU
-//! (`--cpus one`) helps, and takes all parallelism from the tool.
+//! a thread that is woken goes to an idle CPU, and the CPU of the thread that wakes it is not idle. To bind both to one
+//! CPU (`--cpus one`) helps, and takes all parallelism from the tool.
 //!
 //! But a CPU on which only threads of the policy `SCHED_IDLE` run counts as idle. A serving thread of that policy, held
 //! on the CPU of the thread that asks, is next there when the asker goes to sleep, and the asker is woken where it is,
 //! before the server sleeps: no other CPU has part in it, and nothing is asked of the tool. So there are two threads:
 //!
-//! - one *roams*, as the scheduler likes. It serves when many ask, or little is asked: most of the time.
-//! - one serves *beside* the asker, when requests of one thread follow each other and nobody else wants its CPU.
+//! - the *floating worker* runs where the scheduler likes. It serves when many ask, or little is asked: most of the time.
+//! - the *pinned worker* is held on the asker's CPU, and serves when requests of one thread follow each other and no
+//!   other thread wants that CPU.
 //!
-//! Only one of them reads requests; the other is parked when it has replied. Should the one beside not get to run, since
-//! that CPU has work after all, then the one that roams takes over: it looks every [`TICK`]. Nothing but speed depends
-//! on who serves: both may read at once, and sometimes do for a request.
+//! Only one of them reads requests; the other is parked when it has replied. Should the pinned worker not get to run,
+//! since its CPU has work after all, then the floating one takes over: it looks every [`TICK`]. Nothing but speed depends
+//! on which of them serves: both may read at once, and sometimes do for a request.
 //!
 //! An ordinary user's thread cannot leave `SCHED_IDLE` again, hence the second thread, which is started when it is first
 //! of use; and what it starts inherits the policy, hence [`at_normal_priority`].
@@ -35,17 +36,17 @@ use rustix::thread::{CpuSet, Pid, gettid};
 use super::busy_poll::{self, Pace, STREAK};
 use crate::sys::cpu::{self, CpuOf, Running};
 
-/// How often the thread that roams looks after the one beside an asker.
+/// How often the floating worker looks after the pinned one.
 const TICK: Duration = Duration::from_millis(1);
-/// After so many ticks in which a request was there and none was answered, the one beside does not get to run.
+/// After so many ticks in which a request was there and none was answered, the pinned worker does not get to run.
 const STARVED_TICKS: u32 = 2;
 /// After so many ticks without a request the asker is done.
 const QUIET_TICKS: u32 = 5;
-/// How long somebody who is about to read a request may take for it.
+/// How long a worker that is about to read a request may take for it.
 const GRACE: Duration = Duration::from_micros(200);
 /// When it is tried again after the machine had too much to do.
 const CROWDED_PAUSE: Duration = Duration::from_millis(5);
-/// How long it is not tried again after the one beside did not get to run; twice as long each time.
+/// How long it is not tried again after the pinned worker did not get to run; twice as long each time.
 const PENALTY: Duration = Duration::from_millis(20);
 const MOST_PENALTY: Duration = Duration::from_secs(2);
 /// So many requests were worth it, whatever went wrong before.
@@ -63,7 +64,7 @@ const LATE: Duration = Duration::from_micros(30);
 pub(super) struct Asker {
     /// The thread, as we see it; 0 where we do not.
     pub tid: u32,
-    /// Whether copying the bytes takes longer than waking somebody: that is then better done on two CPUs.
+    /// Whether copying the bytes takes longer than waking a thread: that is then better done on two CPUs.
     pub moves_much: bool,
 }
 
@@ -79,15 +80,15 @@ impl Asker {
     }
 }
 
-/// Who of a mount's two threads serves.
+/// Which of a mount's two workers serves.
 #[derive(Debug)]
 pub(super) struct Locality {
     shared: Arc<Shared>,
 }
 
-/// Who can start the second thread.
+/// What can start the second thread.
 pub(super) trait Starter {
-    /// Starts a thread that serves the same device, and takes its [turns](Locality::turn) as well.
+    /// Starts a thread that serves the same device, and [begins](Locality::begin) its requests here as well.
     fn start_second(&self) -> io::Result<()>;
 }
 
@@ -109,48 +110,48 @@ impl Locality {
     /// To be called first in a handler. When the result is dropped, the request counts as answered, and this thread may
     /// be parked.
     #[must_use]
-    pub fn turn<'d>(
+    pub fn begin<'d>(
         &self,
         asker: Asker,
         device: BorrowedFd<'d>,
         starter: &'d dyn Starter,
-    ) -> Turn<'d> {
+    ) -> RequestGuard<'d> {
         let mut serving = SERVING
             .take()
             .unwrap_or_else(|| Serving::join(&self.shared));
         serving.asked(asker, Instant::now());
         SERVING.set(Some(serving));
-        Turn {
+        RequestGuard {
             device,
             starter: Some(starter),
         }
     }
 
-    /// The same for a request that nobody waits for, of which the kernel does not say who asked.
+    /// As [`begin`](Self::begin), for a request that no process waits for, of which the kernel does not say which asked.
     #[must_use]
-    pub fn turn_for_nobody<'d>(&self, device: BorrowedFd<'d>) -> Turn<'d> {
-        Turn {
+    pub fn begin_without_reply<'d>(&self, device: BorrowedFd<'d>) -> RequestGuard<'d> {
+        RequestGuard {
             device,
             starter: None,
         }
     }
 
-    /// Nobody is parked any more: the session ends.
+    /// No worker is parked any more: the session ends.
     pub fn end(&self) {
         self.shared.end();
     }
 }
 
-/// See [`Locality::turn`].
-pub(super) struct Turn<'d> {
+/// A request in hand; see [`Locality::begin`].
+pub(super) struct RequestGuard<'d> {
     device: BorrowedFd<'d>,
-    /// Where somebody waits for the reply.
+    /// Where a process waits for the reply.
     starter: Option<&'d dyn Starter>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for RequestGuard<'_> {
     fn drop(&mut self) {
-        // Taken out meanwhile: an errand may come back here.
+        // Taken out meanwhile: a task may come back here.
         if let Some(mut serving) = SERVING.take() {
             match self.starter {
                 Some(starter) => serving.replied(self.device, starter),
@@ -161,20 +162,20 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Runs `errand`, which must be short and may start threads, where these are threads like any other.
-pub(super) fn at_normal_priority(errand: impl FnOnce() + Send + 'static) {
+/// Runs `task`, which must be short and may start threads, where these are threads like any other.
+pub(super) fn at_normal_priority(task: impl FnOnce() + Send + 'static) {
     let serving = SERVING.take();
-    let beside = match &serving {
+    let pinned = match &serving {
         Some(Serving {
-            role: Role::Beside(_),
+            role: Role::Pinned(_),
             shared,
         }) => Some(Arc::clone(shared)),
         _ => None,
     };
     SERVING.set(serving);
-    match beside {
-        Some(shared) => shared.send(Box::new(errand)),
-        None => errand(),
+    match pinned {
+        Some(shared) => shared.send(Box::new(task)),
+        None => task(),
     }
 }
 
@@ -189,29 +190,29 @@ struct Serving {
 }
 
 enum Role {
-    Roaming(Box<Roaming>),
-    Beside(Beside),
+    Floating(Box<FloatingWorker>),
+    Pinned(PinnedWorker),
     /// Neither: it could not be made what it should be.
     Any,
 }
 
 impl Serving {
-    /// The first thread that serves a request roams.
+    /// The first thread that serves a request is the floating worker.
     fn join(shared: &Arc<Shared>) -> Self {
         let mut state = shared.state.lock();
-        let role = if !state.roams {
-            state.roams = true;
-            Role::Roaming(Box::default())
-        } else if state.beside.is_none() && cpu::yield_to_all_others().is_ok() {
-            state.beside = Some(gettid());
+        let role = if !state.has_floating {
+            state.has_floating = true;
+            Role::Floating(Box::default())
+        } else if state.pinned.is_none() && cpu::yield_to_all_others().is_ok() {
+            state.pinned = Some(gettid());
             let order = state.order.take();
             if let Some(order) = &order {
                 // Refused, it is served a little slower.
                 let _ = cpu::hold(gettid(), order.cpu);
             }
-            Role::Beside(Beside {
+            Role::Pinned(PinnedWorker {
                 order,
-                ..Beside::default()
+                ..PinnedWorker::default()
             })
         } else {
             Role::Any
@@ -223,10 +224,10 @@ impl Serving {
 
     fn asked(&mut self, asker: Asker, now: Instant) {
         match &mut self.role {
-            Role::Roaming(roaming) => roaming.pace.asked(asker, now),
-            Role::Beside(beside) => {
+            Role::Floating(floating) => floating.pace.asked(asker, now),
+            Role::Pinned(pinned) => {
                 self.shared.in_hand.store(true, Ordering::Relaxed);
-                beside.asked(asker, now);
+                pinned.asked(asker, now);
             }
             Role::Any => {}
         }
@@ -234,34 +235,34 @@ impl Serving {
 
     fn replied(&mut self, device: BorrowedFd<'_>, starter: &dyn Starter) {
         match &mut self.role {
-            Role::Roaming(roaming) => roaming.replied(&self.shared, device, starter),
-            Role::Beside(beside) => beside.replied(&self.shared),
+            Role::Floating(floating) => floating.replied(&self.shared, device, starter),
+            Role::Pinned(pinned) => pinned.replied(&self.shared),
             Role::Any => {}
         }
     }
 
-    /// Something was done that was not a reply: only the turn may have to go to the other one.
+    /// Something was done that was not a reply: only the other worker may have to go on.
     fn done(&mut self, device: BorrowedFd<'_>) {
         match &mut self.role {
-            Role::Roaming(_) => self.shared.recall(device),
-            Role::Beside(beside) => beside.park_unless_wanted(&self.shared, false),
+            Role::Floating(_) => self.shared.recall(device),
+            Role::Pinned(pinned) => pinned.park_unless_wanted(&self.shared, false),
             Role::Any => {}
         }
     }
 }
 
-/// What both threads know.
+/// What both workers know.
 #[derive(Default)]
 struct Shared {
     /// Of the machine.
     cpus: usize,
     /// Lock order: held alone.
     state: Mutex<State>,
-    /// For the thread that roams, while it stands by.
-    to_roaming: Condvar,
-    /// For the one that serves beside, while it is parked.
-    to_beside: Condvar,
-    /// Whether the one beside may be reading a request; it is not parked.
+    /// For the floating worker, while it stands by.
+    to_floating: Condvar,
+    /// For the pinned worker, while it is parked.
+    to_pinned: Condvar,
+    /// Whether the pinned worker may be reading a request; it is not parked.
     is_out: AtomicBool,
     /// Whether it should go on.
     is_wanted: AtomicBool,
@@ -273,17 +274,17 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    roams: bool,
+    has_floating: bool,
     /// Whether the second thread was started, or could not be.
     is_second_started: bool,
-    /// The thread that serves beside askers, from its first request on.
-    beside: Option<Pid>,
+    /// The pinned worker, from its first request on.
+    pinned: Option<Pid>,
     is_parked: bool,
     /// What it is to do next.
     order: Option<Order>,
-    /// Whether the one that roams waits here, and runs errands.
+    /// Whether the floating worker waits here, and runs tasks.
     stands_by: bool,
-    errands: Vec<Box<dyn FnOnce() + Send>>,
+    tasks: Vec<Box<dyn FnOnce() + Send>>,
     ended: bool,
 }
 
@@ -307,32 +308,32 @@ impl Shared {
         self.state.lock().ended = true;
         self.is_wanted.store(false, Ordering::Relaxed);
         self.is_out.store(false, Ordering::Relaxed);
-        self.to_roaming.notify_all();
-        self.to_beside.notify_all();
+        self.to_floating.notify_all();
+        self.to_pinned.notify_all();
     }
 
-    fn send(&self, errand: Box<dyn FnOnce() + Send>) {
+    fn send(&self, task: Box<dyn FnOnce() + Send>) {
         let mut state = self.state.lock();
         if state.stands_by {
-            state.errands.push(errand);
+            state.tasks.push(task);
             drop(state);
-            self.to_roaming.notify_one();
+            self.to_floating.notify_one();
         } else {
             // Better at low priority than not at all.
             drop(state);
-            errand();
+            task();
         }
     }
 
-    /// Has the one beside serve, and starts it the first time. False when that cannot be, or not on that CPU.
+    /// Has the pinned worker serve, and starts it the first time. False when that cannot be, or not on that CPU.
     fn hand_over(&self, order: Order, starter: &dyn Starter) -> bool {
         let mut state = self.state.lock();
         let is_new = !std::mem::replace(&mut state.is_second_started, true);
         if state.ended || !(is_new || state.is_parked) {
             return false;
         }
-        if let Some(beside) = state.beside
-            && cpu::hold(beside, order.cpu).is_err()
+        if let Some(pinned) = state.pinned
+            && cpu::hold(pinned, order.cpu).is_err()
         {
             return false;
         }
@@ -343,7 +344,7 @@ impl Shared {
         self.is_wanted.store(true, Ordering::Relaxed);
         drop(state);
         if !is_new {
-            self.to_beside.notify_one();
+            self.to_pinned.notify_one();
             return true;
         }
         let started = starter.start_second();
@@ -358,13 +359,13 @@ impl Shared {
         started.is_ok()
     }
 
-    /// Parks the thread that serves beside until it is wanted again; nothing when the session ends.
+    /// Parks the pinned worker until it is wanted again; nothing when the session ends.
     fn park(&self) -> Option<Order> {
         let mut state = self.state.lock();
         self.is_wanted.store(false, Ordering::Relaxed);
         self.is_out.store(false, Ordering::Relaxed);
         state.is_parked = true;
-        self.to_roaming.notify_one();
+        self.to_floating.notify_one();
         loop {
             if state.ended {
                 return None;
@@ -372,11 +373,11 @@ impl Shared {
             if let Some(order) = state.order.take() {
                 return Some(order);
             }
-            self.to_beside.wait(&mut state);
+            self.to_pinned.wait(&mut state);
         }
     }
 
-    /// Before the thread that roams reads again: the other one may still be reading, and would get the next request,
+    /// Before the floating worker reads again: the pinned one may still be reading, and would get the next request,
     /// but perhaps not to run. Waits until it is parked, or a request is there that it does not take.
     fn recall(&self, device: BorrowedFd<'_>) {
         while self.is_out.load(Ordering::Relaxed) {
@@ -388,7 +389,7 @@ impl Shared {
                 return;
             }
             if self.is_out.load(Ordering::Relaxed) {
-                self.to_roaming.wait_for(&mut state, GRACE);
+                self.to_floating.wait_for(&mut state, GRACE);
             }
             drop(state);
             if busy_poll::is_request_there(device) {
@@ -398,9 +399,9 @@ impl Shared {
     }
 }
 
-/// The thread that roams.
+/// The thread that runs where the scheduler likes.
 #[derive(Default)]
-struct Roaming {
+struct FloatingWorker {
     pace: Pace,
     machine: Option<Machine>,
     /// It is not tried before.
@@ -408,7 +409,7 @@ struct Roaming {
     penalty: Duration,
 }
 
-/// What is asked of the machine before somebody is served beside.
+/// What is asked of the machine before the pinned worker serves.
 struct Machine {
     running: Running,
     allowed: CpuSet,
@@ -429,7 +430,7 @@ impl Machine {
     }
 }
 
-/// Why the one beside serves no more.
+/// Why the pinned worker serves no more.
 enum Relief {
     /// It has parked itself.
     Left,
@@ -438,7 +439,7 @@ enum Relief {
     Starved,
 }
 
-impl Roaming {
+impl FloatingWorker {
     fn replied(&mut self, shared: &Shared, device: BorrowedFd<'_>, starter: &dyn Starter) {
         let now = Instant::now();
         self.pace.replied(now);
@@ -454,7 +455,7 @@ impl Roaming {
         }
     }
 
-    /// Where to serve beside the one who asks, if that is a good moment.
+    /// Where the pinned worker is to serve, if that is a good moment.
     fn order(&mut self, now: Instant, cpus: usize) -> Option<Order> {
         if self.not_before.is_some_and(|moment| now < moment) {
             return None;
@@ -475,7 +476,7 @@ impl Roaming {
         is_ours.then_some(Order { tid, cpu, cpu_of })
     }
 
-    /// Until the one beside is done.
+    /// Until the pinned worker is done.
     fn stand_by(&mut self, shared: &Shared, device: BorrowedFd<'_>) {
         let before = shared.served.load(Ordering::Relaxed);
         let relief = self.look_after(shared, device);
@@ -502,15 +503,15 @@ impl Roaming {
         let (mut quiet, mut starved) = (0, 0);
         let mut state = shared.state.lock();
         let relief = loop {
-            shared.to_roaming.wait_for(&mut state, TICK);
-            run_errands(&mut state);
+            shared.to_floating.wait_for(&mut state, TICK);
+            run_tasks(&mut state);
             if state.is_parked || state.ended {
                 break Relief::Left;
             }
             let now_served = shared.served.load(Ordering::Relaxed);
             if now_served != served {
                 (served, quiet, starved) = (now_served, 0, 0);
-                // Of ours, this thread, the asker and the one beside it, which may both be ready to run.
+                // Of ours, this thread, the asker and the pinned worker, which may both be ready to run.
                 if self
                     .machine
                     .as_ref()
@@ -533,25 +534,25 @@ impl Roaming {
         };
         state.stands_by = false;
         shared.is_wanted.store(false, Ordering::Relaxed);
-        if let (Relief::Starved, Some(beside), Some(machine)) =
-            (&relief, state.beside, &self.machine)
+        if let (Relief::Starved, Some(pinned), Some(machine)) =
+            (&relief, state.pinned, &self.machine)
         {
             // It may have a request in hand, or a lock: another CPU may have time for it.
-            let _ = cpu::let_run_on(beside, &machine.allowed);
+            let _ = cpu::let_run_on(pinned, &machine.allowed);
         }
         relief
     }
 }
 
-fn run_errands(state: &mut MutexGuard<'_, State>) {
-    for errand in std::mem::take(&mut state.errands) {
-        MutexGuard::unlocked(state, errand);
+fn run_tasks(state: &mut MutexGuard<'_, State>) {
+    for task in std::mem::take(&mut state.tasks) {
+        MutexGuard::unlocked(state, task);
     }
 }
 
-/// The thread that serves beside an asker.
+/// The thread that is held on the asker's CPU.
 #[derive(Default)]
-struct Beside {
+struct PinnedWorker {
     order: Option<Order>,
     replied: Option<Instant>,
     /// Requests since the asker's CPU was looked up.
@@ -562,7 +563,7 @@ struct Beside {
     moves_much: bool,
 }
 
-impl Beside {
+impl PinnedWorker {
     fn asked(&mut self, asker: Asker, now: Instant) {
         let tid = self.order.as_ref().map(|order| order.tid);
         self.strangers = match tid == Some(asker.tid) {
@@ -623,13 +624,13 @@ mod tests {
     use super::*;
 
     const ASK: u8 = 0;
-    /// The one beside answers it when it is told to.
+    /// The pinned worker answers it when it is told to.
     const HOLD_ON: u8 = 1;
-    /// Answered by an errand.
-    const ERRAND: u8 = 2;
+    /// Answered by a task.
+    const TASK: u8 = 2;
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// A device that is served as a mount's, in which each request is answered with the number of who serves.
+    /// A device that is served as a mount's, in which each request is answered with the number of the thread that serves.
     struct Session {
         kernel: OwnedFd,
         answers: Receiver<Pid>,
@@ -665,14 +666,14 @@ mod tests {
                     Ok((1.., _)) => {}
                     _ => return self.locality.end(),
                 }
-                let _turn = self.locality.turn(self.asker, self.device.as_fd(), &self);
+                let _guard = self.locality.begin(self.asker, self.device.as_fd(), &self);
                 match request {
-                    [HOLD_ON] if self.beside() == Some(this) => {
+                    [HOLD_ON] if self.pinned() == Some(this) => {
                         self.is_held.store(true, Ordering::SeqCst);
                         self.held.lock().recv_timeout(PATIENCE).unwrap();
                         self.answer.send(this).unwrap();
                     }
-                    [ERRAND] => {
+                    [TASK] => {
                         let answer = self.answer.clone();
                         at_normal_priority(move || answer.send(gettid()).unwrap());
                     }
@@ -681,11 +682,11 @@ mod tests {
             }
         }
 
-        fn beside(&self) -> Option<Pid> {
-            self.locality.shared.state.lock().beside
+        fn pinned(&self) -> Option<Pid> {
+            self.locality.shared.state.lock().pinned
         }
 
-        fn is_beside_wanted(&self) -> bool {
+        fn is_pinned_wanted(&self) -> bool {
             self.locality.shared.is_wanted.load(Ordering::Relaxed)
         }
     }
@@ -732,15 +733,15 @@ mod tests {
             self.answer()
         }
 
-        /// Asks until the thread beside answers, and tells which that is.
-        fn be_served_beside(&self) -> Pid {
+        /// Asks until the pinned worker answers, and tells which thread that is.
+        fn be_served_by_the_pinned(&self) -> Pid {
             let give_up = Instant::now() + PATIENCE;
             loop {
                 let by = self.ask(ASK);
-                if self.server.beside() == Some(by) && self.server.is_beside_wanted() {
+                if self.server.pinned() == Some(by) && self.server.is_pinned_wanted() {
                     return by;
                 }
-                assert!(Instant::now() < give_up, "nobody serves beside");
+                assert!(Instant::now() < give_up, "the pinned worker does not serve");
             }
         }
 
@@ -756,47 +757,47 @@ mod tests {
     #[test]
     fn both_threads_serve_every_request_is_answered_and_both_end() {
         let session = Session::start();
-        let mut who = HashSet::from([session.ask(ASK), session.be_served_beside()]);
-        who.extend((0..20_000).map(|_| session.ask(ASK)));
-        assert_eq!(who.len(), 2);
+        let mut workers = HashSet::from([session.ask(ASK), session.be_served_by_the_pinned()]);
+        workers.extend((0..20_000).map(|_| session.ask(ASK)));
+        assert_eq!(workers.len(), 2);
         session.end();
     }
 
     #[test]
-    fn a_session_ends_while_one_serves_beside() {
+    fn a_session_ends_while_the_pinned_worker_serves() {
         let session = Session::start();
-        session.be_served_beside();
+        session.be_served_by_the_pinned();
         session.end();
     }
 
     #[test]
-    fn the_one_that_roams_takes_over_when_the_other_does_not_get_on() {
+    fn the_floating_worker_takes_over_when_the_pinned_does_not_get_on() {
         let session = Session::start();
         // Held up with a request in hand, as a thread is that does not get to run.
-        let beside = loop {
-            let beside = session.be_served_beside();
+        let pinned = loop {
+            let pinned = session.be_served_by_the_pinned();
             session.send(HOLD_ON);
-            // The other one may just have taken over, and has answered.
+            // The floating worker may just have taken over, and has answered.
             if session.answers.recv_timeout(TICK * 100).is_err() {
-                break beside;
+                break pinned;
             }
         };
         assert!(session.server.is_held.load(Ordering::SeqCst));
         session.send(ASK);
-        assert_ne!(session.answer(), beside);
-        (0..100).for_each(|_| assert_ne!(session.ask(ASK), beside));
+        assert_ne!(session.answer(), pinned);
+        (0..100).for_each(|_| assert_ne!(session.ask(ASK), pinned));
         session.go_on.send(()).unwrap();
-        assert_eq!(session.answer(), beside);
-        assert_ne!(session.ask(ASK), beside);
+        assert_eq!(session.answer(), pinned);
+        assert_ne!(session.ask(ASK), pinned);
         session.end();
     }
 
     #[test]
     fn quiet_ends_it_and_nothing_is_lost() {
         let session = Session::start();
-        session.be_served_beside();
+        session.be_served_by_the_pinned();
         let give_up = Instant::now() + PATIENCE;
-        while session.server.is_beside_wanted() {
+        while session.server.is_pinned_wanted() {
             thread::sleep(TICK);
             assert!(Instant::now() < give_up);
         }
@@ -807,11 +808,11 @@ mod tests {
     }
 
     #[test]
-    fn errands_are_run_where_threads_are_like_any_other() {
+    fn tasks_are_run_where_threads_are_like_any_other() {
         let session = Session::start();
         let give_up = Instant::now() + PATIENCE;
-        // Run in place when the one beside has just been relieved, and only then.
-        while session.be_served_beside() == session.ask(ERRAND) {
+        // Run in place when the pinned worker has just been relieved, and only then.
+        while session.be_served_by_the_pinned() == session.ask(TASK) {
             assert!(Instant::now() < give_up);
         }
         session.end();

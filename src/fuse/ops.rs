@@ -56,7 +56,7 @@ pub(super) struct Opening {
 pub(super) struct WriteMode {
     /// The kernel wants set-id bits cleared (`FUSE_WRITE_KILL_SUIDGID`).
     pub kill_set_id: bool,
-    /// The page cache writes back; nobody waits who could be told of an error.
+    /// The page cache writes back; no process waits that could be told of an error.
     pub from_page_cache: bool,
     /// The file was opened with `O_APPEND`: the data goes to its end, wherever that is by now.
     pub append: bool,
@@ -115,17 +115,17 @@ impl Ops {
         }
     }
 
-    /// Whether somebody who reaches for the content must wait until it is made.
+    /// Whether a request that needs the content must wait until it is made.
     pub fn is_awaited(&self, ino: Ino) -> bool {
         self.view.may_await() && self.view.lock().is_awaited(ino)
     }
 
-    /// Whether somebody who looks at the attributes must wait.
+    /// Whether a request that needs the size must wait until the content is made.
     pub fn is_size_awaited(&self, ino: Ino) -> bool {
         self.view.may_await() && self.view.lock().is_size_awaited(ino)
     }
 
-    /// The inode of an entry, if whoever looks it up must wait.
+    /// The inode of an entry, if a lookup of it must wait until its content is made.
     pub fn awaited_entry(&self, parent: Ino, name: &[u8]) -> Option<Ino> {
         if !self.view.may_await() {
             return None;
@@ -170,8 +170,8 @@ impl Ops {
         match view.lookup(parent, name) {
             Ok(ino) => {
                 let attr = match view.attr(ino) {
-                    // It came after whoever serves this looked for files that are still to be made: it was
-                    // not there yet when this was asked.
+                    // It came after this lookup was found to have nothing to wait for: it was not there yet
+                    // when this was asked.
                     Err(StoreError::NotMade) if view.is_awaited(ino) => {
                         return Err(StoreError::NotFound);
                     }
@@ -455,7 +455,7 @@ impl Ops {
                 kind: entry.kind,
             };
             let (attr, known) = match view.attr(entry.ino) {
-                // Listing a directory makes nothing: whoever wants to know more must look again.
+                // Listing a directory makes nothing: a process that wants to know more must look again.
                 Err(StoreError::NotMade) => (view.attr_unmade(entry.ino)?, Known::NotYet),
                 attr => (attr?, Known::ForEver),
             };
@@ -478,7 +478,7 @@ impl Ops {
     }
 
     /// What access(2) may be asked where the kernel does not check itself: only its owner can enter such
-    /// a mount, as root, to whom all is allowed except to execute what nobody may execute.
+    /// a mount, as root, to whom all is allowed except to execute what has no execute bit.
     pub fn may_execute(&self, ino: Ino) -> Result<bool> {
         let attr = self.view.lock().attr(ino)?;
         Ok(attr.kind == Kind::Directory || attr.mode & ANY_EXECUTE != 0)

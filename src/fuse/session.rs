@@ -16,7 +16,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::dispatch::Dispatcher;
 use super::fuser::{Notifier, Thread};
 use super::lazy;
-use super::locality::{Asker, Locality, Starter, Turn};
+use super::locality::{Asker, Locality, RequestGuard, Starter};
 use super::profile::ServeOptions;
 use super::requests::RequestCounts;
 use super::session_end::SessionEnd;
@@ -44,7 +44,7 @@ pub fn serve(device: OwnedFd, view: Arc<View>, options: ServeOptions) -> io::Res
         connection: Arc::clone(&connection),
     };
     let thread = Thread::start(device, session, |notifier| {
-        // Before anything is served: whoever answers holds the device by it.
+        // Before anything is served: what answers holds the device open by it.
         let invalidator = connection.dispatcher.invalidator();
         invalidator.tell_by(move |ino| notifier.inode_changed(ino));
         Ok(())
@@ -134,7 +134,7 @@ struct Connection {
     second: Mutex<Option<Second>>,
 }
 
-/// The session that serves beside the tool that asks; see [`Locality`].
+/// The session of the pinned worker; see [`Locality`].
 #[derive(Debug)]
 struct Second {
     thread: Thread,
@@ -153,25 +153,28 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// For a request of the thread `tid`: what answers it, to be kept until that is done or moved elsewhere.
-    pub fn turn(&self, tid: u32) -> Serving<'_> {
-        self.turn_to_move(tid, 0)
+    /// What answers a request of the thread `tid`; to be kept until it has been answered, or moved to another thread.
+    pub fn begin(&self, tid: u32) -> BegunRequest<'_> {
+        self.begin_to_move(tid, 0)
     }
 
-    /// As [`turn`](Self::turn), for a request that moves so many bytes.
-    pub fn turn_to_move(&self, tid: u32, bytes: usize) -> Serving<'_> {
-        self.serving(|locality| locality.turn(Asker::new(tid, bytes), self.device(), self))
+    /// As [`begin`](Self::begin), for a request that moves so many bytes.
+    pub fn begin_to_move(&self, tid: u32, bytes: usize) -> BegunRequest<'_> {
+        self.begun(|locality| locality.begin(Asker::new(tid, bytes), self.device(), self))
     }
 
-    /// As [`turn`](Self::turn), for a request that has no reply.
-    pub fn turn_for_nobody(&self) -> Serving<'_> {
-        self.serving(|locality| locality.turn_for_nobody(self.device()))
+    /// As [`begin`](Self::begin), for a request that has no reply.
+    pub fn begin_without_reply(&self) -> BegunRequest<'_> {
+        self.begun(|locality| locality.begin_without_reply(self.device()))
     }
 
-    fn serving<'s>(&'s self, turn: impl FnOnce(&'s Locality) -> Turn<'s>) -> Serving<'s> {
-        Serving {
+    fn begun<'s>(
+        &'s self,
+        begin: impl FnOnce(&'s Locality) -> RequestGuard<'s>,
+    ) -> BegunRequest<'s> {
+        BegunRequest {
             dispatcher: &self.connection.dispatcher,
-            _turn: self.connection.locality.as_ref().map(turn),
+            _guard: self.connection.locality.as_ref().map(begin),
         }
     }
 
@@ -197,8 +200,8 @@ impl Session {
         unsafe { BorrowedFd::borrow_raw(self.device) }
     }
 
-    /// Closes the device under those who hold its descriptors. The kernel then ends the connection, and with it every
-    /// request that waits or is to come; nobody would ever answer them.
+    /// Closes the device under the threads that hold its descriptors. The kernel then ends the connection, and with it
+    /// every request that waits or is to come; no thread would ever answer them.
     fn hang_up(&self) {
         // Reading from this is an error, which ends the other session.
         let nothing = epoll::create(CreateFlags::CLOEXEC);
@@ -208,7 +211,7 @@ impl Session {
                 .as_ref()
                 .map_err(|&errno| errno)
                 .and_then(|nothing| {
-                    // SAFETY: see the field. Whoever owns the descriptor closes what it is from now on.
+                    // SAFETY: see the field. Its owner closes what the descriptor is from now on.
                     let mut device = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
                     rustix::io::dup3(nothing, &mut device, DupFlags::CLOEXEC)
                 });
@@ -229,13 +232,13 @@ fn is_connected(device: BorrowedFd<'_>) -> bool {
     poll(&mut events, Some(&now)).is_ok() && !events[0].revents().contains(PollFlags::ERR)
 }
 
-/// A turn of the thread that serves, with what answers a request.
-pub(super) struct Serving<'s> {
+/// A request that a thread of this session has in hand, and what answers it.
+pub(super) struct BegunRequest<'s> {
     dispatcher: &'s Arc<Dispatcher>,
-    _turn: Option<Turn<'s>>,
+    _guard: Option<RequestGuard<'s>>,
 }
 
-impl Deref for Serving<'_> {
+impl Deref for BegunRequest<'_> {
     type Target = Arc<Dispatcher>;
 
     fn deref(&self) -> &Arc<Dispatcher> {
