@@ -782,3 +782,105 @@ impl Dispatcher {
         self.ops.view.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{self, Receiver, Sender};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::view::tests::view;
+
+    const ROOT: Caller = Caller {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A transport within this process: a reply goes to a channel.
+    impl<T: Send + 'static> Reply<T> for Sender<Result<T>> {
+        fn send(self, result: Result<T>) {
+            // The test has failed when it listens no more.
+            let _ = Sender::send(&self, result);
+        }
+    }
+
+    fn dispatcher() -> Arc<Dispatcher> {
+        let options = ServeOptions::default();
+        Arc::new(Dispatcher::new(Arc::new(view()), options))
+    }
+
+    fn asked<T>(ask: impl FnOnce(Sender<Result<T>>)) -> Result<T> {
+        let (reply, replies) = mpsc::channel();
+        ask(reply);
+        reply_of(&replies)
+    }
+
+    fn reply_of<T>(replies: &Receiver<Result<T>>) -> Result<T> {
+        let reply = replies.recv_timeout(PATIENCE).expect("a reply");
+        assert!(replies.try_recv().is_err(), "two replies to one request");
+        reply
+    }
+
+    /// The reply to a write that has no room until the kernel's word comes, behind it, that a file is forgotten.
+    fn write_before_a_forget() -> Result<u32> {
+        const ALL: u32 = 1 << 20;
+        let dispatcher = dispatcher();
+        let make = |name: &[u8]| {
+            let entry = (Ino::ROOT, name);
+            asked(|reply| dispatcher.mknod(ROOT, entry, libc::S_IFREG, 0, reply))
+        };
+        let write = |ino, reply| {
+            let write = Write {
+                caller: ROOT,
+                ino,
+                offset: 0,
+                open_flags: libc::O_WRONLY,
+                from_page_cache: false,
+                kill_set_id: false,
+            };
+            dispatcher.write(write, &vec![1; ALL as usize], reply);
+        };
+        let (old, new) = (make(b"old")?.ino, make(b"new")?.ino);
+        assert_eq!(asked(|reply| write(old, reply)), Ok(ALL));
+        assert_eq!(asked(|reply| write(new, reply)), Err(Errno::NOSPC));
+        asked(|reply| dispatcher.unlink(ROOT, (Ino::ROOT, b"old"), reply))?;
+        let (reply, replies) = mpsc::channel();
+        write(new, reply);
+        dispatcher.forget(old, 1);
+        reply_of(&replies)
+    }
+
+    #[test]
+    fn a_request_that_waits_for_room_is_answered_while_later_ones_are() {
+        let give_up = Instant::now() + PATIENCE;
+        // On a machine with much to do, the word may come too late for once.
+        while let Err(errno) = write_before_a_forget() {
+            assert_eq!(errno, Errno::NOSPC);
+            assert!(Instant::now() < give_up, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_panic_fails_one_request_and_is_counted() {
+        let dispatcher = dispatcher();
+        let told = asked::<()>(|reply| {
+            dispatcher.answer(Request::Getattr, reply, |_| panic!("on purpose"));
+        });
+        assert_eq!(told, Err(Errno::IO));
+        assert!(asked(|reply| dispatcher.getattr(Ino::ROOT, reply)).is_ok());
+        assert_eq!(dispatcher.counts().get(Request::Getattr), 2);
+    }
+
+    #[test]
+    fn an_attribute_is_told_by_its_size_or_when_it_fits() {
+        let dispatcher = dispatcher();
+        let set = |reply| dispatcher.setxattr(Ino::ROOT, b"user.a", b"four", 0, reply);
+        assert_eq!(asked(set), Ok(()));
+        let get = |room| asked(|reply| dispatcher.getxattr(Ino::ROOT, b"user.a", room, reply));
+        assert!(matches!(get(0), Ok(Xattr::Size(4))));
+        assert_eq!(get(3).unwrap_err(), Errno::RANGE);
+        assert!(matches!(get(4), Ok(Xattr::Bytes(value)) if *value == *b"four"));
+    }
+}
