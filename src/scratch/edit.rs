@@ -1,5 +1,7 @@
 //! Changing a mounted tree past the kernel, and what the kernel must then be told.
 
+use std::collections::BTreeSet;
+
 use super::file::Flags;
 use crate::fuse::Notifier;
 use crate::store::{
@@ -39,6 +41,9 @@ pub(super) struct Edit<'v> {
     owner: (u32, u32),
     now: Timestamp,
     stale: Vec<Stale>,
+    /// Directories with other names in them. The kernel would tell a cached listing of them by another time, and two
+    /// changes within a tick of the clock have the same.
+    listings: BTreeSet<Ino>,
 }
 
 impl<'v> Edit<'v> {
@@ -48,12 +53,15 @@ impl<'v> Edit<'v> {
             owner,
             now: Timestamp::now(),
             stale: Vec::new(),
+            listings: BTreeSet::new(),
         }
     }
 
     /// Lets go of the lock and tells what became stale, also after a failure.
     pub fn finish(self) -> Vec<Stale> {
-        self.stale
+        let mut stale = self.stale;
+        stale.extend(self.listings.into_iter().map(Stale::Inode));
+        stale
     }
 
     /// The file of this name, made empty with the directories above it if it is not there.
@@ -195,6 +203,7 @@ impl<'v> Edit<'v> {
             self.now,
         )?;
         self.stale.push(Stale::Entry(parent, name.clone()));
+        self.listings.insert(parent);
         Ok(attr.ino)
     }
 
@@ -255,11 +264,12 @@ impl<'v> Edit<'v> {
             RenameMode::Replace,
             self.now,
         )?;
-        let inodes = [Some(moved), replaced, Some(from_dir), Some(to_dir)];
+        let inodes = [Some(moved), replaced];
         self.stale.push(Stale::Entry(from_dir, from_name.clone()));
         self.stale.push(Stale::Entry(to_dir, to_name.clone()));
         self.stale
             .extend(inodes.into_iter().flatten().map(Stale::Inode));
+        self.listings.extend([from_dir, to_dir]);
         Ok(())
     }
 
@@ -320,6 +330,7 @@ impl<'v> Edit<'v> {
         }
         self.stale.push(Stale::Entry(parent, name.clone()));
         self.stale.push(Stale::Inode(ino));
+        self.listings.insert(parent);
         Ok(())
     }
 }

@@ -46,7 +46,9 @@ pub const PATH_MAX: usize = 4095;
 /// assert_eq!(rom, rom.names().into_iter().cloned().collect());
 /// assert!(rom.starts_with(&build) && !rom.is_root());
 /// assert_eq!(rom.file_name().unwrap().as_bytes(), b"game.gb");
-/// assert_eq!(rom.ancestors().collect::<Vec<_>>(), [build]);
+/// assert_eq!(rom.ancestors().collect::<Vec<_>>(), [build.clone()]);
+/// assert_eq!((rom.depth(), rom.ancestor(1)), (2, &build));
+/// assert_eq!(rom.byte_len(), "build/game.gb".len());
 /// assert_eq!((rom.to_bytes(), rom.to_path_buf()), (b"build/game.gb".to_vec(), "build/game.gb".into()));
 /// # Ok::<(), notapipe::store::StoreError>(())
 /// ```
