@@ -19,7 +19,7 @@ use super::lazy;
 use super::locality::{Asker, Locality, RequestGuard, Starter};
 use super::profile::ServeOptions;
 use super::requests::RequestCounts;
-use super::session_end::SessionEnd;
+use super::session_end::{SessionEnd, is_connected};
 use crate::view::View;
 
 /// Serves the file system on an already mounted `/dev/fuse` descriptor, on a thread of its own.
@@ -37,7 +37,7 @@ pub fn serve(device: OwnedFd, view: Arc<View>, options: ServeOptions) -> io::Res
         first_device: device.as_raw_fd(),
         second: Mutex::default(),
     });
-    let end = Arc::new(SessionEnd::new()?);
+    let end = Arc::new(SessionEnd::new(device.as_raw_fd())?);
     let session = Session {
         device: device.as_raw_fd(),
         end: Some(Arc::clone(&end)),
@@ -83,12 +83,6 @@ impl Server {
     /// What the kernel asked so far.
     pub fn counts(&self) -> Arc<RequestCounts> {
         self.connection.dispatcher.counts()
-    }
-
-    /// Whether the kernel may still ask: it does until the last mount of this file system is gone.
-    pub fn is_connected(&self) -> bool {
-        // SAFETY: see the field `device` of [`Session`].
-        is_connected(unsafe { BorrowedFd::borrow_raw(self.connection.first_device) })
     }
 
     /// Waits for the end for so long at most; then [`join`](Self::join) returns at once. False when it has not come.
@@ -220,16 +214,6 @@ impl Session {
             }
         }
     }
-}
-
-/// Whether the kernel still sends requests: it does until the mount is gone or aborted (fuse_dev_poll, fs/fuse/dev.c).
-fn is_connected(device: BorrowedFd<'_>) -> bool {
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let mut events = [PollFd::from_borrowed_fd(device, PollFlags::OUT)];
-    poll(&mut events, Some(&now)).is_ok() && !events[0].revents().contains(PollFlags::ERR)
 }
 
 /// A request that a thread of this session has in hand, and what answers it.

@@ -1,28 +1,27 @@
 //! How a session ends: with its mount, as it should, or before it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::event::{EventfdFlags, eventfd};
+use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 /// The end of a session, for whoever waits for it among other things.
 #[derive(Debug)]
 pub struct SessionEnd {
     ended: OwnedFd,
-    lost: OwnedFd,
     is_lost: AtomicBool,
-    has_ended: AtomicBool,
+    /// The number of the session's descriptor, which is open for as long as it is here. Lock order: held alone.
+    device: Mutex<Option<RawFd>>,
 }
 
 impl SessionEnd {
-    pub(super) fn new() -> io::Result<Self> {
-        let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+    pub(super) fn new(device: RawFd) -> io::Result<Self> {
         Ok(Self {
-            ended: event()?,
-            lost: event()?,
+            ended: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             is_lost: AtomicBool::new(false),
-            has_ended: AtomicBool::new(false),
+            device: Mutex::new(Some(device)),
         })
     }
 
@@ -31,29 +30,36 @@ impl SessionEnd {
         self.ended.as_fd()
     }
 
-    /// Readable when the session is [lost](Self::is_lost).
-    pub fn lost(&self) -> BorrowedFd<'_> {
-        self.lost.as_fd()
-    }
-
     /// Whether it ended while its mount stood, by a panic or by a request that makes no sense. Everything in the
     /// mount then answers ENOTCONN.
     pub fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Acquire)
     }
 
-    /// Whether it has ended: its mount is gone, or answers nobody any more.
-    pub fn has_ended(&self) -> bool {
-        self.has_ended.load(Ordering::Acquire)
+    /// Whether it has ended, or will at once, as the kernel sends it nothing any more: its mount is gone, or was
+    /// aborted and answers ENOTCONN. Asks the kernel, which makes it so before the first request fails.
+    pub fn is_over(&self) -> bool {
+        self.device.lock().is_none_or(|number| {
+            // SAFETY: see the field.
+            !is_connected(unsafe { BorrowedFd::borrow_raw(number) })
+        })
     }
 
     pub(super) fn tell(&self, lost: bool) {
         self.is_lost.store(lost, Ordering::Release);
-        self.has_ended.store(true, Ordering::Release);
+        *self.device.lock() = None;
         // Only a counter at its maximum could refuse, and that is readable too.
-        if lost {
-            let _ = rustix::io::write(&self.lost, &1_u64.to_ne_bytes());
-        }
         let _ = rustix::io::write(&self.ended, &1_u64.to_ne_bytes());
     }
+}
+
+/// Whether the kernel still sends requests: it does until the mount is gone or aborted (fuse_dev_poll,
+/// fs/fuse/dev.c).
+pub(super) fn is_connected(device: BorrowedFd<'_>) -> bool {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut events = [PollFd::from_borrowed_fd(device, PollFlags::OUT)];
+    poll(&mut events, Some(&now)).is_ok() && !events[0].revents().contains(PollFlags::ERR)
 }

@@ -314,6 +314,17 @@ pub enum MountError {
         /// What the session said, where it has been asked.
         error: Option<io::Error>,
     },
+    /// Its connection to the kernel was ended while it was used, by umount(8) or
+    /// `/sys/fs/fuse/connections/NUMBER/abort`: what was written since then was refused, and it is not known whether who
+    /// wrote it noticed.
+    #[error(
+        "the mount at {path:?} was aborted, unmounted or covered by another while it was in use: what is in it cannot be \
+         known to be whole; see that nothing unmounts it (umount, /sys/fs/fuse/connections)"
+    )]
+    Aborted {
+        /// Where it stood.
+        path: PathBuf,
+    },
     /// Something else was mounted over it: unmounting would remove that.
     #[error(
         "cannot unmount {path}: another mount covers it; unmount that one first",
@@ -421,6 +432,7 @@ impl MountError {
             | MountError::NoMountPoint { .. }
             | MountError::NoTmpfs { .. }
             | MountError::NotMounted { .. }
+            | MountError::Aborted { .. }
             | MountError::Covered { .. } => None,
             MountError::SessionLost { error, .. } => error.as_ref().and_then(Remedy::of_shortage),
         }

@@ -27,6 +27,7 @@ mod watchdog;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -72,18 +73,13 @@ pub trait Session: Send + Sync {
     fn join(self: Box<Self>) -> io::Result<()>;
 
     /// Whether it serves nobody any more, though its threads may still be at their end.
-    fn has_ended(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.ends_within(Duration::ZERO)
     }
 
     /// Whether it has ended while the mount stood, and nobody answers any more.
     fn is_lost(&self) -> bool {
         false
-    }
-
-    /// Whether the kernel may still ask: the mount stands, or a copy of it.
-    fn is_connected(&self) -> bool {
-        !self.has_ended()
     }
 }
 
@@ -96,16 +92,12 @@ impl Session for crate::fuse::Server {
         crate::fuse::Server::join(*self)
     }
 
-    fn has_ended(&self) -> bool {
-        self.end().has_ended()
+    fn is_over(&self) -> bool {
+        self.end().is_over()
     }
 
     fn is_lost(&self) -> bool {
         self.end().is_lost()
-    }
-
-    fn is_connected(&self) -> bool {
-        crate::fuse::Server::is_connected(self)
     }
 }
 
@@ -141,6 +133,8 @@ pub struct Place {
     witness: Mutex<Option<Witness>>,
     /// Of a public mount: readable once [`leave`](Self::leave) has unmounted it.
     left: Option<OwnedFd>,
+    /// Whether [`abort`](Self::abort) was called.
+    is_aborted: AtomicBool,
 }
 
 /// How a mount stands.
@@ -206,20 +200,25 @@ impl Mount {
     ///
     /// # Errors
     /// [`MountError::Busy`] when processes still use it: it is then still mounted and served, and
-    /// the call can be repeated. [`MountError::SessionLost`] when nobody served it any more: it is gone then.
+    /// the call can be repeated. [`MountError::SessionLost`] when nobody served it any more, and
+    /// [`MountError::Aborted`] when its connection to the kernel had been ended: it is gone then.
     pub fn unmount(&mut self) -> Result<(), MountError> {
-        if self.session.as_ref().is_some_and(|it| it.has_ended()) {
-            self.place.look_again();
-        }
-        if self.session.as_ref().is_some_and(|it| it.is_lost()) {
+        let Some(session) = &self.session else {
+            return self.place.unmount();
+        };
+        let was_aborted = session.is_over() && self.place.is_dead();
+        if was_aborted || session.is_lost() {
             // Whoever still uses it has lost it already.
             self.place.detach()?;
         } else {
             self.place.unmount()?;
         }
-        match self.session.take() {
-            Some(session) => self.join(session),
-            None => Ok(()),
+        let joined = self.session.take().map(|session| self.join(session));
+        match joined.transpose()? {
+            Some(()) if was_aborted => Err(MountError::Aborted {
+                path: self.place.path.clone(),
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -239,7 +238,7 @@ impl Mount {
     pub(crate) fn is_in_use(&self) -> bool {
         let connection = self.place.connection;
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        self.session.as_ref().is_some_and(|it| it.is_connected())
+        self.session.as_ref().is_some_and(|it| !it.is_over())
             && (mountinfo::lists_device(pid, &connection.device())
                 || holders::users(connection).is_ok_and(|users| !users.is_empty()))
     }
@@ -248,7 +247,7 @@ impl Mount {
         let ends = match self.place.left {
             Some(_) => {
                 session.ends_within(LETTING_GO)
-                    || !session.is_connected() && session.ends_within(SESSION_END)
+                    || session.is_over() && session.ends_within(SESSION_END)
             }
             None => session.ends_within(SESSION_END),
         };
@@ -336,6 +335,7 @@ impl Place {
                 own,
                 witness: Mutex::new(Some(witness)),
                 left: None,
+                is_aborted: AtomicBool::new(false),
             },
         ))
     }
@@ -355,6 +355,7 @@ impl Place {
                 own: None,
                 witness: Mutex::new(None),
                 left: Some(left),
+                is_aborted: AtomicBool::new(false),
             },
         ))
     }
@@ -375,6 +376,7 @@ impl Place {
             own: made.own,
             witness: Mutex::new(None),
             left: None,
+            is_aborted: AtomicBool::new(false),
         };
         Ok((Arc::new(place), made.files, made.instead))
     }
@@ -453,6 +455,7 @@ impl Place {
     pub fn abort(&self) -> io::Result<()> {
         // Recursive: an unmount may be waiting for a start that only we can free.
         let standing = self.standing.read_recursive();
+        self.is_aborted.store(true, Ordering::Release);
         match *standing {
             Standing::Gone => return Err(io::ErrorKind::NotFound.into()),
             Standing::Plain { .. } => return Ok(()),
@@ -533,11 +536,29 @@ impl Place {
         Ok(())
     }
 
-    /// Lets go of a mount that is gone, before it is mistaken for what was mounted there since.
-    fn look_again(&self) {
-        if let Standing::Public(mount) = &mut *self.standing.write() {
-            mount.look_again();
-        }
+    /// Whether a mount whose session is over was not unmounted, but aborted by another than us. What was unmounted is
+    /// let go of, before it is mistaken for what was mounted there since.
+    fn is_dead(&self) -> bool {
+        let stands = match &mut *self.standing.write() {
+            Standing::Public(mount) => mount.look_again(),
+            // Nobody but us has reason to unmount it.
+            Standing::Private(_) => true,
+            Standing::Plain { .. } | Standing::Gone => false,
+        };
+        stands && !self.is_aborted.load(Ordering::Acquire)
+    }
+
+    /// Whether the mount is what stands at its path. A tool of root's may unmount it, or mount something over it.
+    /// `root` is the root directory of those that have a copy of a public mount in a mount namespace of their own.
+    pub(crate) fn is_at_its_path(&self, root: &Path) -> bool {
+        self.with_standing(|standing| match standing {
+            Standing::Private(inside) => {
+                PrivateMount::may_stand(&self.path, inside, self.connection)
+            }
+            Standing::Public(mount) => mount.may_stand(root),
+            Standing::Plain { .. } => true,
+            Standing::Gone => false,
+        })
     }
 
     fn detach(&self) -> Result<(), MountError> {

@@ -462,7 +462,7 @@ fn keep_namespaces(has_user: bool, found: &mut Found) -> Result<(), Errno> {
 }
 
 /// The connection mounted here. Asks the kernel's cache only: nobody need serve it.
-fn connection_at(directory: impl AsFd, path: &CStr) -> Result<Connection, Errno> {
+pub(super) fn connection_at(directory: impl AsFd, path: &CStr) -> Result<Connection, Errno> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
     let stat = statx(directory, path, flags, StatxFlags::TYPE)?;
     Ok(Connection {

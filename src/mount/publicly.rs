@@ -22,7 +22,7 @@ use super::error::{MountError, Operation, Remedy};
 use super::holders;
 use super::options::{MountOptions, shared_options};
 use super::point::{MountId, MountPoint, new_mount, unmount_line};
-use super::privately::{Connection, c_path, given_directory, may_mount};
+use super::privately::{Connection, c_path, connection_at, given_directory, may_mount};
 use super::watchdog::{Left, Watchdog};
 use crate::sys::child::Exit;
 use crate::sys::launch::{Candidate, Launch, LaunchError};
@@ -163,11 +163,19 @@ impl PublicMount {
     }
 
     /// Called when the session has ended, by which the mount is gone or dead. What answers in its place is another,
-    /// though its numbers may have been given to it again.
-    pub(crate) fn look_again(&mut self) {
+    /// though its numbers may have been given to it again. True when it is there, and dead.
+    pub(crate) fn look_again(&mut self) -> bool {
         let flags = AtFlags::STATX_FORCE_SYNC | AtFlags::NO_AUTOMOUNT;
         let looked = statx(CWD, self.current_path(), flags, StatxFlags::BASIC_STATS);
         self.is_gone = !matches!(looked, Err(Errno::NOTCONN));
+        !self.is_gone
+    }
+
+    /// Whether it may still be what stands at its path, without asking who serves it.
+    pub(crate) fn may_stand(&self, root: &Path) -> bool {
+        let path = self.current_path();
+        let path = root.join(path.strip_prefix("/").unwrap_or(&path));
+        connection_at(CWD, &c_path(&path)).is_ok_and(|there| there == self.connection())
     }
 
     /// Unmounts, and removes the directory that was made for it.

@@ -1271,6 +1271,10 @@ impl Job {
             )
             .inspect_err(|_| ground.cancel_sources())?;
         }
+        if record.failed.is_none() {
+            bounds.check_session(&processes)?;
+            processes.check_path()?;
+        }
         ground.cancel_sources();
         Ok(processes.end()?)
     }

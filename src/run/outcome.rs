@@ -274,7 +274,9 @@ impl EndedBy {
             Error::OverLimit { .. } | Error::OverLimitWithTmp { .. } | Error::NoRoom { .. } => {
                 Self::SizeLimit
             }
-            Error::Mount(MountError::SessionLost { .. }) => Self::SessionLost,
+            Error::Mount(MountError::SessionLost { .. } | MountError::Aborted { .. }) => {
+                Self::SessionLost
+            }
             _ => Self::Failure,
         }
     }

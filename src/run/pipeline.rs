@@ -51,13 +51,17 @@ impl Bounds<'_> {
     }
 
     pub fn check_session(&self, processes: &Processes) -> Result<(), Error> {
-        if self.session.is_some_and(SessionEnd::is_lost) {
-            return Err(Error::Mount(MountError::SessionLost {
-                path: processes.root().to_owned(),
-                error: None,
-            }));
+        let path = || processes.root().to_owned();
+        match self.session {
+            Some(session) if session.is_over() => Err(Error::Mount(match session.is_lost() {
+                true => MountError::SessionLost {
+                    path: path(),
+                    error: None,
+                },
+                false => MountError::Aborted { path: path() },
+            })),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     pub fn check_room(&self) -> Result<(), Error> {
@@ -447,7 +451,7 @@ fn sleep(members: &[Member], bounds: Bounds<'_>, until: Option<Instant>) -> Resu
         pipes.chain([member.running.as_fd()])
     });
     let descriptors = descriptors.chain(bounds.interrupt.map(AsFd::as_fd));
-    let descriptors = descriptors.chain(bounds.session.map(SessionEnd::lost));
+    let descriptors = descriptors.chain(bounds.session.map(SessionEnd::ended));
     let mut events: Vec<_> = descriptors
         .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
         .collect();

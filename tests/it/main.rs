@@ -22,6 +22,7 @@ mod cli_terminal;
 mod cli_text;
 mod cli_tmp;
 mod cli_tools;
+mod cli_whole;
 mod coherence;
 mod collect;
 mod control;

@@ -38,7 +38,7 @@ use super::group::Group;
 use super::limits::{LimitsBy, ResourceLimits};
 use super::own_tmp;
 use super::step::with_variables;
-use crate::mount::{Place, ProcessInfo, Standing, written_by};
+use crate::mount::{MountError, Place, ProcessInfo, Standing, written_by};
 pub use crate::sys::child::Exit;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Stage, StreamFiles};
 use crate::sys::namespaces::Namespaces;
@@ -420,6 +420,21 @@ impl Processes {
                 }
             });
         started.map_err(|error| command.spawn_error(launch, error))
+    }
+
+    /// What the steps wrote went elsewhere if the mount was taken from its path.
+    pub(super) fn check_path(&self) -> Result<(), Error> {
+        let root = match (self.containment(), self.init_pid()) {
+            (Containment::PidNamespace, Some(init)) => PathBuf::from(format!("/proc/{init}/root")),
+            _ => PathBuf::from("/"),
+        };
+        match self.place.is_at_its_path(&root) {
+            true => Ok(()),
+            false => Err(MountError::Aborted {
+                path: self.place.path().to_owned(),
+            }
+            .into()),
+        }
     }
 
     /// The processes that run now, those that no step waits for any more included.

@@ -213,10 +213,14 @@ impl Site {
 
     /// The processes that [`endless`](Self::endless) started.
     pub fn endless_ones(&self) -> usize {
+        self.endless_pids().len()
+    }
+
+    pub fn endless_pids(&self) -> Vec<i32> {
         let wanted = format!("sleep\u{0}98765.{}\u{0}", self.mark);
         let commands = processes("cmdline");
         let running = commands.filter(|(_, words)| *words == wanted.as_bytes());
-        running.count()
+        running.map(|(pid, _)| pid).collect()
     }
 
     /// The processes that serve a mount of `notapipe mount`, here.
