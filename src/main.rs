@@ -3,11 +3,30 @@
 mod cli;
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
-use notapipe::run::{InitProgram, init};
+use notapipe::run::{InheritedSignals, InitProgram, init};
 
 use cli::Command;
 use cli::signals::Signals;
+
+/// What our caller ignores and holds back, for the tools: looked at before Rust's runtime has SIGPIPE ignored.
+static INHERITED: OnceLock<InheritedSignals> = OnceLock::new();
+
+#[used]
+// SAFETY: the section of functions that are called before `main`; this one makes system calls.
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = {
+    extern "C" fn look() {
+        let _ = INHERITED.set(InheritedSignals::of_this_thread());
+    }
+    look
+};
+
+fn inherited_signals() -> InheritedSignals {
+    let now = InheritedSignals::of_this_thread;
+    *INHERITED.get_or_init(now)
+}
 
 fn main() -> ExitCode {
     // First of all, and before anything else is looked at: the init of a job is this program too.
@@ -32,6 +51,7 @@ fn main() -> ExitCode {
         Command::Run(_) => init.forked_ahead(),
         _ => init,
     };
+    cli::signals::take_back();
     // Before there is anything that a signal would leave behind.
     let signals = match Signals::install() {
         Ok(signals) => signals,

@@ -211,6 +211,7 @@ fn job(
         .profile(profile(config))
         .interrupt(interrupt.clone())
         .init(init)
+        .inherited_signals(crate::inherited_signals())
         .resource_limits(config.resources.0)
         .on_staging(move |progress| {
             let _held_while_it_listens = &staging;

@@ -48,6 +48,18 @@ impl fmt::Display for Signal {
 #[derive(Debug)]
 pub struct Signals(SignalsInfo<WithOrigin>);
 
+/// Has the ends of children told to us, and no signal held back, whatever our own caller ignores or holds back; the
+/// tools get that from [`crate::inherited_signals`]. Before there are threads.
+pub fn take_back() {
+    // SAFETY: no handler, and a set that was made before it is used.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
 impl Signals {
     /// Catches the signals, apart from those that our parent has us ignore (nohup). Makes no thread.
     ///

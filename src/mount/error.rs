@@ -259,6 +259,12 @@ pub enum MountError {
         /// The path as it was given.
         path: PathBuf,
     },
+    /// Every program needs what is there, ours included.
+    #[error("cannot mount over {path:?}: no program could start there; choose another directory")]
+    Needed {
+        /// The path, without symlinks.
+        path: PathBuf,
+    },
     /// Mounting would hide what the directory holds.
     #[error(
         "cannot mount over {path}: the directory is not empty; choose an empty one, or allow hiding what is in it",
@@ -360,6 +366,7 @@ impl MountError {
     pub(crate) fn neither(private: MountError, public: MountError) -> Self {
         match private {
             MountError::NotADirectory { .. }
+            | MountError::Needed { .. }
             | MountError::System {
                 operation: Operation::FindDirectory,
                 ..
@@ -428,6 +435,7 @@ impl MountError {
             MountError::Busy { .. } => Some(Remedy::EndHolders),
             MountError::Neither { private, public } => private.remedy().or_else(|| public.remedy()),
             MountError::NotADirectory { .. }
+            | MountError::Needed { .. }
             | MountError::NotEmpty { .. }
             | MountError::NoMountPoint { .. }
             | MountError::NoTmpfs { .. }

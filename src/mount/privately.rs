@@ -531,7 +531,11 @@ fn mount_point(at: Option<&Path>) -> Result<PathBuf, MountError> {
     }
 }
 
-/// An existing directory, its path without symlinks.
+/// Directories that programs need, ours before all: what makes a private mount looks at `/proc` and `/dev` in it, and the
+/// init of a job mounts its own `/proc`.
+const NEEDED: [&str; 4] = ["/", "/dev", "/proc", "/sys"];
+
+/// An existing directory that may be mounted over, its path without symlinks.
 pub(crate) fn given_directory(path: &Path) -> Result<PathBuf, MountError> {
     let resolved = std::fs::canonicalize(path)
         .map_err(|error| MountError::system(Operation::FindDirectory, path, error))?;
@@ -539,6 +543,10 @@ pub(crate) fn given_directory(path: &Path) -> Result<PathBuf, MountError> {
         return Err(MountError::NotADirectory {
             path: path.to_owned(),
         });
+    }
+    let is_needed = NEEDED.iter().any(|needed| resolved == Path::new(needed));
+    if is_needed || resolved.starts_with("/proc") {
+        return Err(MountError::Needed { path: resolved });
     }
     Ok(resolved)
 }

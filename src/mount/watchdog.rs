@@ -17,7 +17,8 @@ use rustix::net::{SendFlags, SocketType};
 
 use super::point::MountId;
 use crate::sys::child::Child;
-use crate::sys::launch::{Candidate, Launch, LaunchError, Mask};
+use crate::sys::launch::{Candidate, Launch, LaunchError};
+use crate::sys::signals::InheritedSignals;
 use crate::sys::{mountinfo, null, socket};
 
 /// `$1` the path, `$2` the path as mountinfo shows it, `$3` "own" when the directory is ours, "all" when what is in it is too,
@@ -158,7 +159,7 @@ impl Watchdog {
             directory: Some(c"/".to_owned()),
             close_others: true,
             new_session: true,
-            mask: Mask::AllButChild,
+            signals: InheritedSignals::all_but_child_blocked(),
             ..Launch::new([theirs.as_fd(), null.as_fd(), null.as_fd()])
         };
         let shell = launch.start(None).map_err(LaunchError::into_io)?;

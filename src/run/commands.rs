@@ -27,6 +27,7 @@ use crate::store::{Kind, StoreError, Timestamp, Tree, TreePath};
 use crate::sys::child::{Child, Exit};
 use crate::sys::launch::{Candidate, Launch};
 use crate::sys::null;
+use crate::sys::signals::InheritedSignals;
 
 /// As much as everybody may give a pipe (`/proc/sys/fs/pipe-max-size`): fewer turns for large files.
 const PIPE_BYTES: usize = 1 << 20;
@@ -41,6 +42,7 @@ pub(super) struct Piped {
 /// Runs all commands side by side; what each writes becomes a file.
 pub(super) fn make_inputs(
     commands: &[Piped],
+    signals: Option<InheritedSignals>,
     tree: &mut Tree,
     owner: Owner,
     bounds: Bounds<'_>,
@@ -49,7 +51,7 @@ pub(super) fn make_inputs(
     let (mut running, mut files) = (Vec::new(), Vec::new());
     for command in commands {
         files.push(stage.begin(&command.name)?);
-        running.push(Running::writing(command)?);
+        running.push(Running::writing(command, signals)?);
     }
     let mut block = vec![0; PIPE_BYTES];
     attend(
@@ -71,6 +73,7 @@ pub(super) fn make_inputs(
 /// Runs all commands side by side; each reads a file of the tree. `stdout` is for what they write.
 pub(super) fn feed_outputs(
     commands: &[Piped],
+    signals: Option<InheritedSignals>,
     tree: &Tree,
     stdout: BorrowedFd<'_>,
     bounds: Bounds<'_>,
@@ -84,7 +87,7 @@ pub(super) fn feed_outputs(
         }
         sources.push((attr, 0));
     }
-    let reading = |command| Running::reading(command, stdout);
+    let reading = |command| Running::reading(command, signals, stdout);
     let mut running: Vec<_> = commands.iter().map(reading).collect::<Result<_, _>>()?;
     attend(&mut running, PollFlags::OUT, bounds, |index, pipe| {
         let (attr, offset) = &mut sources[index];
@@ -217,24 +220,28 @@ struct Running<'c> {
 }
 
 impl<'c> Running<'c> {
-    fn writing(command: &'c Piped) -> Result<Self, Error> {
+    fn writing(command: &'c Piped, signals: Option<InheritedSignals>) -> Result<Self, Error> {
         let side = Side::Input;
         let start = || {
             let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
             let null = null::open()?;
             let error = rustix::stdio::stderr();
-            let child = command.start([null.as_fd(), theirs.as_fd(), error])?;
+            let child = command.start(signals, [null.as_fd(), theirs.as_fd(), error])?;
             Self::new(command, side, child, ours)
         };
         start().map_err(|error| command.failed(side, error))
     }
 
-    fn reading(command: &'c Piped, stdout: BorrowedFd<'_>) -> Result<Self, Error> {
+    fn reading(
+        command: &'c Piped,
+        signals: Option<InheritedSignals>,
+        stdout: BorrowedFd<'_>,
+    ) -> Result<Self, Error> {
         let side = Side::Output;
         let start = || {
             let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
             let error = rustix::stdio::stderr();
-            let child = command.start([theirs.as_fd(), stdout, error])?;
+            let child = command.start(signals, [theirs.as_fd(), stdout, error])?;
             Self::new(command, side, child, ours)
         };
         start().map_err(|error| command.failed(side, error))
@@ -288,7 +295,11 @@ impl Drop for Running<'_> {
 }
 
 impl Piped {
-    fn start(&self, stdio: [BorrowedFd<'_>; 3]) -> io::Result<Child> {
+    fn start(
+        &self,
+        signals: Option<InheritedSignals>,
+        stdio: [BorrowedFd<'_>; 3],
+    ) -> io::Result<Child> {
         let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
         let variables = inherited_variables().map(|(name, value)| {
             let mut variable = name;
@@ -311,6 +322,7 @@ impl Piped {
             environment: variables.collect::<io::Result<_>>()?,
             new_session: true,
             dies_with_starter: true,
+            signals: signals.unwrap_or_else(InheritedSignals::for_children),
             ..Launch::new(stdio)
         };
         launch.start(None).map_err(|error| error.into_io())

@@ -110,6 +110,8 @@ struct Step {
 impl Init {
     fn new(control: OwnedFd, owner: OwnedFd, group: Option<Group>) -> io::Result<Self> {
         signals::set_mask(!0);
+        // SAFETY: this process is the init alone.
+        unsafe { signals::expect_children() };
         let of_group = group.iter().map(|group| &group.procs);
         // The parent's directory as well: no step is to inherit it.
         let of_group = of_group.chain(group.iter().map(|group| group.entry.parent()));

@@ -42,6 +42,7 @@ use crate::progress::Progress;
 use crate::scratch::Scratch;
 use crate::stage::{LeftBehind, Stage};
 use crate::store::{Limits, Source, Timestamp, Tree, TreePath};
+use crate::sys::signals::InheritedSignals;
 use crate::view::Touched;
 
 /// Tools that insist on files, as a function: inputs, steps and outputs.
@@ -108,6 +109,7 @@ pub struct Job {
     kill_after: Option<Duration>,
     settle: Option<Duration>,
     resource_limits: ResourceLimits,
+    signals: Option<InheritedSignals>,
     cpus: Option<Cpus>,
     slots: Option<Slots>,
     interrupt: Option<Interrupt>,
@@ -633,6 +635,16 @@ impl Job {
         self
     }
 
+    /// Which signals the steps, and the commands of [`input_from`](Self::input_from) and its like, start with ignored and
+    /// held back. Unless said, those are ignored that this program ignores, but for SIGPIPE, and none is held back.
+    ///
+    /// For a program that passes on what its own caller gave it, as env(1) does; see [`InheritedSignals`] for an example.
+    #[must_use]
+    pub fn inherited_signals(mut self, signals: InheritedSignals) -> Self {
+        self.signals = Some(signals);
+        self
+    }
+
     /// The most that the job's processes may use; nothing is limited unless said. See [`ResourceLimits`].
     #[must_use]
     pub fn resource_limits(mut self, limits: ResourceLimits) -> Self {
@@ -1102,7 +1114,7 @@ impl Job {
         }
         self.start_clock();
         let bounds = self.bounds();
-        make_inputs(&self.made_by, tree, owner(), bounds)
+        make_inputs(&self.made_by, self.signals, tree, owner(), bounds)
     }
 
     fn feed_outputs(&mut self, outcome: &Outcome) -> Result<(), Error> {
@@ -1115,7 +1127,8 @@ impl Job {
             Some(stdout) => stdout.as_fd(),
             None => rustix::stdio::stdout(),
         };
-        feed_outputs(&self.taken_by, &outcome.tree, stdout, self.bounds())
+        let bounds = self.bounds();
+        feed_outputs(&self.taken_by, self.signals, &outcome.tree, stdout, bounds)
     }
 
     /// The time that commands and steps may take runs from the first of them on.
@@ -1211,7 +1224,8 @@ impl Job {
                 .map_err(|source| Error::Processes {
                     operation: "prepare",
                     source,
-                })?;
+                })?
+                .with_signals(self.signals);
         record.limits_by = processes.limits_by();
         if let Some(temporary) = ground.temporary() {
             processes.use_tmp(temporary);

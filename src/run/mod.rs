@@ -40,3 +40,5 @@ pub use process::{Exit, InitProgram, Interrupt, SpawnError, StepStatus, StillRun
 pub use running::RunningJob;
 pub use stdio::{Stdin, Stdout};
 pub use step::Step;
+
+pub use crate::sys::signals::InheritedSignals;

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// How a process ended.
@@ -136,7 +137,11 @@ impl Child {
             )
         };
         if result < 0 {
-            return Err(io::Error::last_os_error());
+            let error = io::Error::last_os_error();
+            return match error.raw_os_error() {
+                Some(libc::ECHILD) => self.collected_by_another().map(Some).ok_or(error),
+                _ => Err(error),
+            };
         }
         // SAFETY: both were zeroed, which is a valid value, and then filled in by the kernel.
         let (info, usage) = unsafe { (info.assume_init(), usage.assume_init()) };
@@ -153,10 +158,52 @@ impl Child {
         Ok(Some(End::new(exit, &usage)))
     }
 
+    /// How it ended, when the kernel has collected it itself because this program ignores SIGCHLD, or another part of this
+    /// program has; nothing before Linux 6.15. What it used is not known then.
+    fn collected_by_another(&self) -> Option<End> {
+        let mut info = PidfdInfo {
+            mask: PidfdInfo::EXIT,
+            ..PidfdInfo::default()
+        };
+        // SAFETY: the operation is given a structure of the length that its number holds.
+        unsafe { ioctl(&self.pidfd, Updater::<GET_INFO, _>::new(&mut info)) }.ok()?;
+        if info.mask & PidfdInfo::EXIT == 0 {
+            return None;
+        }
+        let exit = match info.exit_code & 0x7f {
+            0 => Exit::Code(info.exit_code >> 8 & 0xff),
+            signal => Exit::Signal(signal),
+        };
+        let zero = Duration::ZERO;
+        Some(End {
+            exit,
+            user_time: zero,
+            system_time: zero,
+            max_rss_bytes: 0,
+        })
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(rustix::process::pidfd_send_signal(&self.pidfd, signal)?)
     }
 }
+
+/// The kernel's `struct pidfd_info`, as it was at first (`include/uapi/linux/pidfd.h`).
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    numbers: [u32; 11],
+    exit_code: i32,
+}
+
+impl PidfdInfo {
+    const EXIT: u64 = 1 << 3;
+}
+
+/// PIDFD_GET_INFO.
+const GET_INFO: Opcode = opcode::read_write::<PidfdInfo>(0xff, 11);
 
 impl AsFd for Child {
     /// Readable when the process has ended.

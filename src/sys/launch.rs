@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, Signal};
 
 use super::child::Child;
 use super::namespaces::Namespaces;
-use super::signals;
+use super::signals::{self, InheritedSignals};
 use super::vfork::vfork;
 
 /// Where a child was when it failed.
@@ -110,16 +110,6 @@ pub(crate) struct Candidate {
     pub(crate) decides: bool,
 }
 
-/// Which signals the program starts with held back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mask {
-    None,
-    /// For an init, which must not be stopped or ended from a terminal, not even while it starts.
-    All,
-    /// The same for a shell, which waits for SIGCHLD to come.
-    AllButChild,
-}
-
 /// A program to start. Descriptors that are close-on-exec do not reach it, except `stdio` and `keep`.
 #[derive(Debug)]
 pub(crate) struct Launch<'a> {
@@ -135,7 +125,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) group: Option<BorrowedFd<'a>>,
     /// Given to the program under the numbers they have here.
     pub(crate) keep: Vec<BorrowedFd<'a>>,
-    pub(crate) mask: Mask,
+    pub(crate) signals: InheritedSignals,
     /// Close everything else, also what is not close-on-exec (close_range(2), Linux 5.9).
     pub(crate) close_others: bool,
     /// A session of its own, out of reach of the terminal.
@@ -160,7 +150,7 @@ impl<'a> Launch<'a> {
             rlimits: Rlimits::default(),
             group: None,
             keep: Vec::new(),
-            mask: Mask::None,
+            signals: InheritedSignals::default(),
             close_others: false,
             new_session: false,
             dies_with_starter: false,
@@ -244,7 +234,7 @@ impl<'a> Launch<'a> {
     /// The rest of the child's way. Returns only when it failed.
     fn become_program(&self, prepared: &mut Prepared) -> Failure {
         // SAFETY: we are in a vforked child, whose table of signal actions is its own.
-        unsafe { signals::restore_defaults() };
+        unsafe { self.signals.set_actions() };
         if let Some(file) = self.announce {
             let number = rustix::process::getpid().as_raw_pid();
             let _ = rustix::io::pwrite(file, &number.to_ne_bytes(), 0);
@@ -274,11 +264,7 @@ impl<'a> Launch<'a> {
         if let Err(errno) = self.rlimits.set() {
             return Failure::new(Stage::Limits, errno);
         }
-        signals::set_mask(match self.mask {
-            Mask::None => 0,
-            Mask::All => !0,
-            Mask::AllButChild => !(1 << (libc::SIGCHLD - 1)),
-        });
+        signals::set_mask(self.signals.blocked);
         prepared.execute(&self.programs)
     }
 

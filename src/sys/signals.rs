@@ -54,26 +54,110 @@ pub(crate) fn set_mask(mask: u64) -> u64 {
     before
 }
 
-/// Gives every signal that has a handler its default action, and SIGPIPE too, which Rust's runtime
-/// ignores. Other ignored signals stay ignored (nohup(1) counts on it).
+/// Which signals a program starts with ignored and which held back, as sets in which bit 0 is signal 1
+/// (proc_pid_status(5)).
 ///
-/// execve(2) does the same to handlers, but too late: once signals are let through, a handler would
-/// run in memory that is still ours.
+/// # Examples
 ///
-/// # Safety
-/// Only in a process of its own: the table of actions must not be shared with ours.
-pub(crate) unsafe fn restore_defaults() {
-    let default: KernelAction = [libc::SIG_DFL; 8];
-    for signal in 1..=HIGHEST_SIGNAL {
-        let mut current: KernelAction = [0; 8];
-        // SAFETY: `current` is large enough for the kernel's structure on every architecture.
-        unsafe { action(signal, ptr::null(), current.as_mut_ptr()) };
-        let ignored = current[0] == libc::SIG_IGN && signal != libc::SIGPIPE;
-        if current[0] != libc::SIG_DFL && !ignored {
-            // SAFETY: all zeroes is the default action without flags.
-            unsafe { action(signal, default.as_ptr(), ptr::null_mut()) };
+/// ```
+/// use notapipe::run::InheritedSignals;
+///
+/// // Taken at the start of a program, before anything changes them.
+/// let callers = InheritedSignals::of_this_thread();
+/// let job = notapipe::Job::new().inherited_signals(callers).step(["true"]);
+/// # job.run().unwrap();
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InheritedSignals {
+    pub(crate) ignored: u64,
+    pub(crate) blocked: u64,
+}
+
+impl InheritedSignals {
+    /// What this program ignores, and what the calling thread holds back, at this moment.
+    ///
+    /// Only system calls: it may be called before `main`. There Rust's runtime has not yet had SIGPIPE ignored.
+    #[must_use]
+    pub fn of_this_thread() -> Self {
+        let blocked = set_mask(!0);
+        set_mask(blocked);
+        let bits = (1..=HIGHEST_SIGNAL).filter(|&signal| handler(signal) == libc::SIG_IGN);
+        let ignored = bits.map(bit).sum();
+        Self { ignored, blocked }
+    }
+
+    /// For the children of a program that says nothing else: SIGPIPE is not ignored, although Rust's runtime has us ignore
+    /// it, and nothing is held back, as with [`std::process::Command`].
+    pub(crate) fn for_children() -> Self {
+        Self {
+            ignored: Self::of_this_thread().ignored & !bit(libc::SIGPIPE),
+            blocked: 0,
         }
     }
+
+    /// For an init, which must not be stopped or ended from a terminal, not even while it starts.
+    pub(crate) fn all_blocked() -> Self {
+        Self {
+            ignored: 0,
+            blocked: !0,
+        }
+    }
+
+    /// The same for a shell, which waits for SIGCHLD to come.
+    pub(crate) fn all_but_child_blocked() -> Self {
+        Self {
+            ignored: 0,
+            blocked: !bit(libc::SIGCHLD),
+        }
+    }
+
+    /// Gives every signal its default action, or has it ignored.
+    ///
+    /// execve(2) gives handlers up, but too late: once signals are let through, one would run in memory that is still ours.
+    ///
+    /// # Safety
+    /// Only in a process of its own: the table of actions must not be shared with ours.
+    pub(crate) unsafe fn set_actions(self) {
+        for signal in 1..=HIGHEST_SIGNAL {
+            let wanted = match self.ignored & bit(signal) {
+                0 => libc::SIG_DFL,
+                _ => libc::SIG_IGN,
+            };
+            if handler(signal) != wanted {
+                // SAFETY: the caller's promise.
+                unsafe { set_handler(signal, wanted) };
+            }
+        }
+    }
+}
+
+fn bit(signal: c_int) -> u64 {
+    1 << (signal - 1)
+}
+
+fn handler(signal: c_int) -> usize {
+    let mut current: KernelAction = [0; 8];
+    // SAFETY: `current` is large enough for the kernel's structure on every architecture.
+    unsafe { action(signal, ptr::null(), current.as_mut_ptr()) };
+    current[0]
+}
+
+/// SIG_DFL or SIG_IGN, without flags.
+unsafe fn set_handler(signal: c_int, handler: usize) {
+    let mut wanted: KernelAction = [0; 8];
+    wanted[0] = handler;
+    // SAFETY: all other fields are zero, which asks for nothing.
+    unsafe { action(signal, wanted.as_ptr(), ptr::null_mut()) };
+}
+
+/// Has the ends of our children told and kept for us, also when our parent ignored SIGCHLD, by which the kernel would
+/// collect them itself (SA_NOCLDWAIT, sigaction(2)).
+///
+/// # Safety
+/// No other part of this process has to do with SIGCHLD.
+pub(crate) unsafe fn expect_children() {
+    // SAFETY: no handler, and the caller's promise.
+    unsafe { set_handler(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
 /// rt_sigaction(2) itself: the C library refuses its own two signals.

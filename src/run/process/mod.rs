@@ -2,8 +2,8 @@
 //!
 //! A step starts like posix_spawn(3) would start it: the cost does not depend on our size, and the
 //! child makes only system calls. It finds itself in the mount's root directory (or a directory
-//! below), with the caller's environment and streams, default signal actions and no signal held
-//! back.
+//! below), with the caller's environment and streams, and with the signals ignored and held back that
+//! [`InheritedSignals`] tells; without that, those ignored that this program ignores, but for SIGPIPE, and none held back.
 //!
 //! Who belongs to a job is told by the job's mount namespace, whatever a process did to get away
 //! (setsid(2), double fork). Given a program to execute as an init, steps run in a PID namespace
@@ -42,6 +42,7 @@ use crate::mount::{MountError, Place, ProcessInfo, Standing, written_by};
 pub use crate::sys::child::Exit;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Stage, StreamFiles};
 use crate::sys::namespaces::Namespaces;
+use crate::sys::signals::InheritedSignals;
 use crate::text::{self, quoted, shown};
 
 /// How long killed processes may take to go before the mount's connection is aborted, which frees
@@ -251,6 +252,8 @@ pub struct Processes {
     ended: bool,
     /// Where steps write temporary files that would not be the job's own.
     tmp: Option<PathBuf>,
+    /// What steps start with, unless it is what children of this program do.
+    signals: Option<InheritedSignals>,
     /// Dropped when they have ended.
     group: Group,
 }
@@ -310,6 +313,7 @@ impl Processes {
             starter,
             ended: false,
             tmp: None,
+            signals: None,
             group,
         })
     }
@@ -329,6 +333,12 @@ impl Processes {
         };
         let told = own_tmp::variables(&self.place, directory, &environment);
         with_variables(environment, told)
+    }
+
+    /// Which signals steps start with ignored and held back.
+    pub(super) fn with_signals(mut self, signals: Option<InheritedSignals>) -> Self {
+        self.signals = signals;
+        self
     }
 
     /// What keeps the processes together.
@@ -391,6 +401,8 @@ impl Processes {
     ) -> Result<Running, SpawnError> {
         let mut launch = command.launch(self.place.path())?;
         launch.announce = announce;
+        let signals = self.signals;
+        launch.signals = signals.unwrap_or_else(InheritedSignals::for_children);
         launch.rlimits = self.group.limits().rlimits(self.group.by());
         // An init has it from its own start.
         launch.group = self.group.entrance().map(|entrance| entrance.procs);

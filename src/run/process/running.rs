@@ -297,7 +297,7 @@ impl Running {
     /// Waits for its end. What has ended wins over what is late.
     ///
     /// # Errors
-    /// ECHILD when this program ignores SIGCHLD or waits for all children elsewhere, and there is no
+    /// ECHILD before Linux 6.15 when this program ignores SIGCHLD or waits for all children elsewhere, and there is no
     /// init: the status is lost then.
     pub fn wait(
         &mut self,

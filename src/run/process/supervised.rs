@@ -23,8 +23,9 @@ use super::{Containment, LAST_PATIENCE, PATIENCE};
 use crate::mount::{Membership, Place, Standing, may_mount};
 use crate::sys::cgroup::Entrance;
 use crate::sys::child::Child;
-use crate::sys::launch::{Candidate, Launch, LaunchError, Mask, Stage};
+use crate::sys::launch::{Candidate, Launch, LaunchError, Stage};
 use crate::sys::namespaces::{NamespaceId, Namespaces};
+use crate::sys::signals::InheritedSignals;
 use crate::sys::{null, socket};
 
 /// Our own binary, and the arguments that make it call [`run::init::main`](crate::run::init::main).
@@ -302,7 +303,7 @@ fn init_launch<'a>(
         directory: Some(c"/".to_owned()),
         keep,
         // From its first moment on, Ctrl-C and a closed terminal are not for it.
-        mask: Mask::All,
+        signals: InheritedSignals::all_blocked(),
         ..Launch::new([null.as_fd(), null.as_fd(), rustix::stdio::stderr()])
     })
 }

@@ -20,6 +20,7 @@ use rustix::fs::MemfdFlags;
 
 use super::{Exit, StepStatus};
 use crate::sys::launch::{Candidate, Launch, Rlimits, Stage, StreamFiles};
+use crate::sys::signals::InheritedSignals;
 use crate::sys::socket;
 
 /// How many descriptors come with every request for a step.
@@ -116,6 +117,9 @@ pub(crate) fn encode(launch: &Launch<'_>) -> io::Result<OwnedFd> {
     for name in &launch.stream_files.names {
         put_list(&mut text, name.as_slice());
     }
+    for set in [launch.signals.ignored, launch.signals.blocked] {
+        text.extend(set.to_le_bytes());
+    }
     let Rlimits {
         cpu_seconds,
         address_space_bytes,
@@ -156,6 +160,10 @@ pub(crate) fn decode<'a>(file: OwnedFd, stdio: [BorrowedFd<'a>; 3]) -> io::Resul
         root: rest.list()?.pop().unwrap_or_default(),
         names: [rest.list()?.pop(), rest.list()?.pop(), rest.list()?.pop()],
     };
+    let signals = InheritedSignals {
+        ignored: rest.u64()?,
+        blocked: rest.u64()?,
+    };
     let rlimits = Rlimits {
         cpu_seconds: rest.limit()?,
         address_space_bytes: rest.limit()?,
@@ -167,6 +175,7 @@ pub(crate) fn decode<'a>(file: OwnedFd, stdio: [BorrowedFd<'a>; 3]) -> io::Resul
         environment,
         directory,
         stream_files,
+        signals,
         rlimits,
         ..Launch::new(stdio)
     })
@@ -208,14 +217,18 @@ impl Reader<'_> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
+    fn u64(&mut self) -> io::Result<u64> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
     fn limit(&mut self) -> io::Result<Option<u64>> {
         let is_given = self.byte()? != 0;
-        let limit = u64::from_le_bytes(self.array()?);
+        let limit = self.u64()?;
         Ok(is_given.then_some(limit))
     }
 
     fn micros(&mut self) -> io::Result<Duration> {
-        Ok(Duration::from_micros(u64::from_le_bytes(self.array()?)))
+        Ok(Duration::from_micros(self.u64()?))
     }
 
     fn list(&mut self) -> io::Result<Vec<CString>> {
@@ -291,6 +304,10 @@ mod tests {
                 root: c"/mnt".into(),
                 names: [None, Some(c"out".into()), None],
             },
+            signals: InheritedSignals {
+                ignored: 1,
+                blocked: 2,
+            },
             rlimits: Rlimits {
                 descriptors: Some(7),
                 ..Rlimits::default()
@@ -303,6 +320,7 @@ mod tests {
         assert_eq!(back.environment, launch.environment);
         assert_eq!(back.directory, launch.directory);
         assert_eq!(back.stream_files, launch.stream_files);
+        assert_eq!(back.signals, launch.signals);
         assert_eq!(back.rlimits, launch.rlimits);
     }
 }
