@@ -90,6 +90,9 @@ fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8,
         && config.verbosity >= Verbosity::Normal
     {
         tell_skipped(left.skipped());
+        if let Some(still_running) = left.still_running() {
+            report::warning(&still_running.to_string());
+        }
     }
     let (outcome, delivered) = match &ran {
         Ok(outcome) => {

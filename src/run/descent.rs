@@ -4,9 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustix::fs::MemfdFlags;
+use rustix::net::{RecvFlags, SocketType, recv};
 
-use crate::sys::proc;
+use crate::sys::{proc, socket};
 
 /// The processes that the steps of a pipe began with: whatever descends from one belongs to its step.
 ///
@@ -20,7 +20,7 @@ struct Roots {
     /// Of the steps that were started, in order.
     processes: Vec<Option<i32>>,
     /// Where the step that is being started announces itself: it may touch files before we learn its number.
-    newest: Option<Arc<OwnedFd>>,
+    newest: Option<OwnedFd>,
 }
 
 impl Default for Descent {
@@ -35,14 +35,13 @@ impl Descent {
         Self(None)
     }
 
-    /// The next step is about to be started: gives it a file to announce itself in
+    /// The next step is about to be started: gives it a socket to announce itself on
     /// ([`spawn_announced`](super::process::Processes::spawn_announced)).
-    pub fn starting(&self) -> Option<Arc<OwnedFd>> {
+    pub fn starting(&self) -> Option<OwnedFd> {
         let roots = self.0.as_ref()?;
-        let file = rustix::fs::memfd_create("notapipe-number", MemfdFlags::CLOEXEC).ok()?;
-        let file = Arc::new(file);
-        roots.lock().newest = Some(Arc::clone(&file));
-        Some(file)
+        let (ours, theirs) = socket::pair(SocketType::STREAM).ok()?;
+        roots.lock().newest = Some(ours);
+        Some(theirs)
     }
 
     /// It was, as this process.
@@ -71,8 +70,9 @@ impl Roots {
     /// Whether the step that is being started is among these processes.
     fn is_newest(&self, line: &[i32]) -> bool {
         let mut number = [0; 4];
-        let announced = self.newest.as_ref().is_some_and(|file| {
-            rustix::io::pread(file, &mut number, 0).is_ok_and(|length| length == number.len())
+        let announced = self.newest.as_ref().is_some_and(|socket| {
+            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+            recv(socket, &mut number, flags).is_ok_and(|(_, length)| length == number.len())
         });
         let number = i32::from_ne_bytes(number);
         announced

@@ -148,14 +148,17 @@ impl Init {
             }
             if asked {
                 match socket::receive(self.control.as_fd())? {
-                    Some((_, descriptors)) => self.start(descriptors)?,
+                    Some((length, descriptors)) => {
+                        let length = length.try_into().map_err(|_| io::ErrorKind::InvalidData)?;
+                        self.start(usize::from_le_bytes(length), descriptors)?;
+                    }
                     None => return Ok(()),
                 }
             }
         }
     }
 
-    fn start(&mut self, mut descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    fn start(&mut self, length: usize, mut descriptors: Vec<OwnedFd>) -> io::Result<()> {
         let announce = match descriptors.len() > REQUEST_DESCRIPTORS {
             true => descriptors.pop(),
             false => None,
@@ -164,7 +167,11 @@ impl Init {
             .try_into()
             .map_err(|_| io::ErrorKind::InvalidData)?;
         let [description, report, stdin, stdout, stderr] = request;
-        let launch = wire::decode(description, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
+        let Some(description) = self.read(description, length)? else {
+            return Ok(());
+        };
+        let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        let launch = wire::decode(&description, stdio)?;
         // Without a PID namespace, somebody who kills us must not leave the steps behind.
         let launch = Launch {
             dies_with_starter: !self.contained,
@@ -185,6 +192,25 @@ impl Init {
             }
         }
         Ok(())
+    }
+
+    /// Reads so many bytes; nothing when they do not come, since who asked has given up or is dead.
+    fn read(&self, from: OwnedFd, length: usize) -> io::Result<Option<Vec<u8>>> {
+        let mut text = vec![0; length];
+        let mut left = &mut text[..];
+        while !left.is_empty() {
+            // A copy of the other end may outlive our owner, in a child of its that executes nothing.
+            let mut events = [&self.owner, &from].map(|it| PollFd::new(it, PollFlags::IN));
+            rustix::io::retry_on_intr(|| poll(&mut events, None))?;
+            if !events[0].revents().is_empty() {
+                return Ok(None);
+            }
+            match rustix::io::read(&from, &mut *left)? {
+                0 => return Ok(None),
+                read => left = &mut left[read..],
+            }
+        }
+        Ok(Some(text))
     }
 
     /// Collects whatever has ended. False when nothing is left that could end: what loses its parent

@@ -27,7 +27,7 @@ use super::outcome::{EndedBy, Outcome, Phases, StepReport};
 use super::own_tmp::{self, Room, Tmp};
 use super::pipeline::{Bounds, Pipeline};
 use super::plain::{self, PlainGround};
-use super::process::{InitProgram, Interrupt, Processes};
+use super::process::{InitProgram, Interrupt, Processes, StillRunning};
 use super::running::RunningJob;
 use super::settle::{self, settle};
 use super::step::{Step, caller_directory};
@@ -921,6 +921,7 @@ impl Job {
             failed,
             followed,
             limits_by,
+            still_running,
         } = record;
         let outcome = Outcome {
             steps,
@@ -938,10 +939,15 @@ impl Job {
             resource_limits: self.resource_limits,
             limits_by,
             without_fuse: None,
+            still_running,
         };
         // The step saw EIO and failed, or made something of it; the reason is here.
         let ran = ran.and_then(|()| failed_source.map_or(Ok(failed), Err));
-        let ran = unmounted.and(ran);
+        let ran = match outcome.still_running {
+            // Its mount is left with them, and what failed before is why.
+            Some(_) => ran,
+            None => unmounted.and(ran),
+        };
         self.conclude(outcome, ran, left.lost_files, kept)
     }
 
@@ -1061,6 +1067,7 @@ impl Job {
             resource_limits: self.resource_limits,
             limits_by: record.limits_by,
             without_fuse: Some(refused),
+            still_running: record.still_running,
         };
         self.conclude(outcome, ran, Vec::new(), kept)
     }
@@ -1271,6 +1278,7 @@ impl Job {
         let not_run = pipelines.flat_map(|it| it.commands().collect::<Vec<_>>());
         record.not_run.extend(not_run);
         if let Some(error) = stopped_by {
+            record.still_running = processes.end().err();
             return Err(error);
         }
         // What failed has no results.
@@ -1320,6 +1328,7 @@ struct Record {
     failed: Option<usize>,
     followed: Vec<Followed>,
     limits_by: LimitsBy,
+    still_running: Option<StillRunning>,
 }
 
 /// Where the steps run.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::error::Error;
 use super::follow::Followed;
 use super::limits::{LimitsBy, ResourceLimits};
-use super::process::StepStatus;
+use super::process::{StepStatus, StillRunning};
 #[cfg(feature = "archives")]
 use crate::archive::{Format, Pack};
 use crate::collect::{self, Found, Wanted};
@@ -48,6 +48,7 @@ use crate::view::Touched;
 /// assert!(outcome.skipped().is_empty());
 /// assert!(outcome.peak().bytes >= outcome.usage().bytes);
 /// assert_eq!(outcome.limit_met(), None);
+/// assert!(outcome.still_running().is_none());
 /// assert_eq!(outcome.resource_limits().memory_bytes, None);
 /// println!("{:?}, {} requests", outcome.phases().run, outcome.requests().total());
 /// # Ok(())
@@ -71,6 +72,7 @@ pub struct Outcome {
     pub(super) limits_by: LimitsBy,
     pub(super) peak: Peak,
     pub(super) without_fuse: Option<MountError>,
+    pub(super) still_running: Option<StillRunning>,
 }
 
 impl Outcome {
@@ -129,6 +131,12 @@ impl Outcome {
     /// One report for each step that was started, in order.
     pub fn steps(&self) -> &[StepReport] {
         &self.steps
+    }
+
+    /// Processes of a job that failed which could not be ended: they wait for a file system that does not answer, and end
+    /// when it does.
+    pub fn still_running(&self) -> Option<&StillRunning> {
+        self.still_running.as_ref()
     }
 
     /// The commands of the steps that were not started, because the job had failed, in order; see

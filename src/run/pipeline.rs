@@ -13,12 +13,14 @@ use super::descent::Descent;
 use super::error::Error;
 use super::outcome::{EndedBy, StepReport};
 use super::own_tmp::Room;
-use super::process::{Exit, Interrupt, Processes, Running, StepStatus, Waited};
+use super::process::{
+    Exit, Interrupt, Patience, Processes, Running, SpawnError, StepStatus, Waited,
+};
 use super::stdio::{Stdin, Stdout, Streams};
 use super::step::Step;
 use crate::fuse::{RequestCounts, SessionEnd};
 use crate::mount::MountError;
-use crate::sys::proc::Usage;
+use crate::sys::proc::{Stuck, Usage};
 
 /// How long the others of a pipe may go on when one has failed. They see its end of the pipe closed,
 /// and have something to say or to finish; one that does not look at the pipe would go on for ever.
@@ -66,6 +68,25 @@ impl Bounds<'_> {
 
     pub fn check_room(&self) -> Result<(), Error> {
         self.room.map_or(Ok(()), Room::check)
+    }
+
+    fn patience(&self) -> Patience<'_> {
+        Patience {
+            deadline: self.deadline.map(|(deadline, _)| deadline),
+            interrupt: self.interrupt,
+        }
+    }
+
+    /// Why a step was not started, where patience was at its end.
+    fn told_of(&self, error: Error, program: OsString) -> Error {
+        match &error {
+            Error::Spawn(SpawnError::System { error: told, .. }) => match told.kind() {
+                io::ErrorKind::TimedOut if self.is_late() => self.timeout(program),
+                io::ErrorKind::Interrupted if self.is_interrupted() => Error::Cancelled,
+                _ => error,
+            },
+            _ => error,
+        }
     }
 
     pub fn is_late(&self) -> bool {
@@ -135,7 +156,9 @@ impl Pipeline {
         let limit_or = |error| processes.check_limits().err().unwrap_or(error);
         let ran = bounds
             .check_session(processes)
-            .and_then(|()| start(self.0, processes, descent, &mut members).map_err(limit_or))
+            .and_then(|()| {
+                start(self.0, processes, bounds, descent, &mut members).map_err(limit_or)
+            })
             .and_then(|()| wait(&mut members, processes, bounds, || requests.since(&earlier)))
             // Whatever the steps made of it, and if they ended before anybody looked.
             .and_then(|failed| processes.check_limits().map(|()| failed))
@@ -254,13 +277,27 @@ impl Member {
             return;
         }
         self.ended_by = Some(by);
-        let status = match self.running.wait(Some(give_up), None) {
-            Ok(Waited::Ended(status)) => status,
-            _ => self.running.killed(),
-        };
+        let status = self.last_status(give_up);
         // What it wrote before its end.
         let _ = self.streams.drain();
         self.ended = Some((status.with(used_below), requests.clone()));
+    }
+
+    /// The status of one that was killed.
+    fn last_status(&mut self, give_up: Instant) -> StepStatus {
+        let mut stuck = Stuck::default();
+        loop {
+            let until = give_up.min(Instant::now() + LOOK);
+            match self.running.wait(Some(until), None) {
+                Ok(Waited::Ended(status)) => return status,
+                Ok(_) if Instant::now() < give_up => {}
+                _ => return self.running.killed(),
+            }
+            let pid = self.running.pid();
+            if stuck.are(pid.as_slice()) {
+                return self.running.killed();
+            }
+        }
     }
 
     fn report(self, processes: &Processes) -> Option<StepReport> {
@@ -290,6 +327,7 @@ impl Member {
 fn start(
     mut steps: Vec<Step>,
     processes: &Processes,
+    bounds: Bounds<'_>,
     descent: &Descent,
     members: &mut Vec<Member>,
 ) -> Result<(), Error> {
@@ -307,7 +345,10 @@ fn start(
     for step in steps {
         let announce = descent.starting();
         let announce = announce.as_ref().map(AsFd::as_fd);
-        let (command, running, streams) = step.start(processes, announce)?;
+        let program = step.program();
+        let started = step.start(processes, announce, bounds.patience());
+        let (command, running, streams) =
+            started.map_err(|error| bounds.told_of(error, program))?;
         descent.started(running.pid());
         members.push(Member {
             command,

@@ -9,7 +9,7 @@ use super::error::Error;
 use super::inputs::check_name;
 use super::outcome::StepReport;
 use super::pipeline::{Bounds, Pipeline};
-use super::process::{Processes, Running, StepCommand};
+use super::process::{Patience, Processes, Running, StepCommand};
 use super::stdio::{ChildStreams, Stdin, Stdout, Streams};
 use crate::scratch::Scratch;
 
@@ -197,6 +197,7 @@ impl Step {
         self,
         processes: &Processes,
         announce: Option<BorrowedFd<'_>>,
+        patience: Patience<'_>,
     ) -> Result<(Vec<OsString>, Running, Streams), Error> {
         let program = self.program();
         let directory = match self.directory.as_os_str().is_empty() {
@@ -225,7 +226,7 @@ impl Step {
             stderr: stderr.as_fd(),
             stream_files: files,
         };
-        let running = processes.spawn_announced(&command, announce)?;
+        let running = processes.spawn_announced(&command, announce, patience)?;
         Ok((self.command, running, streams))
     }
 }

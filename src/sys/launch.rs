@@ -132,8 +132,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) new_session: bool,
     /// SIGKILL when the *thread* that starts it ends (PR_SET_PDEATHSIG(2const)).
     pub(crate) dies_with_starter: bool,
-    /// Where the child writes its number as it sees it itself (getpid(2)), the first four bytes of the file, before it
-    /// touches any other file.
+    /// Where the child writes its number as it sees it itself (getpid(2)), before it touches any file.
     pub(crate) announce: Option<BorrowedFd<'a>>,
 }
 
@@ -237,7 +236,7 @@ impl<'a> Launch<'a> {
         unsafe { self.signals.set_actions() };
         if let Some(file) = self.announce {
             let number = rustix::process::getpid().as_raw_pid();
-            let _ = rustix::io::pwrite(file, &number.to_ne_bytes(), 0);
+            let _ = rustix::io::write(file, &number.to_ne_bytes());
         }
         if self.new_session {
             let _ = rustix::process::setsid();

@@ -168,6 +168,32 @@ fn other_living_thread(pid: i32) -> Option<i32> {
     threads.into_iter().find(is_living)
 }
 
+/// How long a process that was killed may be [stuck](is_stuck) until it is given up.
+const STUCK: Duration = Duration::from_millis(500);
+
+/// Tells when processes that were killed are not worth waiting for.
+#[derive(Debug, Default)]
+pub(crate) struct Stuck {
+    since: Option<Instant>,
+}
+
+impl Stuck {
+    /// Whether all of these have been in uninterruptible sleep for a while: they wait for a file system that does not
+    /// answer, and not even SIGKILL ends that.
+    pub(crate) fn are(&mut self, killed: &[i32]) -> bool {
+        if killed.is_empty() || !killed.iter().copied().all(is_stuck) {
+            self.since = None;
+            return false;
+        }
+        self.since.get_or_insert_with(Instant::now).elapsed() >= STUCK
+    }
+}
+
+/// Whether it is in uninterruptible sleep.
+fn is_stuck(pid: i32) -> bool {
+    stat(living_thread(pid)).is_some_and(|fields| fields.first().is_some_and(|state| state == "D"))
+}
+
 /// One of the fields of [`stat`], as the man page counts them.
 fn number<N: FromStr>(fields: &[String], field: usize) -> Option<N> {
     fields.get(field - 3)?.parse().ok()

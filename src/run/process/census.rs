@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::{LAST_PATIENCE, PATIENCE, StillRunning};
 use crate::mount::{Membership, Place, ProcessInfo};
-use crate::sys::proc::{self, Held, Whereabouts};
+use crate::sys::proc::{self, Held, Stuck, Whereabouts};
 
 /// How the processes of a job are found.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Census {
     pub(super) fn kill_all(mut self, place: &Place) -> Result<(), StillRunning> {
         let abort_at = Instant::now() + PATIENCE;
         let give_up_at = abort_at + LAST_PATIENCE;
-        let mut aborted = false;
+        let (mut aborted, mut stuck) = (false, Stuck::default());
         loop {
             let members = self.members().unwrap_or_else(|error| {
                 log::debug!("the job's processes cannot be found: {error}");
@@ -93,7 +93,7 @@ impl Census {
             if members.is_empty() {
                 return Ok(());
             }
-            if Instant::now() >= give_up_at {
+            if Instant::now() >= give_up_at || aborted && stuck.are(&members) {
                 return Err(StillRunning::new(place, members));
             }
             if Instant::now() >= abort_at && !aborted {
@@ -138,7 +138,7 @@ impl Census {
 }
 
 /// How long a round waits for stragglers before it looks again, once patience has run out.
-const ROUND: Duration = Duration::from_millis(50);
+pub(super) const ROUND: Duration = Duration::from_millis(50);
 
 /// Frees whoever waits for an answer from the mount.
 pub(super) fn abort(place: &Place) {
@@ -160,7 +160,7 @@ fn wait_for_all(held: &[Held], until: Instant) {
 }
 
 impl StillRunning {
-    fn new(place: &Place, left: Vec<i32>) -> Self {
+    pub(super) fn new(place: &Place, left: Vec<i32>) -> Self {
         StillRunning {
             path: place.path().to_owned(),
             processes: left.into_iter().map(ProcessInfo::of).collect(),

@@ -30,6 +30,7 @@ use rustix::process::Signal;
 
 use self::census::{Census, Mark};
 use self::direct::Direct;
+pub(super) use self::running::Patience;
 pub use self::running::{Interrupt, Running, StepStatus, Waited};
 pub use self::supervised::InitProgram;
 use self::supervised::Supervisor;
@@ -194,7 +195,7 @@ fn stream_hint(error: &io::Error) -> &'static str {
 /// Processes that do not go away; of an [`Error`](crate::Error).
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{} processes of the job in {path} cannot be ended: {}",
+    "{} processes of the job in {path} cannot be ended now, as they wait for a file system that does not answer: {}",
     processes.len(),
     list(processes),
     path = quoted(path)
@@ -390,14 +391,18 @@ impl Processes {
     /// # Errors
     /// [`SpawnError`]; nothing runs then.
     pub fn spawn(&self, command: &StepCommand<'_>) -> Result<Running, SpawnError> {
-        self.spawn_announced(command, None)
+        self.spawn_announced(command, None, Patience::default())
     }
 
-    /// The same; the step writes its number as it sees it itself to the start of the file, before it touches any other.
+    /// The same, within bounds; the step writes its number as it sees it itself to `announce`, before it touches any file.
+    ///
+    /// # Errors
+    /// [`SpawnError::System`] of the kind `TimedOut` or `Interrupted` when patience was at its end: it may be started yet.
     pub(super) fn spawn_announced(
         &self,
         command: &StepCommand<'_>,
         announce: Option<BorrowedFd<'_>>,
+        patience: Patience<'_>,
     ) -> Result<Running, SpawnError> {
         let mut launch = command.launch(self.place.path())?;
         launch.announce = announce;
@@ -418,7 +423,7 @@ impl Processes {
                     Stage::Unmounted,
                     io::ErrorKind::NotFound.into(),
                 )),
-                (Starter::Init(supervisor), _) => supervisor.spawn(&launch),
+                (Starter::Init(supervisor), _) => supervisor.spawn(&launch, patience),
                 (
                     Starter::Direct(direct),
                     Standing::Private(inside)
@@ -523,8 +528,12 @@ impl Processes {
         match &mut self.starter {
             Starter::Init(supervisor) => {
                 supervisor.end(&self.place);
-                if supervisor.has_ended() && supervisor.containment() == Containment::PidNamespace {
-                    return Ok(());
+                if supervisor.containment() == Containment::PidNamespace {
+                    // The kernel has killed all of them with the first.
+                    return match supervisor.has_ended() {
+                        true => Ok(()),
+                        false => Err(StillRunning::new(&self.place, supervisor.descendants())),
+                    };
                 }
             }
             Starter::Direct(direct) => direct.kill_descendants(&self.place)?,

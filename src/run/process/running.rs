@@ -308,7 +308,11 @@ impl Running {
             if let Some(status) = self.status()? {
                 return Ok(Waited::Ended(status));
             }
-            match wait_readable(self.as_fd(), deadline, interrupt)? {
+            let patience = Patience {
+                deadline,
+                interrupt,
+            };
+            match patience.wait(self.as_fd(), PollFlags::IN)? {
                 Woken::Ready => self.collect()?,
                 Woken::Deadline => return Ok(Waited::Deadline),
                 Woken::Interrupted => return Ok(Waited::Interrupted),
@@ -370,23 +374,47 @@ pub(super) enum Woken {
     Interrupted,
 }
 
-/// Waits until `descriptor` can be read. What is ready wins over what is late.
-pub(super) fn wait_readable(
-    descriptor: BorrowedFd<'_>,
-    deadline: Option<Instant>,
-    interrupt: Option<&Interrupt>,
-) -> io::Result<Woken> {
-    loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut events = vec![PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
-        events.extend(interrupt.map(|it| PollFd::from_borrowed_fd(it.as_fd(), PollFlags::IN)));
-        match poll(&mut events, timeout.as_ref()) {
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-            Ok(0) => return Ok(Woken::Deadline),
-            Ok(_) if !events[0].revents().is_empty() => return Ok(Woken::Ready),
-            Ok(_) => return Ok(Woken::Interrupted),
+/// What ends a wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::run) struct Patience<'i> {
+    pub deadline: Option<Instant>,
+    pub interrupt: Option<&'i Interrupt>,
+}
+
+impl Patience<'_> {
+    pub(super) fn until(deadline: Instant) -> Self {
+        Self {
+            deadline: Some(deadline),
+            interrupt: None,
+        }
+    }
+
+    /// Waits for `event`. What is ready wins over what is late.
+    pub(super) fn wait(self, descriptor: BorrowedFd<'_>, event: PollFlags) -> io::Result<Woken> {
+        loop {
+            let left = self
+                .deadline
+                .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut events = vec![PollFd::from_borrowed_fd(descriptor, event)];
+            let interrupt = self.interrupt.map(AsFd::as_fd);
+            events.extend(interrupt.map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN)));
+            match poll(&mut events, timeout.as_ref()) {
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+                Ok(0) => return Ok(Woken::Deadline),
+                Ok(_) if !events[0].revents().is_empty() => return Ok(Woken::Ready),
+                Ok(_) => return Ok(Woken::Interrupted),
+            }
+        }
+    }
+
+    /// The same, where anything but the event is an error: of the kind `TimedOut` or `Interrupted`.
+    pub(super) fn expect(self, descriptor: BorrowedFd<'_>, event: PollFlags) -> io::Result<()> {
+        match self.wait(descriptor, event)? {
+            Woken::Ready => Ok(()),
+            Woken::Deadline => Err(io::ErrorKind::TimedOut.into()),
+            Woken::Interrupted => Err(io::ErrorKind::Interrupted.into()),
         }
     }
 }

@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustix::net::{Shutdown, SocketType};
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown, SocketType};
 use rustix::process::{PidfdFlags, Signal};
 
 use super::super::init::ARGUMENT;
-use super::census::{self, Census};
-use super::running::{Running, Woken, wait_readable};
+use super::census::{self, Census, ROUND};
+use super::running::{Patience, Running, Woken};
 use super::wire::{self, Report};
 use super::zygote::Zygote;
 use super::{Containment, LAST_PATIENCE, PATIENCE};
@@ -25,6 +27,7 @@ use crate::sys::cgroup::Entrance;
 use crate::sys::child::Child;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Stage};
 use crate::sys::namespaces::{NamespaceId, Namespaces};
+use crate::sys::proc::{self, Stuck};
 use crate::sys::signals::InheritedSignals;
 use crate::sys::{null, socket};
 
@@ -191,16 +194,25 @@ impl Supervisor {
         })
     }
 
-    /// Has the init start a step.
-    pub(super) fn spawn(&self, launch: &Launch<'_>) -> Result<Running, LaunchError> {
+    /// Has the init start a step. It does not answer while it is stopped, or the program lies where nobody answers.
+    pub(super) fn spawn(
+        &self,
+        launch: &Launch<'_>,
+        patience: Patience<'_>,
+    ) -> Result<Running, LaunchError> {
         let channel = |error| LaunchError::new(Stage::AskInit, error);
         let (report, theirs) = socket::pair(SocketType::SEQPACKET).map_err(channel)?;
-        let description = wire::encode(launch).map_err(channel)?;
+        let (description, read_by_init) = socket::pair(SocketType::STREAM).map_err(channel)?;
+        let text = wire::encode(launch);
         let [stdin, stdout, stderr] = launch.stdio;
-        let mut request = vec![description.as_fd(), theirs.as_fd(), stdin, stdout, stderr];
+        let mut request = vec![read_by_init.as_fd(), theirs.as_fd(), stdin, stdout, stderr];
         request.extend(launch.announce);
-        socket::send(self.control.as_fd(), b"S", &request).map_err(channel)?;
-        drop(theirs);
+        let length = text.len().to_le_bytes();
+        socket::send(self.control.as_fd(), &length, &request).map_err(channel)?;
+        drop((theirs, read_by_init));
+        describe(&description, &text, patience).map_err(channel)?;
+        let answered = patience.expect(report.as_fd(), PollFlags::IN);
+        answered.map_err(channel)?;
         match first_report(report.as_fd()).map_err(channel)? {
             (Report::Started, Some(process)) => Ok(Running::supervised(report, process)),
             (
@@ -259,16 +271,32 @@ impl Supervisor {
         }
         if !self.ends_within(PATIENCE) {
             census::abort(place);
-            self.ends_within(LAST_PATIENCE);
+            // It may be stopped, or wait for a program that it is to start.
+            let _ = self.init.signal(Signal::KILL);
+            self.ends_at_last();
         }
     }
 
+    /// Whether it ends although its processes have not until now.
+    fn ends_at_last(&mut self) {
+        let give_up = Instant::now() + LAST_PATIENCE;
+        let mut stuck = Stuck::default();
+        while !self.ends_within(ROUND) {
+            if stuck.are(&self.descendants()) || Instant::now() >= give_up {
+                return;
+            }
+        }
+    }
+
+    /// What runs below the init.
+    pub(super) fn descendants(&self) -> Vec<i32> {
+        proc::descendants(self.init_pid()).unwrap_or_default()
+    }
+
     fn ends_within(&mut self, bound: Duration) -> bool {
-        let deadline = Some(Instant::now() + bound);
-        if !matches!(
-            wait_readable(self.init.as_fd(), deadline, None),
-            Ok(Woken::Ready)
-        ) {
+        let patience = Patience::until(Instant::now() + bound);
+        let woken = patience.wait(self.init.as_fd(), PollFlags::IN);
+        if !matches!(woken, Ok(Woken::Ready)) {
             return false;
         }
         let _ = self.init.try_wait();
@@ -349,7 +377,20 @@ fn execute(launch: &Launch<'_>, ground: Ground<'_>) -> Result<(Child, Containmen
         .map(|init| (init, Containment::Subreaper))
 }
 
-/// Waits for the answer to a request; end of file means that the init has died.
+/// Passes on what to start, which may be more than a socket holds.
+fn describe(socket: &OwnedFd, mut text: &[u8], patience: Patience<'_>) -> io::Result<()> {
+    while !text.is_empty() {
+        match rustix::net::send(socket, text, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(sent) => text = &text[sent..],
+            Err(Errno::AGAIN) => patience.expect(socket.as_fd(), PollFlags::OUT)?,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The answer to a request; end of file means that the init has died.
 fn first_report(report: BorrowedFd<'_>) -> io::Result<(Report, Option<OwnedFd>)> {
     let died = || io::Error::other("the job's init has ended");
     let (packet, mut descriptors) = socket::receive(report)?.ok_or_else(died)?;

@@ -1,22 +1,19 @@
 //! What passes between us and the init of a job.
 //!
-//! We send one packet a step over the control socket: a byte, and descriptors of the description
-//! ([`encode`]) in a memfd, of the socket to report to, of the three streams, and of the file in which the step
-//! announces itself, if there is one. A memfd because a
-//! command line may be megabytes long, and a packet may not. The init reports on the step's own
-//! socket: [`Report::Started`] with the process's descriptor or [`Report::Failed`], and at last
+//! We send one packet a step over the control socket: the length of its description ([`encode`]), and descriptors of a
+//! socket from which that is read, of the socket to report to, of the three streams, and of the socket on which the step
+//! announces itself, if there is one. A socket because a command line may be megabytes long, and a packet may not; and no
+//! file in memory, as a limit of the caller's for the size of files (RLIMIT_FSIZE) holds for that too. The init reports on
+//! the step's own socket: [`Report::Started`] with the process's descriptor or [`Report::Failed`], and at last
 //! [`Report::Ended`]. End of file instead means that the init is gone, and with it the step.
 //!
 //! Both ends are the same binary, so there is no version. All sockets keep packets apart
 //! (`SOCK_SEQPACKET`).
 
 use std::ffi::CString;
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
-
-use rustix::fs::MemfdFlags;
 
 use super::{Exit, StepStatus};
 use crate::sys::launch::{Candidate, Launch, Rlimits, Stage, StreamFiles};
@@ -104,8 +101,8 @@ impl Report {
     }
 }
 
-/// Writes what to start into memory of the kernel's, to be passed on by descriptor.
-pub(crate) fn encode(launch: &Launch<'_>) -> io::Result<OwnedFd> {
+/// What to start, but for its streams.
+pub(crate) fn encode(launch: &Launch<'_>) -> Vec<u8> {
     let mut text = Vec::new();
     let programs: Vec<CString> = launch.programs.iter().map(|it| it.path.clone()).collect();
     put_list(&mut text, &programs);
@@ -129,21 +126,12 @@ pub(crate) fn encode(launch: &Launch<'_>) -> io::Result<OwnedFd> {
         text.push(u8::from(limit.is_some()));
         text.extend(limit.unwrap_or(0).to_le_bytes());
     }
-    let mut file = File::from(rustix::fs::memfd_create(
-        "notapipe-step",
-        MemfdFlags::CLOEXEC,
-    )?);
-    file.write_all(&text)?;
-    Ok(file.into())
+    text
 }
 
-/// What to start, read back, with the streams put in.
-pub(crate) fn decode<'a>(file: OwnedFd, stdio: [BorrowedFd<'a>; 3]) -> io::Result<Launch<'a>> {
-    let mut text = Vec::new();
-    let mut file = File::from(file);
-    file.rewind()?;
-    file.read_to_end(&mut text)?;
-    let mut rest = Reader(&text);
+/// What to start, with the streams put in.
+pub(crate) fn decode<'a>(text: &[u8], stdio: [BorrowedFd<'a>; 3]) -> io::Result<Launch<'a>> {
+    let mut rest = Reader(text);
     let paths = rest.list()?;
     let programs = paths
         .into_iter()
@@ -290,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_long_command_line_comes_back_whole() {
-        let null = File::open("/dev/null").unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
         let stdio = [null.as_fd(); 3];
         let launch = Launch {
             programs: vec![Candidate {
@@ -314,7 +302,7 @@ mod tests {
             },
             ..Launch::new(stdio)
         };
-        let back = decode(encode(&launch).unwrap(), stdio).unwrap();
+        let back = decode(&encode(&launch), stdio).unwrap();
         assert_eq!(back.programs, launch.programs);
         assert_eq!(back.arguments, launch.arguments);
         assert_eq!(back.environment, launch.environment);
