@@ -229,7 +229,7 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
             Some(notapipe::Error::StepFailed(failure)) if failure.cpu_limit_met().is_some() => {
                 return Some("raise the limit with --limit cpu=TIME".to_owned());
             }
-            Some(notapipe::Error::StillWritten { .. }) => {
+            Some(notapipe::Error::StillWritten { .. } | notapipe::Error::NotLookedAt { .. }) => {
                 return Some("wait for it in the step, or give it longer with --settle".to_owned());
             }
             Some(notapipe::Error::OverLimitWithTmp { .. }) => {

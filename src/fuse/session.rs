@@ -20,6 +20,7 @@ use super::locality::{Asker, Locality, RequestGuard, Starter};
 use super::profile::ServeOptions;
 use super::requests::RequestCounts;
 use super::session_end::{SessionEnd, is_connected};
+use crate::sys::devices;
 use crate::view::View;
 
 /// Serves the file system on an already mounted `/dev/fuse` descriptor, on a thread of its own.
@@ -43,7 +44,9 @@ pub fn serve(device: OwnedFd, view: Arc<View>, options: ServeOptions) -> io::Res
         end: Some(Arc::clone(&end)),
         connection: Arc::clone(&connection),
     };
+    let number = device.as_raw_fd();
     let thread = Thread::start(device, session, |notifier| {
+        devices::add(number);
         // Before anything is served: what answers holds the device open by it.
         let invalidator = connection.dispatcher.invalidator();
         invalidator.tell_by(move |ino| notifier.inode_changed(ino));
@@ -182,6 +185,7 @@ impl Session {
         if let Some(locality) = &self.connection.locality {
             locality.end();
         }
+        devices::remove(self.device);
         // The first session ends as well when the second has.
         if let Some(end) = &self.end {
             self.connection.dispatcher.end();
@@ -257,7 +261,9 @@ fn start_second(connection: &Arc<Connection>, device: BorrowedFd<'_>) -> io::Res
     let thread = Thread::start(theirs, session, |_| {
         // SAFETY: the session owns it, and has it open as long as it lives.
         let mut socket = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
-        Ok(rustix::io::dup3(device, &mut socket, DupFlags::CLOEXEC)?)
+        rustix::io::dup3(device, &mut socket, DupFlags::CLOEXEC)?;
+        devices::add(number);
+        Ok(())
     })?;
     Ok(Second {
         thread,

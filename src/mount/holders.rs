@@ -4,9 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags, statx};
+use rustix::io::Errno;
 
 use super::privately::Connection;
 use crate::sys::mountinfo;
@@ -75,6 +77,8 @@ impl Membership {
             // We may not look, or it ended just before its link was followed: both are EACCES (fs/proc/namespaces.c,
             // proc_ns_get_link).
             Err(_) if proc::is_gone(pid) => Whereabouts::Dead,
+            // Mounts are told of everybody. Only our own processes are worth the question.
+            Err(_) if proc::may_signal(pid) && self.holds_mount(thread) => Whereabouts::Inside,
             Err(_) => Whereabouts::Outside,
         }
     }
@@ -83,12 +87,20 @@ impl Membership {
         if its == self.own {
             return false;
         }
-        let holds = || {
-            self.device
-                .as_ref()
-                .is_some_and(|device| mountinfo::lists_device(thread, device))
-        };
-        its == self.namespace || *self.others.entry(its).or_insert_with(holds)
+        if its == self.namespace {
+            return true;
+        }
+        let known = self.others.get(&its).copied();
+        known.unwrap_or_else(|| {
+            let holds = self.holds_mount(thread);
+            self.others.insert(its, holds);
+            holds
+        })
+    }
+
+    fn holds_mount(&self, thread: i32) -> bool {
+        let device = self.device.as_ref();
+        device.is_some_and(|device| mountinfo::lists_device(thread, device))
     }
 }
 
@@ -142,33 +154,85 @@ pub(crate) enum Within<'w> {
     Directory(&'w Path),
 }
 
-/// A file in there that a process may still write to, as `/proc` names it: open for writing, or
-/// mapped shared and writable. One without a name is left out.
-pub(crate) fn written_by(pid: i32, within: Within<'_>) -> Option<PathBuf> {
-    let thread = proc::living_thread(pid);
-    opened_to_write(thread, within).or_else(|| mapped_to_write(thread, within))
+/// What a look at a process tells of the files in there.
+#[derive(Debug)]
+pub(crate) enum Writing {
+    Nothing,
+    /// It may write to this one, as `/proc` names it: it has it open for writing, or mapped shared and writable.
+    To(PathBuf),
+    /// It cannot be looked at.
+    Unknown,
 }
 
-/// In a mount by the numbers of mounts, since an ordinary user in another user namespace may not even
-/// look at a file's attributes.
-fn opened_to_write(thread: i32, within: Within<'_>) -> Option<PathBuf> {
-    let mounts = match within {
-        Within::Mount(connection) => mountinfo::ids_of(thread, &connection.device()),
-        Within::Directory(_) => Default::default(),
+/// Whether a process may still write to a file in there that has a name: without one nothing can be collected.
+///
+/// `proc` is a /proc in which it has this number. `has_name` tells of inodes of the mount.
+pub(crate) fn writing(
+    proc: &str,
+    pid: i32,
+    within: Within<'_>,
+    has_name: &dyn Fn(u64) -> bool,
+) -> Writing {
+    let Some(thread) = proc::living_thread_in(proc, pid) else {
+        return Writing::Nothing;
     };
-    let open = std::fs::read_dir(format!("/proc/{thread}/fdinfo")).ok()?;
-    open.flatten().find_map(|entry| {
-        let info = std::fs::read_to_string(entry.path()).ok()?;
-        if !opens_to_write(&info)? {
-            return None;
+    let process = format!("{proc}/{thread}");
+    let look = || match opened_to_write(&process, within, has_name)? {
+        None => mapped_to_write(&process, within, has_name),
+        found => Ok(found),
+    };
+    match look() {
+        Ok(Some(file)) => Writing::To(file),
+        Ok(None) => Writing::Nothing,
+        Err(_) if proc::living_thread_in(proc, pid).is_none() => Writing::Nothing,
+        Err(error) => {
+            log::debug!("process {pid}: not looked at: {error}");
+            Writing::Unknown
         }
-        let link = format!("/proc/{thread}/fd/{}", entry.file_name().to_str()?);
-        let file = || named(std::fs::read_link(link).ok()?);
-        match within {
-            Within::Mount(_) => mounts.contains(&number(&info, "mnt_id:", 10)?).then(file)?,
-            Within::Directory(directory) => file().filter(|file| file.starts_with(directory)),
+    }
+}
+
+/// A file that is closed meanwhile is not written any more.
+fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if is_gone(&error) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+fn opened_to_write(
+    process: &str,
+    within: Within<'_>,
+    has_name: &dyn Fn(u64) -> bool,
+) -> io::Result<Option<PathBuf>> {
+    for entry in std::fs::read_dir(format!("{process}/fdinfo"))? {
+        let entry = entry?;
+        let Some(info) = unless_gone(std::fs::read_to_string(entry.path()))? else {
+            continue;
+        };
+        if opens_to_write(&info) != Some(true) {
+            continue;
         }
-    })
+        let link = format!("{process}/fd/{}", entry.file_name().display());
+        let Some(file) = unless_gone(std::fs::read_link(&link))? else {
+            continue;
+        };
+        let is_ours = match within {
+            // The number of its mount tells nothing: it may be one of any mount namespace.
+            Within::Mount(connection) => {
+                may_be_on(&link, connection)
+                    && number(&info, "ino:", 10).map_or(!seems_deleted(&file), has_name)
+            }
+            Within::Directory(directory) => {
+                file.starts_with(directory)
+                    && std::fs::metadata(&link).is_ok_and(|it| it.nlink() > 0)
+            }
+        };
+        if is_ours {
+            return Ok(Some(file));
+        }
+    }
+    Ok(None)
 }
 
 /// From `flags: OCTAL` (proc_pid_fdinfo(5)).
@@ -184,28 +248,50 @@ fn number(info: &str, field: &str, radix: u32) -> Option<u64> {
 }
 
 /// `ADDRESS rw-s OFFSET MAJOR:MINOR INODE   NAME` (proc_pid_maps(5)).
-fn mapped_to_write(thread: i32, within: Within<'_>) -> Option<PathBuf> {
-    let is_ours = |device: &[u8], name: &Path| match within {
+fn mapped_to_write(
+    process: &str,
+    within: Within<'_>,
+    has_name: &dyn Fn(u64) -> bool,
+) -> io::Result<Option<PathBuf>> {
+    let is_ours = |device: &[u8], inode: u64, name: &Path| match within {
         Within::Mount(Connection { major, minor }) => {
-            device == format!("{major:02x}:{minor:02x}").as_bytes()
+            device == format!("{major:02x}:{minor:02x}").as_bytes() && has_name(inode)
         }
-        Within::Directory(directory) => name.starts_with(directory),
+        // What was removed has no such name any more, or another file has.
+        Within::Directory(directory) => {
+            let seen_by_it = format!("{process}/root{}", name.display());
+            name.starts_with(directory)
+                && std::fs::metadata(seen_by_it).is_ok_and(|it| it.ino() == inode)
+        }
     };
-    let maps = std::fs::read(format!("/proc/{thread}/maps")).ok()?;
-    maps.split(|&byte| byte == b'\n').find_map(|line| {
+    let maps = std::fs::read(format!("{process}/maps"))?;
+    let writable = maps.split(|&byte| byte == b'\n').find_map(|line| {
         let mut words = line.splitn(6, |&byte| byte == b' ');
         let permissions = words.nth(1)?;
         let device = words.nth(1)?;
-        let name = Path::new(OsStr::from_bytes(words.nth(1)?.trim_ascii_start()));
+        let inode = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+        let name = Path::new(OsStr::from_bytes(words.next()?.trim_ascii_start()));
         let writes = permissions.get(1) == Some(&b'w') && permissions.get(3) == Some(&b's');
-        (writes && is_ours(device, name)).then(|| named(name.into()))?
-    })
+        (writes && is_ours(device, inode, name)).then(|| name.to_owned())
+    });
+    Ok(writable)
 }
 
-/// Nothing when the name has been taken away (proc_pid_fd(5)).
-fn named(file: PathBuf) -> Option<PathBuf> {
-    let deleted = file.as_os_str().as_bytes().ends_with(b" (deleted)");
-    (!deleted).then_some(file)
+/// Before Linux 5.14, which tells an open file's inode number, there is only this mark to go by (proc_pid_fd(5)).
+fn seems_deleted(file: &Path) -> bool {
+    file.as_os_str().as_bytes().ends_with(b" (deleted)")
+}
+
+/// Asks for the device alone. Before Linux 5.16, not even that is told of a FUSE mount in another user namespace than ours,
+/// and the only one that a process of a job has is ours.
+fn may_be_on(link: &str, connection: Connection) -> bool {
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    match statx(CWD, link, flags, StatxFlags::empty()) {
+        Ok(stat) => {
+            (stat.stx_dev_major, stat.stx_dev_minor) == (connection.major, connection.minor)
+        }
+        Err(errno) => errno == Errno::ACCESS,
+    }
 }
 
 /// Asks for cached attributes only, so that a mount nobody serves does not hold us up.

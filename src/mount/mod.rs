@@ -35,7 +35,7 @@ use parking_lot::{Mutex, RwLock};
 use rustix::event::{EventfdFlags, eventfd};
 
 pub use self::error::{MountError, Operation, Remedy};
-pub(crate) use self::holders::{Membership, Within, written_by};
+pub(crate) use self::holders::{Membership, Within, Writing, writing};
 pub use self::options::{MountOptions, Visibility};
 use self::plain::PlainDirectory;
 pub use self::plain::{InsteadOfMount, Storage};

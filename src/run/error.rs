@@ -202,6 +202,19 @@ pub enum Error {
         /// How long it was waited for.
         patience: Duration,
     },
+    /// A process that the steps left behind still ran when it had been waited for, and does not let us see whether it writes:
+    /// a program that may be executed and not read, a set-user-ID one, or one that has made itself undumpable (prctl(2)).
+    #[error(
+        "it cannot be known whether {} (process {}) still writes, {patience:?} after the steps have ended: it runs, and \
+         cannot be looked at",
+        .process.command.display(), .process.pid
+    )]
+    NotLookedAt {
+        /// The process.
+        process: ProcessInfo,
+        /// How long it was waited for.
+        patience: Duration,
+    },
     /// The job had more processes than its [limits](super::ResourceLimits) allow; everything in it was killed.
     #[error("the job was ended: {}", too_many_words(*.count, *.limit))]
     TooManyProcesses {

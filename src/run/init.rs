@@ -147,12 +147,15 @@ impl Init {
                 self.collect();
             }
             if asked {
-                match socket::receive(self.control.as_fd())? {
-                    Some((length, descriptors)) => {
+                match socket::receive(self.control.as_fd()) {
+                    Ok(Some((length, descriptors))) => {
                         let length = length.try_into().map_err(|_| io::ErrorKind::InvalidData)?;
                         self.start(usize::from_le_bytes(length), descriptors)?;
                     }
-                    None => return Ok(()),
+                    Ok(None) => return Ok(()),
+                    // Who asked sees the socket for the report closed.
+                    Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {}
+                    Err(error) => return Err(error),
                 }
             }
         }

@@ -1232,6 +1232,7 @@ impl Job {
                     operation: "prepare",
                     source,
                 })?
+                .ending_with_thread()
                 .with_signals(self.signals);
         record.limits_by = processes.limits_by();
         if let Some(temporary) = ground.temporary() {
@@ -1290,6 +1291,7 @@ impl Job {
                 patience,
                 bounds,
                 last.cloned().unwrap_or_default(),
+                &|ino| ground.has_name(ino),
             )
             .inspect_err(|_| ground.cancel_sources())?;
         }
@@ -1362,6 +1364,14 @@ impl Ground<'_> {
                 temporary.map(|it| scratch.path().join(it.to_path_buf()))
             }
             Self::Plain(plain, _) => plain.temporary.clone(),
+        }
+    }
+
+    /// Whether an inode of the mount has a name.
+    fn has_name(&self, ino: u64) -> bool {
+        match self {
+            Self::Mounted(scratch, _) => scratch.has_name(ino),
+            Self::Plain(..) => true,
         }
     }
 

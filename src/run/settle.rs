@@ -25,10 +25,11 @@ pub(super) fn settle(
     patience: Duration,
     bounds: Bounds<'_>,
     program: OsString,
+    has_name: &dyn Fn(u64) -> bool,
 ) -> Result<(), Error> {
     let began = Instant::now();
     loop {
-        let writer = processes.writer().map_err(failed)?;
+        let writer = processes.writer(has_name).map_err(failed)?;
         let Some(Writer { process, file }) = writer else {
             return Ok(());
         };
@@ -41,10 +42,13 @@ pub(super) fn settle(
             return Err(bounds.timeout(program));
         }
         if began.elapsed() >= patience {
-            return Err(Error::StillWritten {
-                file,
-                process,
-                patience,
+            return Err(match file {
+                Some(file) => Error::StillWritten {
+                    file,
+                    process,
+                    patience,
+                },
+                None => Error::NotLookedAt { process, patience },
             });
         }
         sleep(bounds).map_err(failed)?;

@@ -279,11 +279,12 @@ impl Scratch {
     /// [`Error::Spawn`] and the like. A status other than 0 is no error here: see
     /// [`StepReport::status`].
     pub fn run(&self, step: impl Into<Step>) -> Result<StepReport, Error> {
-        let processes =
-            Processes::start(self.place(), None).map_err(|source| Error::Processes {
+        let processes = Processes::start(self.place(), None)
+            .map_err(|source| Error::Processes {
                 operation: "prepare",
                 source,
-            })?;
+            })?
+            .ending_with_thread();
         let bounds = Bounds {
             session: Some(self.session_end()),
             ..Bounds::default()

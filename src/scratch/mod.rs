@@ -24,7 +24,7 @@ use crate::memory;
 use crate::mount::{Mount, MountOptions, Place, Visibility};
 use crate::run::{Error, Interrupt};
 use crate::store::{
-    Attr, Cookie, Limits, Name, Resource, StoreError, Timestamp, Tree, TreePath, Usage,
+    Attr, Cookie, Ino, Limits, Name, Resource, StoreError, Timestamp, Tree, TreePath, Usage,
 };
 use crate::view::{Locked, View};
 use edit::{Edit, Stale};
@@ -535,6 +535,12 @@ impl Scratch {
     /// Where processes can be started in it.
     pub(crate) fn place(&self) -> &Arc<Place> {
         self.mount.place()
+    }
+
+    /// Whether the inode of this number has a name.
+    pub(crate) fn has_name(&self, ino: u64) -> bool {
+        let attr = self.view.lock().attr(Ino(ino));
+        attr.is_ok_and(|attr| attr.nlink > 0)
     }
 
     /// How and when its session ends.

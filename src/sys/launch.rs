@@ -8,12 +8,12 @@ use std::{fmt, io, ptr};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, FdFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{Resource, Rlimit};
 
 use super::child::Child;
 use super::namespaces::Namespaces;
 use super::signals::{self, InheritedSignals};
-use super::vfork::vfork;
+use super::vfork::{ChildFd, NO_CHILD, dies_with_parent, vfork, vfork_seen};
 
 /// Where a child was when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,11 +159,21 @@ impl<'a> Launch<'a> {
 
     /// Starts the program, in these namespaces if any, and returns once it has been executed.
     pub(crate) fn start(&self, namespaces: Option<&Namespaces>) -> Result<Child, LaunchError> {
+        self.start_seen(namespaces, &ChildFd::new(NO_CHILD))
+    }
+
+    /// The same; `pidfd` tells other threads of the child before it has executed the program, which may take for ever where
+    /// that lies on a file system that does not answer.
+    pub(crate) fn start_seen(
+        &self,
+        namespaces: Option<&Namespaces>,
+        pidfd: &ChildFd,
+    ) -> Result<Child, LaunchError> {
         let mut prepared = Prepared::new(self)?;
         let mut failure = None;
         // SAFETY: the body makes system calls on what `prepared` holds, and stores its failure.
         let child = unsafe {
-            vfork(0, || {
+            vfork_seen(0, pidfd, || {
                 failure = Some(
                     join(namespaces)
                         .err()
@@ -241,9 +251,6 @@ impl<'a> Launch<'a> {
         if self.new_session {
             let _ = rustix::process::setsid();
         }
-        if self.dies_with_starter {
-            let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-        }
         if let Some(procs) = self.group
             && let Err(errno) = rustix::io::write(procs, b"0")
         {
@@ -263,6 +270,8 @@ impl<'a> Launch<'a> {
         if let Err(errno) = self.rlimits.set() {
             return Failure::new(Stage::Limits, errno);
         }
+        // Until now it does in any case, but the signal is lost with a change of credentials.
+        dies_with_parent(self.dies_with_starter);
         signals::set_mask(self.signals.blocked);
         prepared.execute(&self.programs)
     }

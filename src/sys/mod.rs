@@ -7,6 +7,7 @@ pub(crate) mod cgroup;
 pub(crate) mod child;
 pub(crate) mod clock;
 pub(crate) mod cpu;
+pub(crate) mod devices;
 pub(crate) mod fork;
 pub(crate) mod launch;
 pub(crate) mod mountinfo;

@@ -37,14 +37,6 @@ pub(crate) fn lists_device(thread: i32, device: &str) -> bool {
         .is_ok_and(|text| parse(&text).iter().any(|line| line.device == device))
 }
 
-/// The numbers of the mounts of this file system that a living thread sees.
-pub(crate) fn ids_of(thread: i32, device: &str) -> Vec<u64> {
-    let text = std::fs::read(format!("/proc/{thread}/mountinfo")).unwrap_or_default();
-    let lines = parse(&text).into_iter();
-    let of_device = lines.filter(|line| line.device == device);
-    of_device.map(|line| line.id).collect()
-}
-
 fn parse(text: &[u8]) -> Vec<MountLine> {
     text.split(|&byte| byte == b'\n')
         .filter_map(parse_line)

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 /// A process, told to a person; of a [`MountError`](crate::mount::MountError) or an [`Error`](crate::Error).
@@ -36,12 +37,16 @@ pub(crate) fn read_proc(path: &str) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
+/// The /proc of our own PID namespace. In that of another, processes have other numbers.
+pub(crate) const OURS: &str = "/proc";
+
 /// The numbers of all processes that `/proc` shows.
 pub(crate) fn all() -> io::Result<Vec<i32>> {
-    numbers_in("/proc")
+    numbers_in(OURS)
 }
 
-fn numbers_in(directory: &str) -> io::Result<Vec<i32>> {
+/// The numbers of all processes that a /proc shows, or of the threads in a `task` directory.
+pub(crate) fn numbers_in(directory: &str) -> io::Result<Vec<i32>> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         numbers.extend(
@@ -89,6 +94,16 @@ impl Held {
         belongs(pid).then_some(Held { pid, descriptor })
     }
 
+    /// Whether it has, though its parent may not have collected it.
+    pub(crate) fn has_ended(&self) -> bool {
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let mut end = [PollFd::new(&self.descriptor, PollFlags::IN)];
+        poll(&mut end, Some(&now)) == Ok(1)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(rustix::process::pidfd_send_signal(
             &self.descriptor,
@@ -107,7 +122,11 @@ pub(crate) fn pid_of(descriptor: BorrowedFd<'_>) -> Option<i32> {
 
 /// The fields of `/proc/PID/stat` (proc_pid_stat(5)) after the name: the first is the third of all.
 fn stat(pid: i32) -> Option<Vec<String>> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    stat_in(OURS, pid)
+}
+
+fn stat_in(proc: &str, pid: i32) -> Option<Vec<String>> {
+    let stat = std::fs::read(format!("{proc}/{pid}/stat")).ok()?;
     // The name stands in parentheses and may itself hold spaces and parentheses.
     let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
     let rest = std::str::from_utf8(&stat[after_name..]).ok()?;
@@ -154,17 +173,21 @@ fn is_ending(fields: &[String]) -> bool {
 /// A thread of a process to ask `/proc` about: the first, whose number is the process's own, or another once that has ended
 /// and only others know of files, memory and namespaces.
 pub(crate) fn living_thread(pid: i32) -> i32 {
-    match stat(pid) {
-        Some(fields) if is_ending(&fields) && has_more_threads(&fields) => {
-            other_living_thread(pid).unwrap_or(pid)
-        }
-        _ => pid,
+    living_thread_in(OURS, pid).unwrap_or(pid)
+}
+
+/// The same in any /proc; nothing when it has ended or is about to, and has neither files nor memory any more.
+pub(crate) fn living_thread_in(proc: &str, pid: i32) -> Option<i32> {
+    match stat_in(proc, pid)? {
+        fields if !is_ending(&fields) => Some(pid),
+        fields if has_more_threads(&fields) => other_living_thread(proc, pid),
+        _ => None,
     }
 }
 
-fn other_living_thread(pid: i32) -> Option<i32> {
-    let threads = numbers_in(&format!("/proc/{pid}/task")).ok()?;
-    let is_living = |&thread: &i32| stat(thread).is_some_and(|fields| !is_ending(&fields));
+fn other_living_thread(proc: &str, pid: i32) -> Option<i32> {
+    let threads = numbers_in(&format!("{proc}/{pid}/task")).ok()?;
+    let is_living = |&thread: &i32| stat_in(proc, thread).is_some_and(|fields| !is_ending(&fields));
     threads.into_iter().find(is_living)
 }
 
@@ -206,8 +229,20 @@ pub(crate) fn process_of(thread: i32) -> Option<i32> {
 
 /// The number of a process as it sees it itself: that of the innermost PID namespace that it is in (proc_pid_status(5)).
 pub(crate) fn own_number(pid: i32) -> Option<i32> {
-    let numbers = status(pid, "NSpid:")?;
-    numbers.split_ascii_whitespace().last()?.parse().ok()
+    numbers_of(pid).pop()
+}
+
+/// The numbers of a process in our PID namespace and in those below it that it is in (proc_pid_status(5)).
+fn numbers_of(pid: i32) -> Vec<i32> {
+    let numbers = status(pid, "NSpid:").unwrap_or_default();
+    let numbers = numbers.split_ascii_whitespace();
+    numbers.filter_map(|it| it.parse().ok()).collect()
+}
+
+/// The number that a process has here, by the one that it has in the PID namespace whose first process `init` is.
+pub(crate) fn number_here(init: i32, number_there: i32) -> Option<i32> {
+    let mut below = descendants(init).ok()?.into_iter();
+    below.find(|&pid| numbers_of(pid).get(1) == Some(&number_there))
 }
 
 /// A field of `/proc/PID/status` (proc_pid_status(5)).
@@ -281,7 +316,7 @@ pub(crate) fn environment(pid: i32) -> Result<Vec<u8>, Whereabouts> {
     if !has_more_threads(&fields) {
         return Err(Whereabouts::Dead);
     }
-    let thread = other_living_thread(pid).ok_or(Whereabouts::Unsettled)?;
+    let thread = other_living_thread(OURS, pid).ok_or(Whereabouts::Unsettled)?;
     environment_of_thread(thread).ok_or_else(|| {
         stat(thread).map_or(Whereabouts::Unsettled, |fields| {
             without_environment(&fields)
@@ -321,6 +356,11 @@ fn without_environment(fields: &[String]) -> Whereabouts {
 pub(crate) fn is_gone(pid: i32) -> bool {
     Pid::from_raw(pid)
         .is_none_or(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+}
+
+/// Whether this user may send it signals, as to its own processes.
+pub(crate) fn may_signal(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
 /// Where a process is, as one looks for the members of a group.

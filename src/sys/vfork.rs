@@ -8,10 +8,14 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
+use rustix::process::{Pid, Signal};
+
 use super::child::Child;
+use super::devices;
 use super::signals::Blocked;
 
 /// Ample for a few frames of system calls, also without optimisation. Touched lazily.
@@ -23,7 +27,9 @@ const GUARD_BYTES: usize = 64 * 1024;
 /// returns is the exit status. `flags` are further `CLONE_` flags (clone(2)).
 ///
 /// The child has a mask that blocks every signal, and no exit signal: until it executes a program,
-/// no SIGCHLD is sent for it and no wait(2) of another part of this program takes it.
+/// no SIGCHLD is sent for it and no wait(2) of another part of this program takes it. It is killed when this process is, until
+/// `body` says otherwise ([`dies_with_parent`]), and it has none of the [devices] that this process serves, unless it shares
+/// our descriptors.
 ///
 /// # Errors
 /// clone(2) or mmap(2) failed.
@@ -31,32 +37,80 @@ const GUARD_BYTES: usize = 64 * 1024;
 /// # Safety
 /// `body` runs in our memory, on another stack, in another process: it may only make system calls
 /// and touch what it was given. No allocation, no lock, no panic, no thread-local but errno.
-pub(crate) unsafe fn vfork<F: FnMut() -> c_int>(flags: c_int, mut body: F) -> io::Result<Child> {
+pub(crate) unsafe fn vfork<F: FnMut() -> c_int>(flags: c_int, body: F) -> io::Result<Child> {
+    // SAFETY: the caller's promise.
+    unsafe { vfork_seen(flags, &ChildFd::new(NO_CHILD), body) }
+}
+
+/// The descriptor of a child from its first moment on, for other threads; [`NO_CHILD`] before.
+pub(crate) type ChildFd = AtomicI32;
+pub(crate) const NO_CHILD: RawFd = -1;
+
+/// The same; `pidfd` tells other threads of the child while this one waits.
+///
+/// # Errors
+/// As [`vfork`].
+///
+/// # Safety
+/// As [`vfork`].
+pub(crate) unsafe fn vfork_seen<F: FnMut() -> c_int>(
+    flags: c_int,
+    pidfd: &ChildFd,
+    body: F,
+) -> io::Result<Child> {
     let stack = Stack::new()?;
-    let mut pidfd: RawFd = -1;
+    let mut newborn = Newborn {
+        body,
+        parent: (flags & libc::CLONE_PARENT == 0).then(rustix::process::getpid),
+        devices: match flags & libc::CLONE_FILES {
+            0 => devices::served(),
+            _ => Vec::new(),
+        },
+    };
     let _blocked = Blocked::new();
     // SAFETY: the stack lives until the child has left it, because CLONE_VFORK holds this thread
-    // until then; `body` and `pidfd` outlive the call for the same reason.
+    // until then; `newborn` and `pidfd` outlive the call for the same reason.
     let pid = unsafe {
         libc::clone(
             enter::<F>,
             stack.top(),
             flags | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD,
-            ptr::from_mut(&mut body).cast::<c_void>(),
-            ptr::from_mut(&mut pidfd),
+            ptr::from_mut(&mut newborn).cast::<c_void>(),
+            pidfd.as_ptr(),
         )
     };
     if pid < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel has just given us this descriptor (close-on-exec).
-    Ok(Child::new(pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd.load(Ordering::Acquire)) };
+    Ok(Child::new(pid, pidfd))
 }
 
-extern "C" fn enter<F: FnMut() -> c_int>(body: *mut c_void) -> c_int {
-    // SAFETY: `vfork` passes a pointer to its `F` and waits while we use it.
-    let body = unsafe { &mut *body.cast::<F>() };
-    body()
+/// What a child begins with.
+struct Newborn<F> {
+    body: F,
+    /// Unknown when our own parent is to be its parent too.
+    parent: Option<Pid>,
+    devices: Vec<RawFd>,
+}
+
+extern "C" fn enter<F: FnMut() -> c_int>(newborn: *mut c_void) -> c_int {
+    // SAFETY: `vfork` passes a pointer to its own and waits while we use it.
+    let newborn = unsafe { &mut *newborn.cast::<Newborn<F>>() };
+    dies_with_parent(true);
+    if newborn.parent.is_some() && rustix::process::getppid() != newborn.parent {
+        // It died before we asked for the signal.
+        return 127;
+    }
+    devices::give_up(&newborn.devices);
+    (newborn.body)()
+}
+
+/// Whether the calling process is to be killed when the thread that made it ends (PR_SET_PDEATHSIG(2const)).
+pub(crate) fn dies_with_parent(dies: bool) {
+    let signal = dies.then_some(Signal::KILL);
+    let _ = rustix::process::set_parent_process_death_signal(signal);
 }
 
 struct Stack {

@@ -6,8 +6,10 @@
 mod degraded;
 mod figures;
 mod forked_init;
+mod hung;
 mod kill_sweep;
 mod killed;
+mod killed_server;
 mod private_mount;
 mod public_mount;
 mod session_lost;

@@ -69,6 +69,11 @@ impl Stage {
         Stage { directory, tag }
     }
 
+    /// Where the scene may make directories.
+    pub fn room(&self) -> PathBuf {
+        self.directory.path().join("room")
+    }
+
     /// The test of this name again, to be played as `who`.
     pub fn command(&self, name: &str, who: Who) -> Command {
         let mut command = Command::new(self.directory.path().join("faults"));
@@ -83,6 +88,16 @@ impl Stage {
             command.uid(USER).gid(USER);
         }
         command
+    }
+
+    /// The processes that are the scene, or children of it that have executed nothing yet.
+    pub fn copies(&self) -> Vec<i32> {
+        let scene = self.directory.path().join("faults");
+        let is_one = |&(pid, _): &(i32, String)| {
+            fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == scene)
+        };
+        let copies = commands().into_iter().filter(is_one);
+        copies.map(|(pid, _)| pid).collect()
     }
 
     /// Whether the scene left no mount, no directory and no process: step, init or watchdog.
@@ -197,6 +212,16 @@ pub fn watchdogs(path: &Path) -> Vec<i32> {
 /// The inits that are our children.
 pub fn inits() -> Vec<i32> {
     children(std::process::id(), notapipe::run::init::ARGUMENT)
+}
+
+/// What descends from a process.
+pub fn descendants(ancestor: u32) -> Vec<i32> {
+    let below = children(ancestor, "");
+    let further = below
+        .iter()
+        .flat_map(|&pid| descendants(pid.unsigned_abs()));
+    let further: Vec<i32> = further.collect();
+    below.into_iter().chain(further).collect()
 }
 
 /// The children of a process that have this word in their command.

@@ -2,7 +2,7 @@
 
 use notapipe::{Error, Job};
 
-use crate::support::site::both;
+use crate::support::site::{Site, both};
 
 #[test]
 fn what_is_still_written_is_waited_for() {
@@ -118,4 +118,143 @@ fn the_library_waits_too() {
     };
     assert_eq!(file, std::path::Path::new("out"));
     assert_eq!(process.command, "sleep 1000");
+}
+
+/// Words for a shell: has `out` open in a process that is in another mount namespace, for a moment or without end.
+fn in_another_mount_namespace(site: &Site, unshare: &str, forever: bool) -> String {
+    let rest = match forever {
+        true => format!("exec {}", site.endless()),
+        false => "sleep 0.3; echo done >&3".to_owned(),
+    };
+    format!(
+        "{unshare} sh -c 'exec 3>out; echo begun >&3; : > ready; {rest}' & until test -e ready; do :; done"
+    )
+}
+
+#[test]
+fn who_writes_in_another_mount_namespace_is_waited_for() {
+    both(|site| {
+        let (unshare, without_the_mount): (_, &[&str]) = match site.is_root() {
+            true => (
+                "unshare -m",
+                &["unshare -m sh -c 'umount -l $PWD; exec \"$@\"' sh"],
+            ),
+            false => ("unshare -Urm", &[]),
+        };
+        for mount in ["private", "public"] {
+            let line = [
+                "--mount", mount, "-o", "out", "--settle", "3", "--", "sh", "-c",
+            ];
+            let work = in_another_mount_namespace(site, unshare, false);
+            site.run(&[&line[..], &[&work]].concat()).ended(0);
+            assert_eq!(site.read("out"), b"begun\ndone\n");
+            let line = [
+                "--mount", mount, "-o", "out", "--settle", "0.2", "--", "sh", "-c",
+            ];
+            let opened_before = format!(
+                "exec 3>out; : > ready; {unshare} {} & until test -e ready; do :; done",
+                site.endless()
+            );
+            let mut works = vec![
+                in_another_mount_namespace(site, unshare, true),
+                opened_before,
+            ];
+            works.extend(
+                without_the_mount
+                    .iter()
+                    .map(|leave| format!("exec 3>out; {leave} {} & sleep 0.2", site.endless())),
+            );
+            for work in works {
+                let told = site.run(&[&line[..], &[&work]].concat()).ended(125);
+                told.saying(&["is still being written by "]);
+                site.expect_nothing_left();
+            }
+        }
+    });
+}
+
+/// Has `out` open, and does not let others see it: by prctl(2), which tells nothing to root; and by a program that cannot be
+/// read, which takes the word from whoever runs it.
+fn unseen(site: &Site, time: &str) -> [String; 2] {
+    let undumpable = format!(
+        "import ctypes, time\\nfile = open('out', 'w')\\nctypes.CDLL(None).prctl(4, 0)\\nopen('ready', 'w')\\n\
+         time.sleep({time})\\nfile.write('done')"
+    );
+    let unreadable = site.path("unreadable");
+    if !unreadable.exists() {
+        std::fs::copy("/bin/sleep", &unreadable).unwrap();
+        site.chmod("unreadable", 0o711);
+        std::os::unix::fs::chown(&unreadable, Some(0), Some(0)).unwrap();
+    }
+    let unreadable = site.text("unreadable");
+    [
+        format!("python3 -c \"$(printf \"{undumpable}\")\" & until test -e ready; do :; done"),
+        format!(
+            "(exec 3>out; : > ready; exec {unreadable} {time}) & until test -e ready; do :; done; sleep 0.1"
+        ),
+    ]
+}
+
+#[test]
+fn who_cannot_be_looked_at_is_waited_for() {
+    both(|site| {
+        for mount in ["private", "public"] {
+            let line = [
+                "--mount", mount, "-o", "out", "--settle", "5", "--", "sh", "-c",
+            ];
+            for work in unseen(site, "0.3") {
+                site.run(&[&line[..], &[&work]].concat()).ended(0);
+            }
+            let line = [
+                "--mount", mount, "-o", "out", "--settle", "0.2", "--", "sh", "-c",
+            ];
+            let mut unknown = 0;
+            for work in unseen(site, "1000") {
+                let told = site.run(&[&line[..], &[&work]].concat()).ended(125);
+                let text = told.stderr;
+                unknown += usize::from(text.contains("cannot be looked at"));
+                assert!(
+                    text.contains("still writes") || text.contains("still being written"),
+                    "{text}"
+                );
+                assert!(text.contains("--settle"), "{text}");
+                site.expect_nothing_left();
+            }
+            assert_eq!(unknown > 0, !site.is_root(), "{mount}");
+        }
+    });
+}
+
+#[test]
+fn a_name_that_looks_like_that_of_a_deleted_file_is_one() {
+    both(|site| {
+        let mapped = "import mmap, os, time\n\
+            file = os.open('out (deleted)', os.O_RDWR | os.O_CREAT); os.truncate(file, 4096)\n\
+            map = mmap.mmap(file, 4096); os.close(file)\n\
+            if os.fork() == 0:\n  time.sleep(1000)\n";
+        let opened = format!(
+            "(exec 3>'out (deleted)'; : > ready; {}) & until test -e ready; do :; done",
+            site.endless()
+        );
+        for command in [["python3", "-c", mapped], ["sh", "-c", &opened]] {
+            let line = ["--settle", "0.2", "-o", "out (deleted)", "--"];
+            let told = site.run(&[&line[..], &command].concat()).ended(125);
+            told.saying(&["\"out (deleted)\" is still being written by "]);
+        }
+        let mapped = mapped.replace("time.sleep", "os.unlink('out (deleted)'); time.sleep");
+        site.run(&["--settle", "1h", "--", "python3", "-c", &mapped])
+            .ended(0);
+    });
+}
+
+#[test]
+fn the_library_waits_for_those_in_another_mount_namespace() {
+    let opened = "unshare -m sh -c 'exec 3>out; : > ready; exec sleep 1000' & until test -e ready; do :; done";
+    let now = std::time::Duration::ZERO;
+    let error = Job::new()
+        .step(["sh", "-c", opened])
+        .settle(now)
+        .run()
+        .unwrap_err();
+    assert!(matches!(error, Error::StillWritten { .. }), "{error}");
 }

@@ -302,3 +302,93 @@ fn a_closed_terminal_ends_a_job() {
     until("the step runs", || site.endless_ones() == 1);
     window.close().ended(129);
 }
+
+/// Takes up a program with some signals ignored and some held back.
+const SURROUNDED: &str = "import os, signal, sys\n\
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM, signal.SIGCHLD})\n\
+    for it in range(1, 65):\n  \
+      if it not in (9, 19, 32, 33): signal.signal(it, signal.SIG_DFL)\n\
+    for it in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGTTOU): signal.signal(it, signal.SIG_IGN)\n\
+    os.execvp(sys.argv[1], sys.argv[1:])";
+
+/// A command line under a caller that ignores SIGCHLD and SIGPIPE and holds back others.
+fn surrounded(site: &Site, words: &[&str]) -> Call {
+    let program = ["python3", "-c", SURROUNDED];
+    Call::start(site.tool(&[&program[..], words].concat()))
+}
+
+#[test]
+fn a_caller_that_ignores_sigchld_gets_every_status() {
+    both(|site| {
+        let program = site.text("../notapipe");
+        for mount in ["private", "public"] {
+            let options = ["run", "--mount", mount, "--timeout", "60"];
+            let begin = [&[&program[..]], &options[..]].concat();
+            let job = |rest: &[&str]| surrounded(site, &[&begin, rest].concat()).finish();
+            job(&["--", "sh", "-c", "exit 3"]).ended(3);
+            job(&[
+                "--",
+                "true",
+                "--then",
+                "sh",
+                "-c",
+                "(exit 5) & wait $!; exit $?",
+            ])
+            .ended(5);
+            let made = ["--input-from", "x=echo made", "--", "cat", "x"];
+            job(&made).ended(0).printing("made\n");
+            let failed = ["--input-from", "x=exit 4", "--", "cat", "x"];
+            job(&failed).ended(125).saying(&["ended with status 4"]);
+            let taken = ["--output-to", "x=cat", "--", "sh", "-c", "echo taken > x"];
+            job(&taken).ended(0).printing("taken\n");
+        }
+    });
+}
+
+#[test]
+fn a_tool_gets_the_signals_as_the_caller_had_them() {
+    both(|site| {
+        let show = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
+        let as_it_is = surrounded(site, &show).finish().ended(0).text();
+        assert!(as_it_is.contains("SigIgn:\t0000000000211000"), "{as_it_is}");
+        let program = site.text("../notapipe");
+        for mount in ["private", "public"] {
+            let begin = [&program[..], "run", "--mount", mount, "--"];
+            let told = surrounded(site, &[&begin, &show[..]].concat()).finish();
+            told.ended(0).printing(&as_it_is);
+        }
+        let command = format!(
+            "--input-from=x={}",
+            show.join(" ").replace("^Sig(Blk|Ign)", "'^Sig(Blk|Ign)'")
+        );
+        let told = surrounded(site, &[&program, "run", &command, "--", "cat", "x"]).finish();
+        told.ended(0).printing(&as_it_is);
+    });
+}
+
+#[test]
+fn a_signal_that_the_caller_holds_back_ends_the_job() {
+    both(|site| {
+        let endless = site.endless();
+        let program = site.text("../notapipe");
+        let words = [&program[..], "run", "--", "sh", "-c", &endless];
+        let call = surrounded(site, &words);
+        until("the step runs", || site.endless_ones() == 1);
+        call.signal(Signal::TERM);
+        call.finish().ended(143);
+        site.expect_nothing_left();
+    });
+}
+
+/// A limit for the size of files holds for files in memory too, which we do not use therefore.
+#[test]
+fn a_caller_that_may_not_write_files_can_run_a_job() {
+    both(|site| {
+        let job = format!(
+            "ulimit -f 0; {} run -- echo one --pipe cat",
+            site.text("../notapipe")
+        );
+        let told = Call::start(site.tool(&["sh", "-c", &job])).finish();
+        told.ended(0).printing("one\n");
+    });
+}

@@ -69,3 +69,27 @@ fn mount_of(pid: &str) -> String {
     let line = mounts.lines().rfind(|line| line.contains("fuse.notapipe"));
     line.unwrap().split(' ').nth(4).unwrap().to_owned()
 }
+
+#[test]
+fn a_directory_that_every_program_needs_is_not_mounted_over() {
+    both(|site| {
+        site.symlink("/proc", "link");
+        for at in [
+            "/",
+            "/proc",
+            "/proc/self",
+            "/proc/sys/fs",
+            "/dev",
+            "/dev/fd",
+            "/sys",
+            "link",
+        ] {
+            for mount in ["auto", "private", "public"] {
+                let told = site.run(&["--mount", mount, "--at", at, "--", "true"]);
+                told.ended(125).saying(&["no program could start there"]);
+            }
+            let told = site.call(&["mount", "-q", at]);
+            told.ended(125).saying(&["no program could start there"]);
+        }
+    });
+}

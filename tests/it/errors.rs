@@ -162,5 +162,22 @@ fn what_the_system_refuses_is_told_with_its_reason() {
             assert!(text.contains("Too many open files"), "{text}");
         }
         scratch.unmount().unwrap();
+
+        // SAFETY: children are then collected by the kernel.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        let failed = Job::new().step(["sh", "-c", "sleep 0.01; exit 3"]).run();
+        // SAFETY: as it was.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        match failed.unwrap_err() {
+            Error::StepFailed(failure) => assert_eq!(failure.exit, notapipe::Exit::Code(3)),
+            // Before Linux 6.15 it cannot be known any more.
+            error => {
+                assert!(
+                    matches!(&error, Error::Wait { program, .. } if program == "sh"),
+                    "{error}"
+                );
+                told(&error);
+            }
+        }
     });
 }

@@ -1,18 +1,70 @@
 //! Steps as our own children: what a library can do, which has no program of its own to execute.
 //!
-//! When this process is killed, they live on; only with an init do they end with us.
+//! When this process is killed, what they started lives on; only with an init does it end with us.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, PollFlags, eventfd};
+use rustix::process::{Signal, pidfd_send_signal};
 
-use super::StillRunning;
-use super::census::Census;
-use super::running::{Running, Tracked};
+use super::census::{self, Census};
+use super::running::{Patience, Running, Tracked};
+use super::{PATIENCE, StillRunning};
 use crate::mount::Place;
-use crate::sys::launch::{Launch, LaunchError};
+use crate::sys::child::Child;
+use crate::sys::launch::{Launch, LaunchError, Stage};
 use crate::sys::namespaces::Namespaces;
+use crate::sys::vfork::{ChildFd, NO_CHILD};
+
+/// Starts a program while another thread looks at the clock: this one waits until it is executed, which may be never where
+/// it lies on a file system that does not answer. What sleeps uninterruptibly there, and not in the mount, is waited for all
+/// the same: the child has our memory.
+fn start_within(
+    launch: &Launch<'_>,
+    namespaces: Option<&Namespaces>,
+    place: &Place,
+    patience: Patience<'_>,
+) -> Result<Child, LaunchError> {
+    let failed = |error| LaunchError::new(Stage::Start, error);
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    let started = eventfd(0, flags).map_err(|errno| failed(errno.into()))?;
+    let pidfd = ChildFd::new(NO_CHILD);
+    let watch = || {
+        let Err(error) = patience.expect(started.as_fd(), PollFlags::IN) else {
+            return Ok(());
+        };
+        let number = pidfd.load(Ordering::Acquire);
+        if number != NO_CHILD {
+            // SAFETY: the child's descriptor is open until this thread has been joined.
+            let child = unsafe { BorrowedFd::borrow_raw(number) };
+            let _ = pidfd_send_signal(child, Signal::KILL);
+            let soon = Patience::until(Instant::now() + PATIENCE);
+            if soon.expect(started.as_fd(), PollFlags::IN).is_err() {
+                census::abort(place);
+            }
+        }
+        Err(error)
+    };
+    std::thread::scope(|scope| {
+        let watching = std::thread::Builder::new().spawn_scoped(scope, watch);
+        let child = launch.start_seen(namespaces, &pidfd);
+        let _ = rustix::io::write(&started, &1_u64.to_ne_bytes());
+        let watched = watching.map(|it| it.join().unwrap_or(Ok(())));
+        match (child, watched) {
+            (Ok(child), Ok(Err(error))) => {
+                let _ = child.wait();
+                Err(failed(error))
+            }
+            (Err(_), Ok(Err(error))) => Err(failed(error)),
+            // Without a thread for it, it is not watched.
+            (child, _) => child,
+        }
+    })
+}
 
 /// The steps that nobody has waited for to the end yet.
 #[derive(Debug, Default)]
@@ -26,14 +78,27 @@ impl Direct {
         &self,
         launch: &Launch<'_>,
         namespaces: Option<&Namespaces>,
+        place: &Place,
+        patience: Patience<'_>,
     ) -> Result<Running, LaunchError> {
         // Before: a start returns once the program runs, and a short one may then be over.
         let started = Instant::now();
-        let child = Arc::new(Tracked::new(launch.start(namespaces)?, started));
+        let child = match patience.is_endless() {
+            true => launch.start(namespaces)?,
+            false => start_within(launch, namespaces, place, patience)?,
+        };
+        let child = Arc::new(Tracked::new(child, started));
         let mut children = self.children.lock();
         children.retain(|child| !child.is_collected());
         children.push(Arc::clone(&child));
         Ok(Running::direct(child))
+    }
+
+    /// The numbers of the steps that have not been collected.
+    pub(super) fn steps(&self) -> Vec<i32> {
+        let children = self.children.lock();
+        let running = children.iter().filter(|child| !child.is_collected());
+        running.map(|child| child.pid()).collect()
     }
 
     /// Kills the steps and what descends from them, and collects them, so that no zombies stay.

@@ -39,10 +39,11 @@ use super::group::Group;
 use super::limits::{LimitsBy, ResourceLimits};
 use super::own_tmp;
 use super::step::with_variables;
-use crate::mount::{MountError, Place, ProcessInfo, Standing, written_by};
+use crate::mount::{MountError, Place, ProcessInfo, Standing, Writing, writing};
 pub use crate::sys::child::Exit;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Stage, StreamFiles};
 use crate::sys::namespaces::Namespaces;
+use crate::sys::proc;
 use crate::sys::signals::InheritedSignals;
 use crate::text::{self, quoted, shown};
 
@@ -231,11 +232,10 @@ pub enum Containment {
 
 /// A process that may still change a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Writer {
-    /// The process.
+pub(super) struct Writer {
     pub process: ProcessInfo,
-    /// The file's path in the mount.
-    pub file: PathBuf,
+    /// The file's path in the mount; unknown when the process cannot be looked at.
+    pub file: Option<PathBuf>,
 }
 
 /// The processes of one job.
@@ -255,6 +255,7 @@ pub struct Processes {
     tmp: Option<PathBuf>,
     /// What steps start with, unless it is what children of this program do.
     signals: Option<InheritedSignals>,
+    end_with_thread: bool,
     /// Dropped when they have ended.
     group: Group,
 }
@@ -315,6 +316,7 @@ impl Processes {
             ended: false,
             tmp: None,
             signals: None,
+            end_with_thread: false,
             group,
         })
     }
@@ -334,6 +336,13 @@ impl Processes {
         };
         let told = own_tmp::variables(&self.place, directory, &environment);
         with_variables(environment, told)
+    }
+
+    /// For a caller that waits for the steps in the thread that starts them: they end with it, and so when this process is
+    /// killed, also without an init.
+    pub(super) fn ending_with_thread(mut self) -> Self {
+        self.end_with_thread = true;
+        self
     }
 
     /// Which signals steps start with ignored and held back.
@@ -406,6 +415,7 @@ impl Processes {
     ) -> Result<Running, SpawnError> {
         let mut launch = command.launch(self.place.path())?;
         launch.announce = announce;
+        launch.dies_with_starter = self.end_with_thread;
         let signals = self.signals;
         launch.signals = signals.unwrap_or_else(InheritedSignals::for_children);
         launch.rlimits = self.group.limits().rlimits(self.group.by());
@@ -431,9 +441,9 @@ impl Processes {
                         inside: Some(inside),
                         ..
                     },
-                ) => direct.start(&launch, Some(inside)),
+                ) => direct.start(&launch, Some(inside), &self.place, patience),
                 (Starter::Direct(direct), Standing::Public(_) | Standing::Plain { .. }) => {
-                    direct.start(&launch, None)
+                    direct.start(&launch, None, &self.place, patience)
                 }
             });
         started.map_err(|error| command.spawn_error(launch, error))
@@ -462,22 +472,60 @@ impl Processes {
         Ok(self.members()?.into_iter().map(ProcessInfo::of).collect())
     }
 
-    /// Somebody who has a file of the mount (or of the directory that takes its place) open for writing, or mapped so that writes reach it, as
-    /// far as we may look. A file without a name any more does not count: nobody can collect it.
+    /// A process that has a file of the mount (or of the directory that takes its place) open for writing, or mapped so that
+    /// writes reach it; or one that cannot be looked at. A file without a name any more does not count, as nothing can be
+    /// collected of it: `has_name` tells of the inodes of a mount.
     ///
     /// # Errors
     /// `/proc` cannot be read.
-    pub fn writer(&self) -> io::Result<Option<Writer>> {
-        let members = self.members()?;
+    pub(super) fn writer(&self, has_name: &dyn Fn(u64) -> bool) -> io::Result<Option<Writer>> {
+        let own_proc = match &self.starter {
+            Starter::Init(supervisor) => supervisor.own_proc(),
+            Starter::Direct(_) => None,
+        };
+        let (proc, candidates) = match &own_proc {
+            Some(proc) => (proc.as_str(), proc::numbers_in(proc)?),
+            None => (proc::OURS, self.members_and_descendants()?),
+        };
         let within = self.place.within();
-        let writer = |pid| Some((pid, written_by(pid, within)?));
-        Ok(members.into_iter().find_map(writer).map(|(pid, file)| {
-            let inside = file.strip_prefix(self.place.path()).map(Path::to_path_buf);
-            Writer {
-                process: ProcessInfo::of(pid),
-                file: inside.unwrap_or(file),
-            }
+        let look = |pid| match writing(proc, pid, within, has_name) {
+            Writing::Nothing => None,
+            Writing::To(file) => Some((pid, Some(file))),
+            Writing::Unknown => Some((pid, None)),
+        };
+        // The first in a PID namespace of the job's own is its init.
+        let is_init = |pid: i32| own_proc.is_some() && pid == 1;
+        let found = candidates.into_iter().filter(|&pid| !is_init(pid));
+        let found = found.filter_map(look).next();
+        Ok(found.map(|(pid, file)| Writer {
+            process: ProcessInfo::of(self.number_here(pid, own_proc.is_some())),
+            file: file.map(|file| {
+                let inside = file.strip_prefix(self.place.path()).map(Path::to_path_buf);
+                inside.unwrap_or(file)
+            }),
         }))
+    }
+
+    fn number_here(&self, pid: i32, in_own_proc: bool) -> i32 {
+        let init = self.init_pid().filter(|_| in_own_proc);
+        let here = init.and_then(|init| proc::number_here(init, pid));
+        here.unwrap_or(pid)
+    }
+
+    /// Also those that have left the mount namespace, or do not let us see in which they are, unless they have lost their
+    /// parents as well.
+    fn members_and_descendants(&self) -> io::Result<Vec<i32>> {
+        let mut all = self.members()?;
+        let parents = match &self.starter {
+            Starter::Init(supervisor) => vec![supervisor.init_pid()],
+            Starter::Direct(direct) => direct.steps(),
+        };
+        for parent in parents {
+            all.extend(proc::descendants(parent)?);
+        }
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
     }
 
     fn members(&self) -> io::Result<Vec<i32>> {
@@ -527,13 +575,12 @@ impl Processes {
     fn kill_all(&mut self, is_last: bool) -> Result<(), StillRunning> {
         match &mut self.starter {
             Starter::Init(supervisor) => {
-                supervisor.end(&self.place);
+                let left = supervisor.end(&self.place);
+                if !left.is_empty() {
+                    return Err(StillRunning::new(&self.place, left));
+                }
                 if supervisor.containment() == Containment::PidNamespace {
-                    // The kernel has killed all of them with the first.
-                    return match supervisor.has_ended() {
-                        true => Ok(()),
-                        false => Err(StillRunning::new(&self.place, supervisor.descendants())),
-                    };
+                    return Ok(());
                 }
             }
             Starter::Direct(direct) => direct.kill_descendants(&self.place)?,

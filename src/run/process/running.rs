@@ -382,6 +382,10 @@ pub(in crate::run) struct Patience<'i> {
 }
 
 impl Patience<'_> {
+    pub(super) fn is_endless(self) -> bool {
+        self.deadline.is_none() && self.interrupt.is_none()
+    }
+
     pub(super) fn until(deadline: Instant) -> Self {
         Self {
             deadline: Some(deadline),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::event::PollFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown, SocketType};
 use rustix::process::{PidfdFlags, Signal};
@@ -27,7 +28,7 @@ use crate::sys::cgroup::Entrance;
 use crate::sys::child::Child;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Stage};
 use crate::sys::namespaces::{NamespaceId, Namespaces};
-use crate::sys::proc::{self, Stuck};
+use crate::sys::proc::{self, Held, Stuck};
 use crate::sys::signals::InheritedSignals;
 use crate::sys::{null, socket};
 
@@ -131,6 +132,8 @@ pub(super) struct Supervisor {
     control: OwnedFd,
     containment: Containment,
     ended: bool,
+    /// The /proc of its PID namespace, which shows all that is in it, whatever mount namespaces that made for itself.
+    proc: Option<OwnedFd>,
 }
 
 impl Supervisor {
@@ -154,6 +157,21 @@ impl Supervisor {
         started.ok_or(io::ErrorKind::NotFound)?
     }
 
+    /// Before there are steps, which could mount something over it.
+    fn new(init: Child, control: OwnedFd, containment: Containment) -> Self {
+        let proc = match containment {
+            Containment::PidNamespace => open_proc(init.pid()),
+            _ => None,
+        };
+        Supervisor {
+            init,
+            control,
+            containment,
+            ended: false,
+            proc,
+        }
+    }
+
     /// From the copy of our process that waits, where there is one.
     fn forked(
         program: &InitProgram,
@@ -162,12 +180,7 @@ impl Supervisor {
     ) -> Option<Self> {
         let zygote = program.zygote.lock().take()?;
         match zygote.into_init(namespaces, group) {
-            Ok((init, control)) => Some(Supervisor {
-                init,
-                control,
-                containment: Containment::PidNamespace,
-                ended: false,
-            }),
+            Ok((init, control)) => Some(Supervisor::new(init, control, Containment::PidNamespace)),
             Err(LaunchError { stage, errno, .. }) => {
                 log::debug!("the waiting copy is no init: cannot {stage}: {errno}");
                 None
@@ -186,12 +199,7 @@ impl Supervisor {
         let null = null::open()?;
         let launch = init_launch(program, &null, [&theirs, &ourselves], group)?;
         let (init, containment) = execute(&launch, ground).map_err(LaunchError::into_io)?;
-        Ok(Supervisor {
-            init,
-            control,
-            containment,
-            ended: false,
-        })
+        Ok(Supervisor::new(init, control, containment))
     }
 
     /// Has the init start a step. It does not answer while it is stopped, or the program lies where nobody answers.
@@ -214,25 +222,41 @@ impl Supervisor {
         let answered = patience.expect(report.as_fd(), PollFlags::IN);
         answered.map_err(channel)?;
         match first_report(report.as_fd()).map_err(channel)? {
-            (Report::Started, Some(process)) => Ok(Running::supervised(report, process)),
-            (
+            Some((Report::Started, Some(process))) => Ok(Running::supervised(report, process)),
+            Some((
                 Report::Failed {
                     stage,
                     errno,
                     program,
                 },
                 _,
-            ) => Err(LaunchError {
+            )) => Err(LaunchError {
                 stage,
                 errno: io::Error::from_raw_os_error(errno),
                 program: program as usize,
             }),
-            _ => Err(channel(io::ErrorKind::InvalidData.into())),
+            Some(_) => Err(channel(io::ErrorKind::InvalidData.into())),
+            None if self.has_died() => Err(channel(io::Error::other("the job's init has ended"))),
+            None => Err(channel(Errno::MFILE.into())),
         }
+    }
+
+    fn has_died(&self) -> bool {
+        let soon = Patience::until(Instant::now() + ROUND);
+        matches!(
+            soon.wait(self.init.as_fd(), PollFlags::IN),
+            Ok(Woken::Ready)
+        )
     }
 
     pub(super) fn containment(&self) -> Containment {
         self.containment
+    }
+
+    /// A path to the /proc of the PID namespace, if there is one.
+    pub(super) fn own_proc(&self) -> Option<String> {
+        let proc = self.proc.as_ref()?;
+        Some(format!("/proc/self/fd/{}", proc.as_raw_fd()))
     }
 
     /// The number of the init's process, which is one of the job's and not a step.
@@ -258,10 +282,10 @@ impl Supervisor {
         self.ended
     }
 
-    /// Ends the init, and with it everything but what cannot be killed.
-    pub(super) fn end(&mut self, place: &Place) {
+    /// Ends the init, and with it everything. Gives the numbers of what cannot be ended now.
+    pub(super) fn end(&mut self, place: &Place) -> Vec<i32> {
         if self.ended {
-            return;
+            return Vec::new();
         }
         if self.containment == Containment::PidNamespace {
             let _ = self.init.signal(Signal::KILL);
@@ -269,28 +293,37 @@ impl Supervisor {
             // It then kills what it started, and exits. Killed itself, it could not.
             let _ = rustix::net::shutdown(&self.control, Shutdown::Both);
         }
-        if !self.ends_within(PATIENCE) {
-            census::abort(place);
-            // It may be stopped, or wait for a program that it is to start.
-            let _ = self.init.signal(Signal::KILL);
-            self.ends_at_last();
+        match self.ends_within(PATIENCE) {
+            true => Vec::new(),
+            false => self.end_by_force(place),
         }
     }
 
-    /// Whether it ends although its processes have not until now.
-    fn ends_at_last(&mut self) {
+    /// Ends an init that is stopped, or that waits for a program that it is to start, and whatever is below it.
+    fn end_by_force(&mut self, place: &Place) -> Vec<i32> {
+        let init = self.init_pid();
+        let below = proc::descendants(init).unwrap_or_default().into_iter();
+        let held = |pid| Held::checked(pid, |pid| proc::descends(pid, init));
+        let mut below: Vec<Held> = below.filter_map(held).collect();
+        census::abort(place);
+        let _ = self.init.signal(Signal::KILL);
+        for process in &below {
+            let _ = process.signal(Signal::KILL);
+        }
         let give_up = Instant::now() + LAST_PATIENCE;
         let mut stuck = Stuck::default();
-        while !self.ends_within(ROUND) {
-            if stuck.are(&self.descendants()) || Instant::now() >= give_up {
-                return;
+        loop {
+            let has_ended = self.ended || self.ends_within(ROUND);
+            below.retain(|it| !it.has_ended());
+            let left: Vec<i32> = below.iter().map(|it| it.pid).collect();
+            match (has_ended, left.is_empty()) {
+                (true, true) => return left,
+                (false, true) if Instant::now() >= give_up => return vec![init],
+                (_, false) if stuck.are(&left) || Instant::now() >= give_up => return left,
+                (true, false) => std::thread::sleep(ROUND),
+                (false, _) => {}
             }
         }
-    }
-
-    /// What runs below the init.
-    pub(super) fn descendants(&self) -> Vec<i32> {
-        proc::descendants(self.init_pid()).unwrap_or_default()
     }
 
     fn ends_within(&mut self, bound: Duration) -> bool {
@@ -303,6 +336,16 @@ impl Supervisor {
         self.ended = true;
         true
     }
+}
+
+/// The /proc that the first process of a PID namespace has mounted.
+fn open_proc(init: i32) -> Option<OwnedFd> {
+    let path = format!("/proc/{init}/root/proc");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    let opened =
+        opened.inspect_err(|error| log::debug!("the job's /proc cannot be opened: {error}"));
+    opened.ok()
 }
 
 fn init_launch<'a>(
@@ -390,9 +433,10 @@ fn describe(socket: &OwnedFd, mut text: &[u8], patience: Patience<'_>) -> io::Re
     Ok(())
 }
 
-/// The answer to a request; end of file means that the init has died.
-fn first_report(report: BorrowedFd<'_>) -> io::Result<(Report, Option<OwnedFd>)> {
-    let died = || io::Error::other("the job's init has ended");
-    let (packet, mut descriptors) = socket::receive(report)?.ok_or_else(died)?;
-    Ok((Report::decode(&packet)?, descriptors.pop()))
+/// The answer to a request; nothing when the init has died, or had no descriptors left to receive it with.
+fn first_report(report: BorrowedFd<'_>) -> io::Result<Option<(Report, Option<OwnedFd>)>> {
+    let Some((packet, mut descriptors)) = socket::receive(report)? else {
+        return Ok(None);
+    };
+    Ok(Some((Report::decode(&packet)?, descriptors.pop())))
 }
