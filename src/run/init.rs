@@ -188,6 +188,7 @@ impl Init {
         match launch.start(None) {
             Ok(child) => {
                 let _ = socket::send(report.as_fd(), &Report::Started.encode(), &[child.as_fd()]);
+                child.disown();
                 self.steps.insert(child.pid(), Step { report, started });
             }
             Err(error) => {

@@ -1,10 +1,12 @@
 //! A process that we started, held by a descriptor: no number that could come to mean another one.
 
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
@@ -65,16 +67,47 @@ impl End {
     }
 }
 
-/// A child of ours. Dropping it closes the descriptor and leaves the process as it is.
+/// A child of ours. Dropping it leaves the process as it is; once that has ended, it is collected when the next child is
+/// made, so that none stays a zombie after an error.
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: libc::pid_t,
-    pidfd: OwnedFd,
+    /// Taken when it is dropped.
+    pidfd: ManuallyDrop<OwnedFd>,
+    is_collected: AtomicBool,
+}
+
+/// The children that were dropped before they had ended. Lock order: held alone.
+static LEFT: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+/// Collects the children that were dropped and have ended since.
+pub(crate) fn collect_left() {
+    LEFT.lock()
+        .retain(|pidfd| matches!(wait_for(pidfd.as_fd(), libc::WNOHANG), Ok(None)));
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // SAFETY: nobody uses it any more.
+        let pidfd = unsafe { ManuallyDrop::take(&mut self.pidfd) };
+        if !*self.is_collected.get_mut() {
+            LEFT.lock().push(pidfd);
+        }
+    }
 }
 
 impl Child {
     pub(crate) fn new(pid: libc::pid_t, pidfd: OwnedFd) -> Self {
-        Child { pid, pidfd }
+        Child {
+            pid,
+            pidfd: ManuallyDrop::new(pidfd),
+            is_collected: AtomicBool::new(false),
+        }
+    }
+
+    /// For who collects all its children, whichever they are.
+    pub(crate) fn disown(&self) {
+        self.is_collected.store(true, Ordering::Relaxed);
     }
 
     /// A child that another process made for us (`CLONE_PARENT`, clone(2)), and that this process has not collected.
@@ -121,41 +154,18 @@ impl Child {
         Ok(end.map(|end| end.exit))
     }
 
-    /// waitid(2) as the kernel has it, which unlike the C library's also tells the usage.
     fn wait_with(&self, flags: i32) -> io::Result<Option<End>> {
-        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-        // SAFETY: the pointers are to live structures of the kernel's own layout.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_waitid,
-                libc::P_PIDFD,
-                self.pidfd.as_raw_fd(),
-                info.as_mut_ptr(),
-                libc::WEXITED | libc::__WALL | flags,
-                usage.as_mut_ptr(),
-            )
+        let waited = match wait_for(self.as_fd(), flags) {
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
+                self.disown();
+                self.collected_by_another().map(Some).ok_or(error)
+            }
+            waited => waited,
         };
-        if result < 0 {
-            let error = io::Error::last_os_error();
-            return match error.raw_os_error() {
-                Some(libc::ECHILD) => self.collected_by_another().map(Some).ok_or(error),
-                _ => Err(error),
-            };
+        if flags & libc::WNOWAIT == 0 && matches!(waited, Ok(Some(_))) {
+            self.disown();
         }
-        // SAFETY: both were zeroed, which is a valid value, and then filled in by the kernel.
-        let (info, usage) = unsafe { (info.assume_init(), usage.assume_init()) };
-        // SAFETY: the kernel fills in the fields of SIGCHLD, or leaves all of them zero.
-        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-        if pid == 0 {
-            return Ok(None);
-        }
-        let exit = if info.si_code == libc::CLD_EXITED {
-            Exit::Code(status)
-        } else {
-            Exit::Signal(status)
-        };
-        Ok(Some(End::new(exit, &usage)))
+        waited
     }
 
     /// How it ended, when the kernel has collected it itself because this program ignores SIGCHLD, or another part of this
@@ -166,7 +176,7 @@ impl Child {
             ..PidfdInfo::default()
         };
         // SAFETY: the operation is given a structure of the length that its number holds.
-        unsafe { ioctl(&self.pidfd, Updater::<GET_INFO, _>::new(&mut info)) }.ok()?;
+        unsafe { ioctl(self.as_fd(), Updater::<GET_INFO, _>::new(&mut info)) }.ok()?;
         if info.mask & PidfdInfo::EXIT == 0 {
             return None;
         }
@@ -184,8 +194,41 @@ impl Child {
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
-        Ok(rustix::process::pidfd_send_signal(&self.pidfd, signal)?)
+        Ok(rustix::process::pidfd_send_signal(self.as_fd(), signal)?)
     }
+}
+
+/// waitid(2) as the kernel has it, which unlike the C library's also tells the usage.
+fn wait_for(pidfd: BorrowedFd<'_>, flags: i32) -> io::Result<Option<End>> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointers are to live structures of the kernel's own layout.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_waitid,
+            libc::P_PIDFD,
+            pidfd.as_raw_fd(),
+            info.as_mut_ptr(),
+            libc::WEXITED | libc::__WALL | flags,
+            usage.as_mut_ptr(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: both were zeroed, which is a valid value, and then filled in by the kernel.
+    let (info, usage) = unsafe { (info.assume_init(), usage.assume_init()) };
+    // SAFETY: the kernel fills in the fields of SIGCHLD, or leaves all of them zero.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let exit = if info.si_code == libc::CLD_EXITED {
+        Exit::Code(status)
+    } else {
+        Exit::Signal(status)
+    };
+    Ok(Some(End::new(exit, &usage)))
 }
 
 /// The kernel's `struct pidfd_info`, as it was at first (`include/uapi/linux/pidfd.h`).

@@ -48,7 +48,7 @@ pub(crate) fn all() -> io::Result<Vec<i32>> {
 /// The numbers of all processes that a /proc shows, or of the threads in a `task` directory.
 pub(crate) fn numbers_in(directory: &str) -> io::Result<Vec<i32>> {
     let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
+    for entry in when_possible(|| std::fs::read_dir(directory))? {
         numbers.extend(
             entry?
                 .file_name()
@@ -57,6 +57,22 @@ pub(crate) fn numbers_in(directory: &str) -> io::Result<Vec<i32>> {
         );
     }
     Ok(numbers)
+}
+
+/// Tries again for a while when there are no descriptors, which is not to be taken for a process that has ended.
+fn when_possible<T>(look: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let give_up = Instant::now() + UNSETTLED;
+    loop {
+        match look() {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+                    && Instant::now() < give_up =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            looked => return looked,
+        }
+    }
 }
 
 fn command(pid: i32) -> OsString {
@@ -126,7 +142,8 @@ fn stat(pid: i32) -> Option<Vec<String>> {
 }
 
 fn stat_in(proc: &str, pid: i32) -> Option<Vec<String>> {
-    let stat = std::fs::read(format!("{proc}/{pid}/stat")).ok()?;
+    let path = format!("{proc}/{pid}/stat");
+    let stat = when_possible(|| std::fs::read(&path)).ok()?;
     // The name stands in parentheses and may itself hold spaces and parentheses.
     let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
     let rest = std::str::from_utf8(&stat[after_name..]).ok()?;
@@ -294,11 +311,6 @@ impl std::iter::Sum for Usage {
             max_rss_bytes: sum.max_rss_bytes.max(it.max_rss_bytes),
         })
     }
-}
-
-/// Whether a process has not ended, as [`parent`] tells.
-pub(crate) fn is_alive(pid: i32) -> bool {
-    parent(pid).is_some_and(|(_, has_ended)| !has_ended)
 }
 
 /// The environment with which a process was started, or what it has put there since (proc_pid_environ(5)).

@@ -14,7 +14,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 
 use rustix::process::{Pid, Signal};
 
-use super::child::Child;
+use super::child::{Child, collect_left};
 use super::devices;
 use super::signals::Blocked;
 
@@ -58,6 +58,7 @@ pub(crate) unsafe fn vfork_seen<F: FnMut() -> c_int>(
     pidfd: &ChildFd,
     body: F,
 ) -> io::Result<Child> {
+    collect_left();
     let stack = Stack::new()?;
     let mut newborn = Newborn {
         body,

@@ -20,8 +20,6 @@ pub(super) enum Census {
     Namespace(Membership),
     /// By descent from this process, which adopts those whose parents have ended.
     Descent(i32),
-    /// These children of ours, which nobody has collected: their numbers stay theirs.
-    Children(Vec<i32>),
     /// By a variable in their environment, unless they changed it.
     Mark(Mark),
 }
@@ -60,11 +58,6 @@ impl Census {
         match self {
             Census::Namespace(membership) => membership.members(),
             Census::Descent(ancestor) => proc::descendants(*ancestor),
-            Census::Children(children) => Ok(children
-                .iter()
-                .copied()
-                .filter(|&pid| proc::is_alive(pid))
-                .collect()),
             Census::Mark(mark) => proc::members(|pid| mark.whereabouts(pid)),
         }
     }
@@ -73,7 +66,6 @@ impl Census {
         match self {
             Census::Namespace(membership) => membership.contains(pid),
             Census::Descent(ancestor) => proc::descends(pid, *ancestor),
-            Census::Children(children) => children.contains(&pid),
             Census::Mark(mark) => matches!(mark.whereabouts(pid), Whereabouts::Inside),
         }
     }
@@ -86,13 +78,19 @@ impl Census {
         let give_up_at = abort_at + LAST_PATIENCE;
         let (mut aborted, mut stuck) = (false, Stuck::default());
         loop {
-            let members = self.members().unwrap_or_else(|error| {
-                log::debug!("the job's processes cannot be found: {error}");
-                Vec::new()
-            });
-            if members.is_empty() {
-                return Ok(());
-            }
+            let members = match self.members() {
+                Ok(members) if members.is_empty() => return Ok(()),
+                Ok(members) => members,
+                Err(error) if Instant::now() >= give_up_at => {
+                    log::debug!("the job's processes cannot be found: {error}");
+                    return Ok(());
+                }
+                // For want of descriptors, most often.
+                Err(_) => {
+                    std::thread::sleep(ROUND);
+                    continue;
+                }
+            };
             if Instant::now() >= give_up_at || aborted && stuck.are(&members) {
                 return Err(StillRunning::new(place, members));
             }

@@ -11,14 +11,42 @@ use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::census::{self, Census};
+use super::census::{self, Census, ROUND};
 use super::running::{Patience, Running, Tracked};
-use super::{PATIENCE, StillRunning};
+use super::{LAST_PATIENCE, PATIENCE, StillRunning};
 use crate::mount::Place;
 use crate::sys::child::Child;
 use crate::sys::launch::{Launch, LaunchError, Stage};
 use crate::sys::namespaces::Namespaces;
+use crate::sys::proc::Stuck;
 use crate::sys::vfork::{ChildFd, NO_CHILD};
+
+/// By descriptor, and so also when there are none left to look into /proc with.
+fn end_steps(steps: &mut Vec<Arc<Tracked>>, place: &Place) -> Result<(), StillRunning> {
+    let abort_at = Instant::now() + PATIENCE;
+    let give_up_at = abort_at + LAST_PATIENCE;
+    let (mut aborted, mut stuck) = (false, Stuck::default());
+    loop {
+        for step in steps.iter() {
+            step.kill();
+        }
+        let until = abort_at.max(Instant::now() + ROUND);
+        for step in steps.iter() {
+            let _ = Patience::until(until).wait(step.as_fd(), PollFlags::IN);
+        }
+        steps.retain(|step| !step.collect());
+        let left: Vec<i32> = steps.iter().map(|step| step.pid()).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= give_up_at || aborted && stuck.are(&left) {
+            return Err(StillRunning::new(place, left));
+        }
+        if !std::mem::replace(&mut aborted, true) {
+            census::abort(place);
+        }
+    }
+}
 
 /// Starts a program while another thread looks at the clock: this one waits until it is executed, which may be never where
 /// it lies on a file system that does not answer. What sleeps uninterruptibly there, and not in the mount, is waited for all
@@ -37,17 +65,23 @@ fn start_within(
         let Err(error) = patience.expect(started.as_fd(), PollFlags::IN) else {
             return Ok(());
         };
-        let number = pidfd.load(Ordering::Acquire);
-        if number != NO_CHILD {
-            // SAFETY: the child's descriptor is open until this thread has been joined.
-            let child = unsafe { BorrowedFd::borrow_raw(number) };
-            let _ = pidfd_send_signal(child, Signal::KILL);
-            let soon = Patience::until(Instant::now() + PATIENCE);
-            if soon.expect(started.as_fd(), PollFlags::IN).is_err() {
+        let abort_at = Instant::now() + PATIENCE;
+        let mut aborted = false;
+        loop {
+            let number = pidfd.load(Ordering::Acquire);
+            if number != NO_CHILD {
+                // SAFETY: the child's descriptor is open until this thread has been joined.
+                let child = unsafe { BorrowedFd::borrow_raw(number) };
+                let _ = pidfd_send_signal(child, Signal::KILL);
+            }
+            let soon = Patience::until(Instant::now() + ROUND);
+            if soon.expect(started.as_fd(), PollFlags::IN).is_ok() {
+                return Err(error);
+            }
+            if Instant::now() >= abort_at && !std::mem::replace(&mut aborted, true) {
                 census::abort(place);
             }
         }
-        Err(error)
     };
     std::thread::scope(|scope| {
         let watching = std::thread::Builder::new().spawn_scoped(scope, watch);
@@ -56,6 +90,7 @@ fn start_within(
         let watched = watching.map(|it| it.join().unwrap_or(Ok(())));
         match (child, watched) {
             (Ok(child), Ok(Err(error))) => {
+                let _ = child.signal(Signal::KILL);
                 let _ = child.wait();
                 Err(failed(error))
             }
@@ -110,9 +145,6 @@ impl Direct {
         for child in children.iter() {
             Census::Descent(child.pid()).kill_all(place)?;
         }
-        let steps = children.iter().map(|child| child.pid()).collect();
-        Census::Children(steps).kill_all(place)?;
-        children.retain(|child| !child.collect());
-        Ok(())
+        end_steps(&mut children, place)
     }
 }

@@ -146,6 +146,15 @@ impl Tracked {
         self.child.pid()
     }
 
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.child.as_fd()
+    }
+
+    /// It may have ended meanwhile.
+    pub(super) fn kill(&self) {
+        let _ = self.child.signal(Signal::KILL);
+    }
+
     pub(super) fn is_collected(&self) -> bool {
         self.status.lock().is_some()
     }
