@@ -81,7 +81,10 @@ pub(crate) unsafe fn vfork_seen<F: FnMut() -> c_int>(
         )
     };
     if pid < 0 {
-        return Err(io::Error::last_os_error());
+        let error = io::Error::last_os_error();
+        // The kernel may have given one out before it failed.
+        pidfd.store(NO_CHILD, Ordering::Release);
+        return Err(error);
     }
     // SAFETY: the kernel has just given us this descriptor (close-on-exec).
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd.load(Ordering::Acquire)) };

@@ -111,19 +111,15 @@ fn expect_end(words: &[&str], end: impl Fn(&Child)) -> (Option<i32>, String) {
 #[test]
 fn a_program_that_lies_where_no_one_answers() {
     stage::both("hung::a_program_that_lies_where_no_one_answers", || {
-        for mount in ["private", "public"] {
-            for words in [
-                &["--", "HUNG"][..],
-                &["--", "cat", "HUNG"],
-                &["--kill-after", "0.1", "--", "cat", "HUNG"],
-                &["--", "true", "--pipe", "HUNG"],
-            ] {
-                let bounds = ["--mount", mount, "--timeout", "0.5"];
-                let (code, said) = expect_end(&[&bounds, words].concat(), |_| ());
-                assert_eq!(code, Some(124), "{mount} {words:?}: {said}");
-                assert!(said.contains("longer than 500ms"), "{said}");
-                assert!(said.contains("does not answer"), "{said}");
-            }
+        for words in [
+            &["--mount", "private", "--", "true", "--pipe", "HUNG"][..],
+            &["--mount", "public", "--", "HUNG"],
+            &["--kill-after", "0.1", "--", "cat", "HUNG"],
+        ] {
+            let (code, said) = expect_end(&[&["--timeout", "0.5"], words].concat(), |_| ());
+            assert_eq!(code, Some(124), "{words:?}: {said}");
+            assert!(said.contains("longer than 500ms"), "{said}");
+            assert!(said.contains("does not answer"), "{said}");
         }
     });
 }

@@ -4,6 +4,7 @@
 //! another user id, with the name of a scene to play (see `stage`).
 
 mod degraded;
+mod few_descriptors;
 mod figures;
 mod forked_init;
 mod hung;

@@ -350,7 +350,7 @@ fn a_tool_gets_the_signals_as_the_caller_had_them() {
     both(|site| {
         let show = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
         let as_it_is = surrounded(site, &show).finish().ended(0).text();
-        assert!(as_it_is.contains("SigIgn:\t0000000000211000"), "{as_it_is}");
+        assert!(as_it_is.contains("211000\n"), "{as_it_is}");
         let program = site.text("../notapipe");
         for mount in ["private", "public"] {
             let begin = [&program[..], "run", "--mount", mount, "--"];
