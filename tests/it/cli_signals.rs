@@ -358,21 +358,10 @@ fn a_tool_gets_the_signals_as_the_caller_had_them() {
             told.ended(0).printing(&as_it_is);
         }
         let command = "grep -E '^Sig(Blk|Ign)' /proc/self/status";
-        let told = surrounded(
-            site,
-            &[
-                &program,
-                "run",
-                "--input-from",
-                "x",
-                command,
-                "--",
-                "cat",
-                "x",
-            ],
-        )
-        .finish();
-        told.ended(0).printing(&as_it_is);
+        let by_shell = surrounded(site, &["sh", "-c", command]).finish().text();
+        let words = ["run", "--input-from", "x", command, "--", "cat", "x"];
+        let told = surrounded(site, &[&[&program[..]], &words[..]].concat()).finish();
+        told.ended(0).printing(&by_shell);
     });
 }
 
