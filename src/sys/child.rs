@@ -117,7 +117,7 @@ impl Child {
     pub(crate) fn adopted(pid: libc::pid_t) -> io::Result<Self> {
         let number = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
         match pidfd_open(number, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Child { pid, pidfd }),
+            Ok(pidfd) => Ok(Child::new(pid, pidfd)),
             Err(errno) => {
                 let _ = kill_process(number, Signal::KILL);
                 // SAFETY: waits for a child of ours, and stores nothing.

@@ -35,7 +35,9 @@ fn an_aborted_mount_fails_a_job_whose_tool_does_not_look_at_its_errors() {
 
 #[test]
 fn a_tool_that_takes_the_mount_from_its_path_fails_the_job() {
-    let site = Site::new(Who::Root);
+    let Some(site) = Site::of_root() else {
+        return;
+    };
     let scripts = [
         "umount --lazy $PWD",
         "mount --bind /usr $PWD; cd /",
