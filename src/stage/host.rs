@@ -2,7 +2,7 @@
 //!
 //! They are read by descriptors, a name at a time: a component that is swapped for a symlink meanwhile leads nowhere else.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,6 +13,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
+use super::left_behind::NAMED_MAX;
 use super::{Item, Lost, Source, Stage, StageError};
 use crate::store::{Ino, Kind, Name, NewKind, Resource, SetAttr, StoreError, Timestamp, TreePath};
 
@@ -140,17 +141,26 @@ impl Stage<'_> {
     ) -> Result<Level, StageError> {
         let most = self.tree.usage().limits.inodes;
         let skipped = &mut self.skipped;
+        let mut left = BTreeMap::new();
         let listed = list(host, most, |name, kind| {
             let is_taken = matches!(
                 kind,
                 FileType::RegularFile | FileType::Directory | FileType::Symlink
             );
             if !is_taken {
-                let path = || item.host_path().join(OsStr::from_bytes(name.to_bytes()));
-                skipped.add(kind_of(kind), path);
+                left.insert(name.to_owned(), kind_of(kind));
+                if left.len() > NAMED_MAX
+                    && let Some((_, kind)) = left.pop_last()
+                {
+                    skipped.add_unnamed(kind);
+                }
             }
             is_taken
         });
+        for (name, kind) in left {
+            let path = || item.host_path().join(OsStr::from_bytes(name.to_bytes()));
+            skipped.add(kind, path);
+        }
         let Some(pending) = listed.map_err(|error| item.unread(error))? else {
             return Err(self.refused(item, StoreError::NoSpace(Resource::Inodes), None));
         };

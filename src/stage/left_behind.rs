@@ -7,7 +7,7 @@ use super::Skipped;
 use crate::store::Kind;
 
 /// How many are kept by name. An archive of some KiB can hold millions.
-const NAMED_MAX: usize = 8;
+pub(super) const NAMED_MAX: usize = 8;
 
 /// FIFOs, sockets and devices that were left behind by a [`Stage`](super::Stage), a
 /// [`Delivery`](crate::collect::Delivery) or an archive: how many of each, and the first of them by name.
@@ -82,7 +82,7 @@ impl LeftBehind {
 
     /// One more; `path` is only asked for while few are kept.
     pub(crate) fn add(&mut self, kind: Kind, path: impl FnOnce() -> PathBuf) {
-        self.counts[index(kind)] += 1;
+        self.add_unnamed(kind);
         if self.first.len() < NAMED_MAX {
             let path = path();
             self.first.push(Skipped { path, kind });
@@ -105,6 +105,10 @@ impl LeftBehind {
         }
         self.lost[Lost::Capability as usize] += u64::from(capability);
         self.lost[Lost::Attributes as usize] += u64::from(others);
+    }
+
+    pub(super) fn add_unnamed(&mut self, kind: Kind) {
+        self.counts[index(kind)] += 1;
     }
 
     /// All that was left behind elsewhere.
