@@ -253,3 +253,19 @@ fn files_of_the_host_stay_reachable() {
         told.ended(0).printing("linked");
     });
 }
+
+/// overlayfs hides what a lower layer has by whiteouts and extended attributes of its own, here in a user's namespace.
+#[test]
+fn an_overlay_has_its_upper_layer_in_a_mount() {
+    both(|site| {
+        let overlay = "set -e
+            mkdir lower lower/dir upper work merged; echo a > lower/a; echo x > lower/dir/x; echo m > lower/m
+            layers=lowerdir=lower,upperdir=upper,workdir=work
+            mount -t overlay -o userxattr,$layers overlay merged
+            cd merged; rm a; rm -r dir; mkdir dir; mv m moved; echo b > dir/b
+            echo * dir/*; cat moved; cd ..; stat -c '%F %t' upper/a";
+        let words = ["--xattr", "--", "unshare", "-Urm", "sh", "-c", overlay];
+        let expected = "dir moved dir/b\nm\ncharacter special file 0\n";
+        site.run(&words).ended(0).printing(expected);
+    });
+}
