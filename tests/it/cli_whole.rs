@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::site::{Site, Who, both, until};
+use crate::support::site::{Site, both, until};
 
 const ABORTED: &str = "aborted, unmounted or covered";
 
