@@ -904,7 +904,7 @@ impl Job {
             scratch.write_source(path.to_path_buf(), source)?;
         }
         let mut record = Record::default();
-        let temporary = self.make_temporary(&scratch)?;
+        let temporary = self.make_temporary(&scratch);
         let ground = Ground::Mounted(&scratch, temporary.as_ref());
         let ran = timed(&mut phases.run, || self.run_steps(&ground, &mut record));
         let failed_source = scratch.failed_sources().into_iter().next();
@@ -1163,24 +1163,25 @@ impl Job {
         (self.tmp == Tmp::Job).then(wanted)
     }
 
-    /// A directory in the mount for temporary files, where the steps would write them to what is not their own.
-    fn make_temporary(&self, scratch: &Scratch) -> Result<Option<TreePath>, Error> {
+    /// A directory in the mount for temporary files, where the steps would write them to what is not their own. There is
+    /// none where the limits leave no room for it.
+    fn make_temporary(&self, scratch: &Scratch) -> Option<TreePath> {
         if self.tmp == Tmp::Host || !own_tmp::is_needed(scratch.place()) {
-            return Ok(None);
+            return None;
         }
         let names = (0..).map(|number| match number {
             0 => own_tmp::NAME.to_owned(),
             _ => format!("{}{number}", own_tmp::NAME),
         });
         let mut free = names.filter(|name| scratch.metadata(name).is_err());
-        let path = TreePath::try_from(Path::new(&free.next().unwrap_or_default()));
-        let path = path.map_err(|error| Error::Name {
-            role: "temporary",
-            name: own_tmp::NAME.into(),
-            error,
-        })?;
-        scratch.hidden_directory(&path)?;
-        Ok(Some(path))
+        let path = TreePath::try_from(Path::new(&free.next()?)).ok()?;
+        match scratch.hidden_directory(&path) {
+            Ok(()) => Some(path),
+            Err(error) => {
+                log::debug!("no directory for temporary files: {error}");
+                None
+            }
+        }
     }
 
     fn mount_options(&self, own_tmp: Option<OwnTmp>) -> MountOptions {

@@ -1,6 +1,7 @@
 //! A job's own directories for temporary files: which they are, where steps are told to write, and how much is there.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
@@ -40,7 +41,9 @@ pub(super) fn wanted<'s>(
         let named = named.map(PathBuf::from).filter(|it| it.is_absolute());
         wanted.directories.extend(named);
         let path = step.variable("PATH").unwrap_or_default();
-        wanted.reachable.extend(std::env::split_paths(&path));
+        let directories = path.as_bytes().split(|&byte| byte == b':');
+        let directories = directories.map(|it| PathBuf::from(OsStr::from_bytes(it)));
+        wanted.reachable.extend(directories);
         let words = step.command().iter().map(PathBuf::from);
         wanted.reachable.extend(words.filter(|it| it.is_absolute()));
     }
