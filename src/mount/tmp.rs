@@ -8,23 +8,21 @@
 //! (`clone_private_mount`, fs/namespace.c), and no file system has more than one overlay upon another. Where that is
 //! refused too, the directory is as it was.
 
+mod child;
+
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ffi::{CString, OsStr};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, SeekFrom, StatVfsMountFlags,
-    StatxFlags, Uid, accessat, chownat, fstatvfs, mkdirat, mknodat, openat, readlinkat_raw,
-    statvfs, statx, symlinkat, unlinkat,
-};
+use rustix::fs::{Gid, Mode, StatVfsMountFlags, Uid, fstatvfs, statvfs};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
+use rustix::mount::MountFlags;
 
-use super::privately::{DataBuffer, c_path, c_string, is_empty};
+pub(super) use self::child::build;
+use super::privately::{c_path, c_string};
 use crate::store::{Limits, PAGE_SIZE, Resource};
 use crate::sys::{mountinfo, proc::read_proc};
 
@@ -33,10 +31,6 @@ const QUEUES: &str = "/dev/mqueue";
 
 /// How many mounts and sockets in a directory are shown in its overlay, of each kind.
 const MOST_INNER: usize = 64;
-/// How many entries a directory may have to be put together from them.
-const MOST_ENTRIES: usize = 512;
-/// How many directories in one of these get an overlay of their own.
-const MOST_OVERLAYS: u32 = 32;
 /// What all that needs at most, and the smallest of limits leaves to the tools.
 const OWN_INODES: u64 = 1024;
 /// Directories of root's that all users write to.
@@ -239,7 +233,7 @@ impl Plan {
 
     /// What has become of it, told in the log.
     pub(super) fn own_directories(&self, made: &Made) -> OwnDirectories {
-        let path = |path: &CString| PathBuf::from(std::ffi::OsStr::from_bytes(path.to_bytes()));
+        let path = |path: &CString| PathBuf::from(OsStr::from_bytes(path.to_bytes()));
         if let Some(errno) = made.refused {
             log::debug!("no tmpfs, /tmp and /dev/shm are everybody's: {errno}");
         }
@@ -310,9 +304,7 @@ fn sockets() -> Vec<PathBuf> {
     let lines = text.split(|&byte| byte == b'\n');
     let path = |line: &[u8]| {
         let start = line.windows(2).position(|it| it == b" /")?;
-        Some(PathBuf::from(std::ffi::OsStr::from_bytes(
-            &line[start + 1..],
-        )))
+        Some(PathBuf::from(OsStr::from_bytes(&line[start + 1..])))
     };
     lines.filter_map(path).collect()
 }
@@ -356,10 +348,6 @@ impl View {
             taken_over: Vec::new(),
             in_shared_memory: None,
         }
-    }
-
-    fn is_empty(&self, lower: &OwnedFd) -> bool {
-        self.inner.is_empty() && is_empty(lower)
     }
 }
 
@@ -419,357 +407,4 @@ fn flags(path: &Path) -> MountFlags {
         there.contains(StatVfsMountFlags::NOEXEC),
     );
     flags
-}
-
-/// The child's work, in a new mount namespace: system calls only, no allocation. What is refused is left out.
-pub(super) fn build(plan: &Plan, at: &CStr, has_ipc: bool, made: &mut Made) {
-    // Of this process alone: it does not share CLONE_FS.
-    rustix::process::umask(Mode::empty());
-    // Before anything is mounted upon them.
-    for (view, lower) in plan.views.iter().zip(&mut made.lowers) {
-        *lower = open(&view.path, OFlags::RDONLY | OFlags::NONBLOCK)
-            .or_else(|_| open(&view.path, OFlags::PATH))
-            .ok();
-    }
-    let tmpfs = match new_tmpfs(plan, at) {
-        Ok(tmpfs) => &*made.tmpfs.insert(tmpfs),
-        Err(errno) => {
-            made.refused = Some(errno);
-            return;
-        }
-    };
-    if let Some(path) = &plan.shared_memory {
-        made.shared_memory = shared_memory(plan, tmpfs, path).is_ok();
-    }
-    for (index, (view, lower)) in plan.views.iter().zip(&made.lowers).enumerate() {
-        let around = view.within.and_then(|it| made.views.get(it)).copied();
-        let result = match (around, lower) {
-            (Some(Ok(Shown::Whole)), _) => Ok(Shown::Whole),
-            (_, Some(lower)) => cover(view, lower, tmpfs, plan.user_namespace),
-            (_, None) => Err(Errno::ACCESS),
-        };
-        if let Some(place) = made.views.get_mut(index) {
-            *place = result;
-        }
-    }
-    if !has_ipc {
-        return;
-    }
-    if plan.has_queues {
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        // Without it, mq_open(3) works all the same.
-        let _ = mount(c"mqueue", QUEUES, c"mqueue", flags, None);
-    }
-    // Of the IPC namespace. An ordinary user may not.
-    let _ = write(c"/proc/sys/kernel/shmall", &plan.shared_pages);
-}
-
-fn open(path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
-    openat(
-        CWD,
-        path,
-        flags | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-}
-
-fn write(path: &CStr, text: &CStr) -> Result<(), Errno> {
-    let file = openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(&file, text.to_bytes()).map(drop)
-}
-
-fn new_tmpfs(plan: &Plan, at: &CStr) -> Result<OwnedFd, Errno> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    mount(c"notapipe", at, c"tmpfs", flags, Some(&*plan.data))?;
-    open(at, OFlags::PATH)
-}
-
-/// A new `/dev/shm`: an overlay would hand out the semaphores and the memory of others.
-fn shared_memory(plan: &Plan, tmpfs: &OwnedFd, path: &CStr) -> Result<(), Errno> {
-    let is_viewed = |view: &View| view.path.as_c_str() == path;
-    if plan.views.iter().any(is_viewed) {
-        return Ok(());
-    }
-    mkdirat(tmpfs, c"shm", Mode::from_raw_mode(0o1777))?;
-    for view in &plan.views {
-        if let Some(name) = &view.in_shared_memory {
-            let directory = openat(tmpfs, c"shm", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-            mkdirat(&directory, name, Mode::RWXU)?;
-        }
-    }
-    bind(tmpfs, c"shm", path, MountFlags::empty())
-}
-
-fn cover(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd, user: bool) -> Result<Shown, Errno> {
-    mkdirat(tmpfs, &view.upper, view.mode)?;
-    if let Some((uid, gid)) = view.owner {
-        chownat(tmpfs, &view.upper, Some(uid), Some(gid), AtFlags::empty())?;
-    }
-    if view.is_empty(lower) {
-        bind(tmpfs, &view.upper, &view.path, view.flags)?;
-        return Ok(Shown::Whole);
-    }
-    // The refusal would take a millisecond.
-    if user && view.mounts > 0 {
-        return assemble(view, lower, tmpfs, MOST_OVERLAYS);
-    }
-    match overlay(view, lower, tmpfs, user) {
-        Ok(()) if view.mounts > 0 => Ok(Shown::InPart),
-        Ok(()) => Ok(Shown::Whole),
-        Err(_) => assemble(view, lower, tmpfs, 0),
-    }
-}
-
-/// Has a directory of the tmpfs stand at `path`.
-fn bind(tmpfs: &OwnedFd, name: &CStr, path: &CStr, flags: MountFlags) -> Result<(), Errno> {
-    let tree = clone_mount(tmpfs, name)?;
-    if flags.contains(MountFlags::NOEXEC) {
-        set_attributes(&tree, libc::MOUNT_ATTR_NOEXEC)?;
-    }
-    move_mount(
-        &tree,
-        c"",
-        CWD,
-        path,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-}
-
-fn clone_mount(directory: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_NO_AUTOMOUNT
-        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    open_tree(directory, name, flags)
-}
-
-fn overlay(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd, user: bool) -> Result<(), Errno> {
-    mkdirat(tmpfs, &view.work, Mode::RWXU)?;
-    for (directory, mode) in &view.taken_over {
-        mkdirat(tmpfs, directory, *mode)?;
-    }
-    mount_overlay(
-        lower,
-        tmpfs,
-        [&view.upper, &view.work],
-        (&view.path, view.flags),
-        user,
-    )?;
-    if view.inner.is_empty() {
-        return Ok(());
-    }
-    let top = open(&view.path, OFlags::PATH)?;
-    show_inner(view, 0, lower, &top);
-    Ok(())
-}
-
-fn mount_overlay(
-    lower: &OwnedFd,
-    tmpfs: &OwnedFd,
-    [upper, work]: [&CStr; 2],
-    (at, flags): (&CStr, MountFlags),
-    user: bool,
-) -> Result<(), Errno> {
-    let mut data = DataBuffer::new();
-    let mut push = |key: &[u8], directory: &OwnedFd, name: &CStr| {
-        data.push(key);
-        data.push_number(directory.as_raw_fd().unsigned_abs());
-        data.push(b"/");
-        data.push(name.to_bytes());
-    };
-    // By number: no name in it needs to be escaped.
-    push(b"lowerdir=/proc/self/fd/", lower, c"");
-    push(b",upperdir=/proc/self/fd/", tmpfs, upper);
-    push(b",workdir=/proc/self/fd/", tmpfs, work);
-    data.push(b",xino=auto,index=off,metacopy=off");
-    data.push(if user {
-        b",userxattr"
-    } else {
-        b",redirect_dir=on"
-    });
-    let data = data.as_c_str().ok_or(Errno::TOOBIG)?;
-    mount(c"notapipe", at, c"overlay", flags, Some(data))
-}
-
-/// Shows what an overlay does not, from the first of them on.
-fn show_inner(view: &View, first: usize, lower: &OwnedFd, top: &OwnedFd) {
-    for (index, inner) in view.inner.iter().enumerate().skip(first) {
-        // It may have gone.
-        let _ = clone_mount(lower, inner).and_then(|tree| {
-            if index < view.mounts {
-                set_attributes(&tree, libc::MOUNT_ATTR_RDONLY)?;
-            }
-            place(&tree, top, inner)
-        });
-    }
-}
-
-fn place(tree: &OwnedFd, directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
-    move_mount(
-        tree,
-        c"",
-        directory,
-        name,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-}
-
-fn kind(directory: &OwnedFd, name: &CStr) -> Result<FileType, Errno> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let found = statx(directory, name, flags, StatxFlags::TYPE)?;
-    Ok(FileType::from_raw_mode(found.stx_mode.into()))
-}
-
-/// A new directory with everything in it that there was: so many directories that the user may write to as overlays,
-/// and everything else read-only.
-fn assemble(
-    view: &View,
-    lower: &OwnedFd,
-    tmpfs: &OwnedFd,
-    mut overlays: u32,
-) -> Result<Shown, Errno> {
-    let mut count = 0;
-    each_entry(lower, |_| count += 1)?;
-    if count > MOST_ENTRIES {
-        return Err(Errno::TOOBIG);
-    }
-    bind(tmpfs, &view.upper, &view.path, view.flags)?;
-    let top = open(&view.path, OFlags::PATH)?;
-    let mut number = 0;
-    each_entry(lower, |name| {
-        number += 1;
-        if overlays > 0 && overlay_entry(view, lower, (tmpfs, number), &top, name).is_ok() {
-            overlays -= 1;
-            return;
-        }
-        // It may have gone.
-        let _ = show_entry(lower, &top, name);
-    })?;
-    show_inner(view, view.mounts, lower, &top);
-    Ok(Shown::InPart)
-}
-
-/// An overlay of a directory that the user may write to and that has no mount in it.
-fn overlay_entry(
-    view: &View,
-    from: &OwnedFd,
-    (tmpfs, number): (&OwnedFd, u32),
-    to: &OwnedFd,
-    name: &CStr,
-) -> Result<(), Errno> {
-    let mounts = view.inner.iter().take(view.mounts);
-    let mut above = mounts.filter_map(|mount| mount.to_bytes().strip_prefix(name.to_bytes()));
-    if above.any(|rest| rest.is_empty() || rest.starts_with(b"/")) {
-        return Err(Errno::BUSY);
-    }
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let found = statx(from, name, flags, StatxFlags::TYPE | StatxFlags::MODE)?;
-    if FileType::from_raw_mode(found.stx_mode.into()) != FileType::Directory {
-        return Err(Errno::NOTDIR);
-    }
-    accessat(from, name, Access::WRITE_OK, AtFlags::EACCESS)?;
-    let text = |parts: [&[u8]; 2]| {
-        let mut text = DataBuffer::new();
-        text.push(&view.upper.to_bytes()[b"upper".len()..]);
-        text.push(parts[0]);
-        text.push_number(number);
-        text.push(parts[1]);
-        text
-    };
-    let (upper, work) = (text([b"-upper", b""]), text([b"-work", b""]));
-    let (Some(upper), Some(work)) = (upper.as_c_str(), work.as_c_str()) else {
-        return Err(Errno::TOOBIG);
-    };
-    mkdirat(
-        tmpfs,
-        upper,
-        Mode::from_raw_mode((found.stx_mode & 0o7777).into()),
-    )?;
-    mkdirat(tmpfs, work, Mode::RWXU)?;
-    mkdirat(to, name, Mode::RWXU)?;
-    let lower = openat(
-        from,
-        name,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let mut at = DataBuffer::new();
-    at.push(b"/proc/self/fd/");
-    at.push_number(to.as_raw_fd().unsigned_abs());
-    at.push(b"/");
-    at.push(name.to_bytes());
-    let at = at.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-    let mounted = mount_overlay(&lower, tmpfs, [upper, work], (at, view.flags), true);
-    mounted.inspect_err(|_| {
-        let _ = unlinkat(to, name, AtFlags::REMOVEDIR);
-    })
-}
-
-fn each_entry(directory: &OwnedFd, mut visit: impl FnMut(&CStr)) -> Result<(), Errno> {
-    rustix::fs::seek(directory, SeekFrom::Start(0))?;
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut entries = RawDir::new(directory, &mut buffer);
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            visit(entry.file_name());
-        }
-    }
-    Ok(())
-}
-
-fn show_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<(), Errno> {
-    match kind(from, name)? {
-        FileType::Symlink => {
-            let mut target = [0_u8; libc::PATH_MAX as usize];
-            let length = readlinkat_raw(from, name, &mut target[..libc::PATH_MAX as usize - 1])?;
-            debug_assert!(length < target.len());
-            let target = CStr::from_bytes_until_nul(&target).map_err(|_| Errno::NAMETOOLONG)?;
-            return symlinkat(target, to, name);
-        }
-        FileType::Directory => mkdirat(to, name, Mode::RWXU)?,
-        _ => mknodat(to, name, FileType::RegularFile, Mode::RUSR, 0)?,
-    }
-    let shown = clone_mount(from, name).and_then(|tree| {
-        set_attributes(&tree, libc::MOUNT_ATTR_RDONLY)?;
-        place(&tree, to, name)
-    });
-    shown.inspect_err(|_| {
-        let _ = unlinkat(to, name, AtFlags::empty());
-        let _ = unlinkat(to, name, AtFlags::REMOVEDIR);
-    })
-}
-
-/// mount_setattr(2), also of the mounts in it.
-fn set_attributes(mount: &OwnedFd, set: u64) -> Result<(), Errno> {
-    /// `struct mount_attr` (include/uapi/linux/mount.h).
-    #[repr(C)]
-    struct Attributes {
-        set: u64,
-        clear: u64,
-        propagation: u64,
-        user_namespace: u64,
-    }
-    let attributes = Attributes {
-        set,
-        clear: 0,
-        propagation: 0,
-        user_namespace: 0,
-    };
-    // SAFETY: the structure and its size, and an empty path, which live as long as the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
-            &raw const attributes,
-            size_of::<Attributes>(),
-        )
-    };
-    match result {
-        0 => Ok(()),
-        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
-    }
 }
