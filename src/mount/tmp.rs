@@ -332,7 +332,8 @@ impl View {
         let inner = inner.chain(connecting.take(MOST_INNER));
         let inner = inner.filter_map(|inner| inner.strip_prefix(path).ok());
         let metadata = std::fs::metadata(path).ok();
-        let owner = metadata.as_ref().filter(|_| !user_namespace);
+        let is_given = |it: &&std::fs::Metadata| !user_namespace && (it.uid(), it.gid()) != (0, 0);
+        let owner = metadata.as_ref().filter(is_given);
         // SAFETY: neither is -1, which is no owner of a file.
         let owner = owner.map(|it| (Uid::from_raw(it.uid()), Gid::from_raw(it.gid())));
         Self {

@@ -160,7 +160,7 @@ impl Step {
         };
         find(&self.variables).or_else(|| match &self.env {
             Some(env) => find(env),
-            None => find(&inherited_variables().collect::<Vec<_>>()),
+            None => std::env::var_os(name),
         })
     }
 
