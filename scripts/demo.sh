@@ -14,6 +14,16 @@ cargo build --locked --release --quiet
 PATH="$project/target/release:$PATH"
 export PATH
 
+# Without FUSE there is a line on what is different; where nothing works, all that doctor says.
+if ! doctor="$(notapipe doctor)"; then
+    if [[ $doctor != *'works here without FUSE alone' ]]; then
+        printf '%s\n' "$doctor" >&2
+        exit 1
+    fi
+    grep -A 1 'without FUSE ' <<<"$doctor"
+    printf '\n'
+fi
+
 work="$(mktemp -d)"
 trap 'rm -rf -- "$work"' EXIT
 cp examples/gameboy/simple/*.asm "$work"

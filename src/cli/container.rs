@@ -3,11 +3,23 @@
 use std::fs::{self, File};
 
 use notapipe::ByteCount;
-use notapipe::mount::{InsteadOfMount, MountError, Operation, Storage};
+use notapipe::mount::{InsteadOfMount, MountError, Operation, Remedy, Storage};
 use notapipe::text::shown;
 
-/// The options of `docker run` that this container lacks for private mounts.
-pub fn flags(refused: &MountError, storage: Storage) -> Vec<&'static str> {
+/// What would make private mounts work: the options of `docker run` that this container lacks, unless it is known to be
+/// something else.
+pub fn remedy(refused: &MountError, storage: Storage) -> String {
+    match refused.remedy() {
+        None
+        | Some(Remedy::ProvideDevice | Remedy::OpenUpDevice | Remedy::LoosenSandbox) => format!(
+            "a container is started with docker run {}",
+            flags(refused, storage).join(" ")
+        ),
+        Some(remedy) => remedy.to_string(),
+    }
+}
+
+fn flags(refused: &MountError, storage: Storage) -> Vec<&'static str> {
     let mut flags = Vec::new();
     if File::options()
         .read(true)

@@ -106,6 +106,8 @@ pub fn doctor(args: DoctorArgs) -> ExitCode {
             Some(fuse()),
             Some(device()),
             Some(helper()),
+            shell(),
+            null_device(),
             Some(private_mount()),
             Some(run),
             without_fuse(run_works),
@@ -263,6 +265,30 @@ fn helper() -> Check {
     Check::ok(NAME, format!("{shown}, set-user-id"))
 }
 
+/// A word where there is none.
+fn shell() -> Option<Check> {
+    const SHELL: &str = "/bin/sh";
+    (!Path::new(SHELL).exists()).then(|| {
+        Check::note(
+            SHELL,
+            "it is not there: no public mounts, no --input-from and --output-to",
+            "install the package dash or busybox",
+        )
+    })
+}
+
+/// A word where there is none.
+fn null_device() -> Option<Check> {
+    const DEVICE: &str = "/dev/null";
+    (!Path::new(DEVICE).exists()).then(|| {
+        Check::fail(
+            DEVICE,
+            "it is not there",
+            "mknod -m 666 /dev/null c 1 3",
+        )
+    })
+}
+
 /// Tried for real: namespaces, the device, mount(2), the first request.
 fn private_mount() -> Check {
     const NAME: &str = "private mounts";
@@ -332,20 +358,19 @@ fn without_fuse(run_works: bool) -> Option<Check> {
         .limits(memory::default_limits())
         .without_fuse(super::run::places_without_fuse())
         .on_without_fuse(move |refused, instead| {
-            let flags = container::flags(refused, instead.storage).join(" ");
+            let remedy = container::remedy(refused, instead.storage);
             // The receiver waits for the job.
-            let _ = tell.send((container::words(instead), flags));
+            let _ = tell.send((container::words(instead), remedy));
         })
         .step(["true"])
         .run();
-    let (words, flags) = told.recv().unwrap_or_default();
+    let (words, remedy) = told.recv().unwrap_or_default();
     Some(match ran {
         Ok(_) => Check::note(
             WITHOUT_FUSE,
             format!("jobs run {words}"),
             &format!(
-                "what FAIL says above makes mounts work, in a container docker run {flags}; \
-                 notapipe run --require-fuse refuses to do without"
+                "for mounts, {remedy}; notapipe run --require-fuse refuses to do without"
             ),
         ),
         Err(error) => Check::new(WITHOUT_FUSE, State::Fail, report::chain(&error)),

@@ -109,10 +109,10 @@ pub fn without_fuse(why: &MountError, instead: &InsteadOfMount) {
         } => format!("cannot {operation}: {}", text(error)),
         why => chain(why),
     };
-    let flags = container::flags(refused, instead.storage).join(" ");
     warning(&format!(
-        "no FUSE here ({why}): the job runs {}; for FUSE in a container: docker run {flags}; see `notapipe doctor`",
-        container::words(instead)
+        "no FUSE here ({why}): the job runs {}; for FUSE, {}; see `notapipe doctor`",
+        container::words(instead),
+        container::remedy(refused, instead.storage)
     ));
 }
 
@@ -251,6 +251,11 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
             }
             Some(notapipe::Error::NeedsFuse { what, .. }) => {
                 let option = match what {
+                    MountOnly::Place => {
+                        let remedy =
+                            "give it a tmpfs that can be written to (docker run --tmpfs /tmp:exec)";
+                        return Some(remedy.to_owned());
+                    }
                     MountOnly::At => "--at",
                     _ => "--mount",
                 };

@@ -105,6 +105,8 @@ pub enum Remedy {
     MountProc,
     /// There is no `/bin/sh`.
     InstallShell,
+    /// The root directory is no mount point, as in a plain chroot(2), where nothing keeps a mount from showing outside.
+    BindRoot,
 }
 
 impl Remedy {
@@ -159,7 +161,7 @@ impl fmt::Display for Remedy {
             Remedy::EnableUserNamespaces => "set kernel.unprivileged_userns_clone=1 with sysctl",
             Remedy::LoosenSandbox => {
                 "allow mounting to this sandbox or container (docker run --cap-add SYS_ADMIN \
-                 --security-opt apparmor=unconfined, or a seccomp profile that allows unshare and mount)"
+                 --security-opt apparmor=unconfined, or a seccomp profile that allows unshare, setns and mount)"
             }
             Remedy::InstallFuse3 => "install the package fuse3 (or fuse)",
             Remedy::AllowOther => "put the line `user_allow_other` into /etc/fuse.conf",
@@ -188,6 +190,9 @@ impl fmt::Display for Remedy {
             }
             Remedy::RaiseFileMax => "close some files, or raise fs.file-max with sysctl",
             Remedy::MountProc => "mount /proc (mount -t proc proc /proc)",
+            Remedy::BindRoot => {
+                "the root directory is no mount point: bind it to itself before chroot (mount --bind DIR DIR)"
+            }
             Remedy::InstallShell => "a shell is needed as /bin/sh: install one (the package dash or busybox)",
         })
     }
@@ -399,7 +404,7 @@ impl MountError {
             // Without the device it does not matter what else is wrong.
             MountError::Neither { private, public } => {
                 private.remedy() == Some(Remedy::ProvideDevice)
-                    || private.lacks_fuse() && public.lacks_fuse()
+                    || private.lacks_fuse() && public.is_no_fault_of_the_request()
             }
             _ => matches!(
                 self.remedy(),
@@ -411,8 +416,22 @@ impl MountError {
                         | Remedy::EnableUserNamespaces
                         | Remedy::LoosenSandbox
                         | Remedy::InstallFuse3
+                        | Remedy::BindRoot
                 )
             ),
+        }
+    }
+
+    /// Whether it would be the same for every mount, and not for want of descriptors, processes or memory.
+    fn is_no_fault_of_the_request(&self) -> bool {
+        match self {
+            MountError::HelperMissing { .. } | MountError::Helper { .. } => true,
+            MountError::System {
+                operation, error, ..
+            } => {
+                *operation != Operation::FindDirectory && Remedy::of_shortage(error).is_none()
+            }
+            _ => false,
         }
     }
 
@@ -467,9 +486,11 @@ fn remedy(operation: Operation, error: &io::Error) -> Option<Remedy> {
         }
         Operation::StartWatchdog if errno == libc::ENOENT => Some(Remedy::InstallShell),
         Operation::MakeUserNamespace | Operation::MapUser => Some(user_namespace_remedy(errno)),
+        Operation::MakePropagationSlave if errno == libc::EINVAL => Some(Remedy::BindRoot),
         Operation::MakeMountNamespace
         | Operation::MakeIpcNamespace
         | Operation::MakePropagationSlave
+        | Operation::OpenNamespaces
             if refused =>
         {
             Some(user_namespace_remedy(errno))

@@ -17,7 +17,9 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change,
     move_mount, open_tree,
 };
-use rustix::thread::{CapabilitySet, UnshareFlags};
+use rustix::thread::{
+    CapabilitySet, LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
+};
 
 use super::error::{MountError, Operation, Remedy};
 use super::options::{MountOptions, device_options, mount_flags};
@@ -458,7 +460,9 @@ fn keep_namespaces(has_user: bool, found: &mut Found) -> Result<(), Errno> {
     }
     found.mount = Some(open(c"/proc/self/ns/mnt", OFlags::RDONLY)?);
     found.root = Some(open(c"/", OFlags::PATH | OFlags::DIRECTORY)?);
-    Ok(())
+    // Whether they can be entered again: a sandbox may allow one and not the other.
+    let mount = found.mount.as_ref().ok_or(Errno::BADF)?;
+    move_into_link_name_space(mount.as_fd(), Some(LinkNameSpaceType::Mount))
 }
 
 /// The connection mounted here. Asks the kernel's cache only: nobody need serve it.

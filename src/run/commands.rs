@@ -25,7 +25,7 @@ use crate::collect::{CollectError, find};
 use crate::stage::{Owner, Stage};
 use crate::store::{Kind, StoreError, Timestamp, Tree, TreePath};
 use crate::sys::child::{Child, Exit};
-use crate::sys::launch::{Candidate, Launch};
+use crate::sys::launch::{Candidate, Launch, LaunchError};
 use crate::sys::null;
 use crate::sys::signals::InheritedSignals;
 
@@ -325,6 +325,6 @@ impl Piped {
             signals: signals.unwrap_or_else(InheritedSignals::for_children),
             ..Launch::new(stdio)
         };
-        launch.start(None).map_err(|error| error.into_io())
+        launch.start(None).map_err(LaunchError::of_shell)
     }
 }

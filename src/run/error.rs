@@ -306,6 +306,8 @@ pub enum MountOnly {
     Visibility,
     /// [`Job::input_source`](crate::Job::input_source).
     Source,
+    /// No place for a [job without FUSE](crate::Job::without_fuse) can be written in.
+    Place,
 }
 
 impl std::fmt::Display for MountOnly {
@@ -314,6 +316,7 @@ impl std::fmt::Display for MountOnly {
             Self::At => "where namespaces are refused, a job at a path that was asked for",
             Self::Visibility => "a mount that must be private, or public,",
             Self::Source => "an input that is made when a step reaches for it",
+            Self::Place => "a job where no directory in RAM or on disk can be written in",
         })
     }
 }

@@ -1014,7 +1014,16 @@ impl Job {
                 source,
             },
             error => error,
-        })?;
+        });
+        let plain = match plain {
+            Err(Error::Mount(MountError::NoTmpfs { .. })) => {
+                return Err(Error::NeedsFuse {
+                    what: MountOnly::Place,
+                    source: refused,
+                });
+            }
+            plain => plain?,
+        };
         let end = Interrupt::new().map_err(|source| Error::Processes {
             operation: "prepare",
             source,

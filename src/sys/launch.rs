@@ -35,10 +35,11 @@ pub(crate) enum Stage {
     Directory,
     Limits,
     Execute,
+    ExecuteShell,
 }
 
 impl Stage {
-    const ALL: [Stage; 17] = [
+    const ALL: [Stage; 18] = [
         Stage::Unmounted,
         Stage::Start,
         Stage::AskInit,
@@ -56,6 +57,7 @@ impl Stage {
         Stage::Directory,
         Stage::Limits,
         Stage::Execute,
+        Stage::ExecuteShell,
     ];
 
     /// For passing it on to another process of this binary.
@@ -88,6 +90,7 @@ impl fmt::Display for Stage {
             Stage::Directory => "enter the working directory",
             Stage::Limits => "limit the resources",
             Stage::Execute => "execute the program",
+            Stage::ExecuteShell => "execute /bin/sh",
         })
     }
 }
@@ -496,6 +499,14 @@ impl LaunchError {
     /// With the stage in the text, and the number in its source.
     pub(crate) fn into_io(self) -> io::Error {
         io::Error::new(self.errno.kind(), self)
+    }
+
+    /// The same where the program is the shell, which is named.
+    pub(crate) fn of_shell(mut self) -> io::Error {
+        if self.stage == Stage::Execute {
+            self.stage = Stage::ExecuteShell;
+        }
+        self.into_io()
     }
 }
 
