@@ -10,11 +10,12 @@ use notapipe::text::shown;
 /// something else.
 pub fn remedy(refused: &MountError, storage: Storage) -> String {
     match refused.remedy() {
-        None
-        | Some(Remedy::ProvideDevice | Remedy::OpenUpDevice | Remedy::LoosenSandbox) => format!(
-            "a container is started with docker run {}",
-            flags(refused, storage).join(" ")
-        ),
+        None | Some(Remedy::ProvideDevice | Remedy::OpenUpDevice | Remedy::LoosenSandbox) => {
+            format!(
+                "a container is started with docker run {}",
+                flags(refused, storage).join(" ")
+            )
+        }
         Some(remedy) => remedy.to_string(),
     }
 }

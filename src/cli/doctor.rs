@@ -280,13 +280,8 @@ fn shell() -> Option<Check> {
 /// A word where there is none.
 fn null_device() -> Option<Check> {
     const DEVICE: &str = "/dev/null";
-    (!Path::new(DEVICE).exists()).then(|| {
-        Check::fail(
-            DEVICE,
-            "it is not there",
-            "mknod -m 666 /dev/null c 1 3",
-        )
-    })
+    (!Path::new(DEVICE).exists())
+        .then(|| Check::fail(DEVICE, "it is not there", "mknod -m 666 /dev/null c 1 3"))
 }
 
 /// Tried for real: namespaces, the device, mount(2), the first request.
@@ -369,9 +364,7 @@ fn without_fuse(run_works: bool) -> Option<Check> {
         Ok(_) => Check::note(
             WITHOUT_FUSE,
             format!("jobs run {words}"),
-            &format!(
-                "for mounts, {remedy}; notapipe run --require-fuse refuses to do without"
-            ),
+            &format!("for mounts, {remedy}; notapipe run --require-fuse refuses to do without"),
         ),
         Err(error) => Check::new(WITHOUT_FUSE, State::Fail, report::chain(&error)),
     })

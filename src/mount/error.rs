@@ -428,9 +428,7 @@ impl MountError {
             MountError::HelperMissing { .. } | MountError::Helper { .. } => true,
             MountError::System {
                 operation, error, ..
-            } => {
-                *operation != Operation::FindDirectory && Remedy::of_shortage(error).is_none()
-            }
+            } => *operation != Operation::FindDirectory && Remedy::of_shortage(error).is_none(),
             _ => false,
         }
     }

@@ -17,9 +17,7 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change,
     move_mount, open_tree,
 };
-use rustix::thread::{
-    CapabilitySet, LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
-};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::error::{MountError, Operation, Remedy};
 use super::options::{MountOptions, device_options, mount_flags};

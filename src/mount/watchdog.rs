@@ -12,7 +12,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use parking_lot::Mutex;
 use rustix::net::{SendFlags, SocketType};
 
 use super::point::MountId;
@@ -106,25 +105,13 @@ pub(super) enum Left {
 /// A running watchdog. Dropping it has it remove the mount.
 #[derive(Debug)]
 pub(super) struct Watchdog {
-    /// Taken when it is dismissed.
-    shell: Option<Child>,
+    shell: Child,
     alive: OwnedFd,
-}
-
-/// The shells that were left to remove something and that nobody waits for. Lock order: held alone.
-static AT_WORK: Mutex<Vec<Child>> = Mutex::new(Vec::new());
-
-/// Collects those that have ended.
-fn collect_ended() {
-    AT_WORK
-        .lock()
-        .retain(|shell| matches!(shell.try_wait(), Ok(None)));
 }
 
 impl Watchdog {
     /// Starts it before there is anything to remove.
     pub(super) fn start(path: &Path, left: Left, helper: Option<&Path>) -> io::Result<Self> {
-        collect_ended();
         let before = mountinfo::top_at(path)?
             .map(|line| line.id.to_string())
             .unwrap_or_default();
@@ -163,10 +150,7 @@ impl Watchdog {
             ..Launch::new([theirs.as_fd(), null.as_fd(), null.as_fd()])
         };
         let shell = launch.start(None).map_err(LaunchError::of_shell)?;
-        Ok(Watchdog {
-            shell: Some(shell),
-            alive,
-        })
+        Ok(Watchdog { shell, alive })
     }
 
     /// While any process holds this, the watchdog waits.
@@ -181,12 +165,12 @@ impl Watchdog {
     }
 
     /// Sends it home: there is nothing to remove any more.
-    pub(super) fn dismiss(mut self) {
+    pub(super) fn dismiss(self) {
         if let Err(error) = self.say("done\n") {
             log::debug!("the watchdog had gone before: {error}");
         }
         // Also when it had gone before: a child that nobody collects stays a zombie.
-        if let Some(Err(error)) = self.shell.take().map(|shell| shell.wait()) {
+        if let Err(error) = self.shell.wait() {
             log::debug!("the watchdog cannot be waited for: {error}");
         }
     }
@@ -194,12 +178,5 @@ impl Watchdog {
     fn say(&self, line: &str) -> io::Result<()> {
         rustix::net::send(&self.alive, line.as_bytes(), SendFlags::NOSIGNAL)?;
         Ok(())
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        collect_ended();
-        AT_WORK.lock().extend(self.shell.take());
     }
 }
