@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use notapipe::collect::Wanted;
 use notapipe::memory;
-use notapipe::mount::Visibility as MountVisibility;
+use notapipe::mount::{Remedy, Visibility as MountVisibility};
 use notapipe::run::{self, Cpus, EndedBy, Exit, Followed, InitProgram};
 use notapipe::stage::LeftBehind;
 use notapipe::store::{Limits, PAGE_SIZE, TreePath};
@@ -420,7 +420,10 @@ impl NotSent {
             // The process that closed the pipe has seen enough.
             (error.kind() != io::ErrorKind::BrokenPipe).then(|| Self {
                 name: followed.name.clone(),
-                why: error.to_string(),
+                why: match Remedy::of_shortage(error) {
+                    Some(remedy) => format!("{error}; {remedy}"),
+                    None => error.to_string(),
+                },
             })
         })
     }

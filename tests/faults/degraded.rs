@@ -220,11 +220,21 @@ fn a_missing_helper_is_explained() {
 }
 
 /// A default container: no device, and a tmpfs for everybody.
-const NO_FUSE: &str = "mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; mknod -m 666 /dev/zero c 1 5; \
+pub const NO_FUSE: &str = "mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; mknod -m 666 /dev/zero c 1 5; \
                        mkdir -m 1777 /dev/shm; exec \"$@\"";
 
+/// The same where namespaces are refused as well, to root for want of a capability.
+pub fn no_namespaces() -> String {
+    let chroot = "setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin chroot $root";
+    let hidden = "mount -t tmpfs none $root/srv\n    touch $root/srv/only-here\n";
+    let in_a_chroot = IN_A_CHROOT
+        .replace(hidden, "")
+        .replace("chroot $root", chroot);
+    NO_FUSE.replace("exec \"$@\"", &in_a_chroot)
+}
+
 /// `notapipe run` with these words, in a directory of its own; gives its exit status and what it said.
-fn call(words: &[&str]) -> (i32, String) {
+pub fn call(words: &[&str]) -> (i32, String) {
     let room = tempfile::tempdir().unwrap();
     let output = Command::new(stage::notapipe())
         .arg("run")
@@ -238,16 +248,15 @@ fn call(words: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), said)
 }
 
-fn nothing_is_left() {
+pub fn nothing_is_left() {
     stage::eventually("the directory is gone", || {
         std::fs::read_dir("/dev/shm").unwrap().next().is_none()
     });
 }
 
-/// The job of a mount, in a directory: what comes out is the same, and so is what is told.
-fn does_without() {
-    let make = "set -e; [ $(stat -c %a .) = 700 ]; case $PWD in /dev/shm/notapipe-*) ;; *) exit 9 ;; esac; \
-                cat in >> kept; mkdir d; echo made > d/made; ln -s made d/link; rm gone; printf '#!/bin/sh\\necho ran' > t; \
+/// The job of a mount, on a tmpfs of its own or in a directory: what comes out is the same, and so is what is told.
+fn does_without(place: &str) {
+    let make = "set -e; [ $(stat -f -c %T .) = tmpfs ]; echo $PWD > place; cat in >> kept; mkdir d; echo made > d/made; ln -s made d/link; rm gone; printf '#!/bin/sh\\necho ran' > t; \
                 chmod +x t; ./t";
     let room = tempfile::tempdir().unwrap();
     for name in ["in", "kept", "gone", "same"] {
@@ -269,7 +278,7 @@ fn does_without() {
     let (code, said) = call(&words);
     assert_eq!(code, 0, "{said}");
     assert!(
-        said.starts_with("notapipe: warning: no FUSE here (cannot open /dev/fuse"),
+        said.starts_with("notapipe: warning: no FUSE here (cannot "),
         "{said}"
     );
     assert!(
@@ -284,6 +293,9 @@ fn does_without() {
     );
     let link = std::fs::read_link(room.path().join("out/d/link")).unwrap();
     assert_eq!(link, std::path::Path::new("made"));
+    let seen = read("place");
+    assert!(seen.starts_with(place), "{seen}");
+    assert!(said.contains(&format!(" {place}")), "{said}");
     // What nobody touched is not taken for changed.
     assert!(!room.path().join("out/same").exists() && !room.path().join("out/in").exists());
     let report: serde_json::Value =
@@ -300,13 +312,24 @@ fn does_without() {
 #[test]
 fn without_fuse_the_same_job_runs_on_tmpfs() {
     let name = "degraded::without_fuse_the_same_job_runs_on_tmpfs";
-    behind(NO_FUSE, name, Who::Root, does_without);
+    behind(NO_FUSE, name, Who::Root, || does_without("/"));
 }
 
 #[test]
 fn without_fuse_the_same_job_runs_on_tmpfs_for_users() {
     let name = "degraded::without_fuse_the_same_job_runs_on_tmpfs_for_users";
-    behind(NO_FUSE, name, Who::User, does_without);
+    behind(NO_FUSE, name, Who::User, || does_without("/"));
+}
+
+#[test]
+fn without_fuse_and_namespaces_the_same_job_runs_in_a_directory() {
+    let name = "degraded::without_fuse_and_namespaces_the_same_job_runs_in_a_directory";
+    let scene = || does_without("/dev/shm/notapipe-");
+    if stage::is_playing(name) {
+        return scene();
+    }
+    behind(&no_namespaces(), name, Who::Root, scene);
+    behind(&no_namespaces(), name, Who::User, scene);
 }
 
 #[test]
@@ -348,7 +371,7 @@ fn fuse_can_be_required() {
             .unwrap();
         let told = String::from_utf8(doctor.stdout).unwrap();
         assert!(
-            told.contains("note  without FUSE") && told.contains("/dev/shm/notapipe-"),
+            told.contains("note  without FUSE") && told.contains("on a tmpfs of its own at /"),
             "{told}"
         );
         assert!(told.contains("--device /dev/fuse"), "{told}");
@@ -632,9 +655,9 @@ fn without_fuse_and_namespaces_temporary_files_are_the_jobs() {
 }
 
 #[test]
-fn without_fuse_limits_are_watched() {
-    let name = "degraded::without_fuse_limits_are_watched";
-    behind(NO_FUSE, name, Who::User, || {
+fn without_fuse_and_namespaces_limits_are_watched() {
+    let name = "degraded::without_fuse_and_namespaces_limits_are_watched";
+    behind(&no_namespaces(), name, Who::User, || {
         let room = tempfile::tempdir().unwrap();
         let report = room.path().join("report");
         let fill = "head -c 3M /dev/zero > big; sleep 600";
@@ -667,9 +690,9 @@ fn without_fuse_limits_are_watched() {
 }
 
 #[test]
-fn without_fuse_failures_leave_nothing_behind() {
-    let name = "degraded::without_fuse_failures_leave_nothing_behind";
-    behind(NO_FUSE, name, Who::User, || {
+fn without_fuse_and_namespaces_failures_leave_nothing_behind() {
+    let name = "degraded::without_fuse_and_namespaces_failures_leave_nothing_behind";
+    behind(&no_namespaces(), name, Who::User, || {
         let table: [(&[&str], i32); 4] = [
             (
                 &[
@@ -705,7 +728,7 @@ fn without_fuse_failures_leave_nothing_behind() {
             .unwrap();
         stage::eventually("the step runs", || {
             let mut made = std::fs::read_dir("/dev/shm").unwrap().flatten();
-            made.any(|it| it.path().join("x").exists())
+            made.any(|it| it.path().join("files/x").exists())
         });
         killed.kill().unwrap();
         killed.wait().unwrap();

@@ -11,6 +11,7 @@ mod hung;
 mod kill_sweep;
 mod killed;
 mod killed_server;
+mod narrow;
 mod private_mount;
 mod public_mount;
 mod session_lost;

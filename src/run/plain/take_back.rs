@@ -36,28 +36,22 @@ pub(super) fn take_back(
         delivered,
         directories: Vec::new(),
         next: Ino::ROOT,
-        done: HashSet::new(),
+        found: HashMap::new(),
         block: Vec::new(),
     };
     walk(root, Closed::OpenedUp, &mut unchanged)?;
+    let unchanged = unchanged.found;
     let mut tree = staged.fork();
     lift_limits(&mut tree);
     let mut changed = Changed {
         tree: &mut tree,
-        delivered,
         directories: Vec::new(),
         next: Ino::ROOT,
-        links: HashMap::new(),
+        found: unchanged,
         block: Vec::new(),
     };
     walk(root, Closed::OpenedUp, &mut changed)?;
     Ok(tree)
-}
-
-/// The inode that stands in the tree where something stands in the directory, if it is the same still.
-fn is_unchanged(delivered: &AllDelivered, there: Option<Ino>, stat: &Stat) -> Option<Ino> {
-    let known = delivered.get(&id(stat).1)?;
-    (there == Some(known.ino) && known.stamp == Stamp::from(stat)).then_some(known.ino)
 }
 
 /// Moves back what is as it came.
@@ -68,8 +62,8 @@ struct Unchanged<'t> {
     directories: Vec<Ino>,
     /// The one that is entered next.
     next: Ino,
-    /// Files that have their content, which may have other names.
-    done: HashSet<Ino>,
+    /// By their numbers on the host. A file has its content, and may have other names.
+    found: HashMap<u64, Ino>,
     block: Vec<u8>,
 }
 
@@ -86,19 +80,25 @@ impl Visitor for Unchanged<'_> {
         stat: &Stat,
     ) -> Result<bool, Error> {
         let there = lookup(self.tree, &self.directories, name);
-        match FileType::from_raw_mode(stat.st_mode) {
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        match kind {
             FileType::Directory => {
                 let attr = there.and_then(|ino| self.tree.attr(ino).ok());
                 let attr = attr.filter(|attr| attr.kind == Kind::Directory);
                 self.next = attr.map_or(self.next, |attr| attr.ino);
                 return Ok(attr.is_some());
             }
-            FileType::RegularFile => {}
+            FileType::RegularFile | FileType::Symlink => {}
             _ => return Ok(false),
         }
-        if let Some(ino) = is_unchanged(self.delivered, there, stat)
-            && self.done.insert(ino)
+        let host = id(stat).1;
+        if let Some(known) = self.delivered.get(&host)
+            && there == Some(known.ino)
+            && known.stamp == Stamp::from(stat)
+            && self.found.insert(host, known.ino).is_none()
+            && kind == FileType::RegularFile
         {
+            let ino = known.ino;
             let attr = self.tree.attr(ino).map_err(refused)?;
             let file = open_file(directory, name, stat).map_err(unreadable)?;
             move_content(&file, (self.tree, ino), attr.ctime, &mut self.block)?;
@@ -116,11 +116,10 @@ impl Visitor for Unchanged<'_> {
 /// Makes of the tree what is in the directory.
 struct Changed<'t> {
     tree: &'t mut Tree,
-    delivered: &'t AllDelivered,
     directories: Vec<Ino>,
     next: Ino,
-    /// Files of several names, by their number on the host.
-    links: HashMap<u64, Ino>,
+    /// What is in the tree already, by its number on the host: what is unchanged, and files of several names.
+    found: HashMap<u64, Ino>,
     block: Vec<u8>,
 }
 
@@ -153,7 +152,9 @@ impl Visitor for Changed<'_> {
         let there = lookup(self.tree, &self.directories, name);
         let kind = FileType::from_raw_mode(stat.st_mode);
         let mode = stat.st_mode & 0o7777;
-        if is_unchanged(self.delivered, there, stat).is_some() {
+        let host = id(stat).1;
+        let found = self.found.get(&host).copied();
+        if found.is_some() && found == there {
             return Ok(false);
         }
         let name_in_tree = Name::new(name.to_bytes()).map_err(refused)?;
@@ -169,8 +170,7 @@ impl Visitor for Changed<'_> {
             remove(self.tree, parent, &name_in_tree).map_err(refused)?;
         }
         let now = Timestamp::now();
-        let host = id(stat).1;
-        if let Some(&first) = self.links.get(&host) {
+        if let Some(first) = found {
             let linked = self.tree.link(first, parent, name_in_tree, now);
             return linked.map(|_| false).map_err(refused);
         }
@@ -185,7 +185,7 @@ impl Visitor for Changed<'_> {
         let ino = made.map_err(refused)?.ino;
         self.next = ino;
         if kind != FileType::Directory && stat.st_nlink > 1 {
-            self.links.insert(host, ino);
+            self.found.insert(host, ino);
         }
         if kind == FileType::RegularFile {
             let file = open_file(directory, name, stat).map_err(unreadable)?;
