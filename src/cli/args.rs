@@ -331,13 +331,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
-    /// Fail where there is no FUSE, instead of running in a directory on tmpfs
+    /// Fail where there is no FUSE, instead of running on a tmpfs
     ///
-    /// A default container has no /dev/fuse. Unless this is given, the same job then runs in a directory
-    /// that only you may enter, in /dev/shm, $XDG_RUNTIME_DIR or /tmp, the first that is a tmpfs; its limits
-    /// are watched, and a job that exceeds one is ended, but it may take more for a moment. A line says so.
-    /// What --follow tells as changed are blocks of 4 KiB there; root's --allow-other opens the directory to
-    /// all users; --mount needs FUSE, and so does --at where namespaces are refused.
+    /// A default container has no /dev/fuse. Unless this is given, the same job then runs on a tmpfs of its
+    /// own, or, where namespaces are refused, in a directory that only you may enter: of $TMPDIR, /dev/shm,
+    /// $XDG_RUNTIME_DIR, /tmp, /run and other tmpfs the one that lets programs be executed and has the most
+    /// room; on disk only where none has room for the inputs. There, limits are watched, and a job that
+    /// exceeds one is ended, but it may take more for a moment; root's --allow-other opens the directory to
+    /// all users; --at is refused. A line says so before the job begins. What --follow tells as changed are
+    /// blocks of 4 KiB; --mount needs FUSE.
     /// `notapipe doctor` tells what to change.
     #[arg(long)]
     pub require_fuse: bool,

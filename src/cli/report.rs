@@ -260,7 +260,7 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
                     _ => "--mount",
                 };
                 return Some(format!(
-                    "leave out {option}, and it runs in a directory on tmpfs; `notapipe doctor` tells what FUSE lacks"
+                    "leave out {option}, and it runs on a tmpfs; `notapipe doctor` tells what FUSE lacks"
                 ));
             }
             Some(notapipe::Error::Timeout { .. }) => {

@@ -717,15 +717,22 @@ impl Job {
         self
     }
 
-    /// Where this machine or container has no FUSE, run in a directory that is made in the first of these that lies on a
-    /// tmpfs, such as `/dev/shm`. Unless said, [`run`](Self::run) fails with [`Error::Mount`].
+    /// Where this machine or container has no FUSE, run on a tmpfs of the job's own, or, where namespaces are refused, in a
+    /// directory that is made in one of these. Unless said, [`run`](Self::run) fails with [`Error::Mount`].
     ///
-    /// It is not the default, because less is promised there: limits are watched, and a job that exceeds one fails with
-    /// [`Error::OverLimit`], perhaps after it took more; other processes of the same user can reach the files, and with
-    /// [`allow_other`](Self::allow_other) those of all users; the path is another in each run. A file to
+    /// Of these directories, one on a tmpfs with room for the inputs comes before one on a disk, one where programs can be
+    /// executed (mount(8), noexec) before one where they cannot, and then the one with the most room.
+    /// [`on_without_fuse`](Self::on_without_fuse) tells which it is, before the first step.
+    ///
+    /// It is not the default, because less is promised there. On a tmpfs of its own, a tool that meets the limit sees
+    /// ENOSPC; a job whose tools ended well all the same fails with [`Error::OverLimit`], as what they wrote may be cut. In
+    /// a directory, limits are watched, and a job that exceeds one is ended with that error, perhaps after it took more, or
+    /// with [`Error::NoRoom`] where there was less room than the limit; other processes of the same user can reach the
+    /// files, and with [`allow_other`](Self::allow_other) those of all users; the path is another in each run. A file to
     /// [`follow`](Self::follow) is looked at every 20 ms: it begins when its content changes, and what is told as rewritten
-    /// are blocks of 4 KiB whose bytes are others in the end. [`Outcome::without_fuse`] tells of it. A job that asks for
-    /// what only a mount can give ([`input_source`](Self::input_source), a [visibility](Self::visibility) of its own, and
+    /// are blocks of 4 KiB whose bytes are others in the end. Files are moved and not copied: [`Outcome::staged`] has holes
+    /// in the place of what steps have changed. [`Outcome::without_fuse`] tells of it. A job that asks for what only a mount
+    /// can give ([`input_source`](Self::input_source), a [visibility](Self::visibility) of its own, and
     /// [`at`](Self::at) where namespaces are refused) fails with [`Error::NeedsFuse`].
     ///
     /// # Examples

@@ -430,7 +430,6 @@ const NEXT_TO_NOTHING: &str = "
     mkdir $root/bin $root/proc $root/dev $root/tmp $root/mnt
     mount -t proc proc $root/proc
     mknod -m 666 $root/dev/fuse c 10 229
-    mount --bind $root $root
     for program in \"$@\"; do case $program in */faults) tests=$program ;; esac; done
     cp ${tests%/*}/notapipe /bin/touch $root/bin
     for library in $(for it in notapipe touch; do ldd $root/bin/$it; done | grep -o '/[^ ]*'); do
@@ -506,4 +505,135 @@ fn without_proc_it_is_said_that_it_must_be_mounted() {
         assert_eq!(output.status.code(), Some(125), "{said}");
         assert!(said.contains("mount -t proc proc /proc"), "{said}");
     });
+}
+
+/// Makes, changes, moves, links and closes files; the outputs are listed in the end.
+const MANY_CHANGES: &str = "set -e
+    cd tree
+    echo more >> two; rm gone; mv large moved; ln sparse sparse2; mkdir -m 0 shut; mkdir new; echo n > new/n
+    chmod 4750 new/n; ln new/n new/m; ln -s n new/s; truncate -s 10M new/holes; touch -d @1500000000 new/holes
+    mv inner/one inner/deeper/one; chmod 0 new/n; chmod 0500 new";
+
+/// Names, kinds, modes, sizes, blocks, links, targets and old times of what such a job has made.
+fn changed_files() -> String {
+    let room = tempfile::tempdir().unwrap();
+    let make = "set -e; umask 022; mkdir -p tree/inner/deeper; echo one > tree/inner/one; echo two > tree/two
+        ln tree/two tree/inner/link; echo > tree/gone; ln -s two tree/same; seq 500000 > tree/large
+        touch -d @1400000000 tree/large; truncate -s 5M tree/sparse
+        printf x | dd of=tree/sparse bs=1 seek=3000000 conv=notrunc status=none; chmod 0400 tree/inner/one";
+    let shell = |script: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).current_dir(room.path());
+        shell.output().unwrap()
+    };
+    assert!(shell(make).status.success());
+    let at = |name: &str| {
+        room.path()
+            .join(name)
+            .into_os_string()
+            .into_string()
+            .unwrap()
+    };
+    let input = format!("tree={}", at("tree"));
+    let changed = format!("--changed={}", at("out/changed"));
+    let all = format!("tree={}", at("out/all"));
+    let words = [
+        "-q",
+        "-i",
+        &input,
+        &changed,
+        "-o",
+        &all,
+        "--",
+        "sh",
+        "-c",
+        MANY_CHANGES,
+    ];
+    let (code, said) = call(&words);
+    assert_eq!((code, said.as_str()), (0, ""));
+    let list = "cd out; find . -type f -printf '%P %m %s %b %n %T@\\n' | sed '/ 1[45][0-9]\\{8\\}\\./!s/ [0-9.]*$/ now/' | sort; \
+                find . ! -type f -printf '%P %y %m %l\\n' | sort; cmp all/moved ../tree/large; \
+                cat all/two all/inner/link all/inner/deeper/one changed/tree/two; chmod -R u+rwX .";
+    let listed = shell(list);
+    assert!(listed.status.success(), "{}", self::said(&listed));
+    String::from_utf8(listed.stdout).unwrap()
+}
+
+#[test]
+fn files_come_back_as_from_a_mount() {
+    let name = "narrow::files_come_back_as_from_a_mount";
+    const EXPECTED: &str = "NARROW_EXPECTED";
+    let scene = || {
+        // The mount comes first, and says what the others are to be like.
+        let place = std::env::var(EXPECTED).unwrap();
+        let files = changed_files();
+        match fs::read_to_string(&place) {
+            Ok(expected) => assert_eq!(files, expected),
+            Err(_) => fs::write(place, files).unwrap(),
+        }
+    };
+    if stage::is_playing(name) {
+        return scene();
+    }
+    for who in [Who::Root, Who::User] {
+        let directory = tempfile::tempdir().unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(directory.path(), mode).unwrap();
+        let expected = directory.path().join("expected");
+        let export = format!("export {EXPECTED}={};", expected.display());
+        for script in ["exec \"$@\"", NO_FUSE, &no_namespaces()] {
+            behind(&format!("{export} {script}"), name, who, scene);
+            assert!(expected.exists());
+        }
+    }
+}
+
+#[test]
+fn without_fuse_files_are_in_memory_once() {
+    let name = "narrow::without_fuse_files_are_in_memory_once";
+    let scene = || {
+        const BYTES: usize = 48 << 20;
+        let room = tempfile::tempdir().unwrap();
+        let (large, go) = (room.path().join("large"), room.path().join("go"));
+        fs::write(&large, vec![7; BYTES]).unwrap();
+        let wait = format!(
+            "echo began; while ! [ -e {} ]; do sleep 0.02; done; mv in out",
+            go.display()
+        );
+        let mut call = Command::new(stage::notapipe())
+            .args(["run", "-q", "--tmp", "host", "-i"])
+            .arg(format!("in={}", large.display()))
+            .arg("-o")
+            .arg(format!("out={}", room.path().join("out").display()))
+            .args(["--", "sh", "-c", &wait])
+            .current_dir(room.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut began = [0; 6];
+        std::io::Read::read_exact(call.stdout.as_mut().unwrap(), &mut began).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", call.id())).unwrap();
+        let held = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let held = held
+            .unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse::<usize>()
+            .unwrap()
+            << 10;
+        fs::write(go, "").unwrap();
+        assert!(call.wait().unwrap().success());
+        assert!(
+            held < BYTES / 2,
+            "{held} bytes while the file is on a tmpfs"
+        );
+        assert!(fs::read(room.path().join("out")).unwrap() == fs::read(large).unwrap());
+    };
+    if stage::is_playing(name) {
+        return scene();
+    }
+    behind(NO_FUSE, name, Who::User, scene);
+    behind(&no_namespaces(), name, Who::User, scene);
 }
