@@ -97,8 +97,8 @@ pub struct Stage<'t> {
     now: Timestamp,
     meter: Meter<'t>,
     skipped: LeftBehind,
-    /// Whether owners, set-id bits and extended attributes of the host are taken over.
-    keeps_metadata: bool,
+    /// The groups that we may give a file, where owners, set-id bits and extended attributes of the host are taken over.
+    keeps_metadata: Option<Vec<u32>>,
     /// Large files of the host that came in, for when they come again.
     large: HashMap<host::Version, Ino>,
     /// Between the host and the tree. Empty until the first block.
@@ -218,7 +218,7 @@ impl<'t> Stage<'t> {
             now,
             meter: Meter::default(),
             skipped: LeftBehind::default(),
-            keeps_metadata: false,
+            keeps_metadata: None,
             large: HashMap::new(),
             buffer: Vec::new(),
         }
@@ -236,9 +236,40 @@ impl<'t> Stage<'t> {
     /// attributes, and as root owners and groups.
     ///
     /// For a tree that goes back to the host. What cannot be taken over is counted in [`Staged::skipped`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::fs::Permissions;
+    /// use std::os::unix::fs::PermissionsExt;
+    ///
+    /// use notapipe::collect;
+    /// use notapipe::stage::{Owner, Stage};
+    /// use notapipe::store::{Limits, Timestamp, Tree, TreePath};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let host = directory.path().join("tool");
+    /// std::fs::write(&host, "a program")?;
+    /// std::fs::set_permissions(&host, Permissions::from_mode(0o4755))?;
+    ///
+    /// let now = Timestamp::now();
+    /// let owner = Owner {
+    ///     uid: rustix::process::geteuid().as_raw(),
+    ///     gid: rustix::process::getegid().as_raw(),
+    /// };
+    /// let mut tree = Tree::new(Limits { bytes: 1 << 20, inodes: 100 }, 0o755, 0, 0, now);
+    /// let tool = TreePath::parse("tool")?;
+    /// let mut stage = Stage::new(&mut tree, owner, now).keep_metadata();
+    /// stage.host(&tool, &host)?;
+    /// assert!(stage.finish().skipped.is_empty());
+    /// assert_eq!(collect::find(&tree, &tool)?.mode, 0o4755);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn keep_metadata(mut self) -> Self {
-        self.keeps_metadata = true;
+        let mut groups = vec![rustix::process::getegid()];
+        groups.extend(rustix::process::getgroups().unwrap_or_default());
+        self.keeps_metadata = Some(groups.into_iter().map(|group| group.as_raw()).collect());
         self
     }
 

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use notapipe::Interrupt;
@@ -60,8 +59,6 @@ pub enum SaveError {
     Kept { place: PathBuf },
     #[error("cannot save to {place:?}: it lies in the mount itself")]
     Inside { place: PathBuf },
-    #[error("cannot save to {place:?}: it is a mount point, which cannot be replaced")]
-    MountPoint { place: PathBuf },
     #[error("cannot save to {place:?}")]
     System { place: PathBuf, source: io::Error },
     #[error("cannot save to {place:?}")]
@@ -124,8 +121,8 @@ impl Saving {
             }
             None if is_directory || as_directory || is_kept => {
                 let directory = WholeDirectory::preflight(&absolute).map_err(system)?;
-                if let Some(there) = &there {
-                    check_old(&absolute, there, from)?;
+                if is_directory {
+                    check_old(&absolute, from)?;
                 }
                 Kind::Directory(match from {
                     SavedFrom::Mount { .. } => directory.keep_metadata(),
@@ -197,24 +194,17 @@ impl Saving {
     }
 }
 
-/// Refuses a directory that cannot be replaced, or holds what is not in the tree.
-fn check_old(path: &Path, there: &fs::Metadata, from: SavedFrom<'_>) -> Result<(), SaveError> {
-    let above = path.parent().unwrap_or(Path::new("/"));
+/// Refuses a directory that holds what is not in the tree, and would be lost.
+fn check_old(path: &Path, from: SavedFrom<'_>) -> Result<(), SaveError> {
     let place = path.to_owned();
-    let looked = fs::metadata(above).and_then(|above| Ok((above.dev(), fs::read_dir(path)?)));
-    let (device, mut entries) = match looked {
-        Ok(looked) => looked,
-        Err(source) => return Err(SaveError::System { place, source }),
-    };
-    if there.dev() != device {
-        return Err(SaveError::MountPoint { place });
-    }
     let is_source = matches!(from, SavedFrom::Mount { filling: Some(Filling::Host(from)), .. }
         if from.canonicalize().is_ok_and(|from| from == path));
-    match from {
-        _ if is_source || entries.next().is_none() => Ok(()),
-        SavedFrom::Mount { .. } => Err(SaveError::NotEmpty { place }),
-        SavedFrom::Job => Err(SaveError::Kept { place }),
+    let is_empty = fs::read_dir(path).map(|mut entries| entries.next().is_none());
+    match (is_empty, from) {
+        (Err(source), _) => Err(SaveError::System { place, source }),
+        (Ok(is_empty), _) if is_source || is_empty => Ok(()),
+        (Ok(_), SavedFrom::Mount { .. }) => Err(SaveError::NotEmpty { place }),
+        (Ok(_), SavedFrom::Job) => Err(SaveError::Kept { place }),
     }
 }
 

@@ -116,7 +116,13 @@ fn try_snapshot(
             limit_bytes,
         ));
     }
-    let file = WholeFile::preflight(&args.output).and_then(WholeFile::open);
+    // A directory that is not there is a slip here.
+    let above = args
+        .output
+        .parent()
+        .filter(|above| !above.as_os_str().is_empty());
+    let there = above.map_or(Ok(()), |above| above.metadata().map(drop));
+    let file = there.and_then(|()| WholeFile::preflight(&args.output)?.open());
     let mut file = file.map_err(failed)?;
     let packed = client.snapshot(&*file.writer(), format, show)?;
     file.place_on_disk().map_err(failed)?;

@@ -135,7 +135,7 @@ fn give_attributes(
             Err(_) => refused.push(name),
         }
     }
-    lost.add_lost_attributes(refused.into_iter());
+    lost.add_lost_attributes(refused);
     Ok(())
 }
 
@@ -155,7 +155,7 @@ pub(super) fn take_after(opened: impl AsFd, old: impl AsFd) -> io::Result<()> {
     )?)
 }
 
-fn times(mtime: Timestamp) -> Timestamps {
+pub(super) fn times(mtime: Timestamp) -> Timestamps {
     Timestamps {
         last_access: Timespec {
             tv_sec: 0,

@@ -37,8 +37,8 @@ pub enum Destination {
     ///
     /// With a closing `/` it is a directory in any case. A directory output is merged into this
     /// directory, or with a closing `/` into one of its own name there. A symlink that is this path is
-    /// followed once, before anything runs, and its target replaced; one below this path is replaced
-    /// itself, or in the way of a directory. A FIFO or device, `/dev/stdout` included, is written into. Missing
+    /// followed once, before anything runs, and its target replaced; so is one of that name in this
+    /// directory, if it is ours or root's. Any other one is replaced itself, or in the way of a directory. A FIFO or device, `/dev/stdout` included, is written into. Missing
     /// directories above are made.
     Host(PathBuf),
     /// A writer. Written after all files are in place.
@@ -212,11 +212,6 @@ impl<'l> Delivery<'l> {
     ) -> Result<Prepared<'t, 'l>, CollectError> {
         let wanted = self.orders.iter().map(|order| &order.wanted);
         MissingOutputs::check(tree, before, named(wanted))?;
-        self.journal.host.check_held().map_err(|(place, error)| {
-            let name = self.orders.first().map(|order| order.name.clone());
-            let trouble = Trouble::new("its directory is not there any more", error);
-            destination_error(&name.unwrap_or_default(), &to_host(&place), trouble)
-        })?;
         let mut plan = Plan::new(&mut self.journal.host);
         for order in self.orders {
             let found = order.wanted.find(tree, before)?;
@@ -313,6 +308,11 @@ impl Prepared<'_, '_> {
     }
 
     fn put(&mut self) -> Result<(), CollectError> {
+        self.journal.host.check_held().map_err(|(place, error)| {
+            let name = self.files.front().map(|file| file.name.clone());
+            let trouble = Trouble::new("its directory is not there any more", error);
+            destination_error(&name.unwrap_or_default(), &to_host(&place), trouble)
+        })?;
         let directories = std::mem::take(&mut self.directories);
         let made = self.make(&directories)?;
         while let Some(ready) = self.files.pop_front() {

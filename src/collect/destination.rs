@@ -97,8 +97,7 @@ impl Target {
                         as_directory,
                     });
                 };
-                // The caller did not name what stands there: a symlink is replaced, not followed.
-                let (as_file, found) = match End::itself(&inside)? {
+                let (as_file, found) = match End::inside(&inside)? {
                     End::Stream(stream) => (Spot::Stream(stream), None),
                     End::File(path) => (Spot::Path(path), None),
                     End::Absent(path) => (Spot::Path(path.clone()), Some(path)),
@@ -143,7 +142,7 @@ pub(super) const MOUNT_POINT: &str = "it is a mount point, which cannot be repla
      instead of the file, or have it written to standard output (-) and redirect that";
 
 /// Of a kernel that tells: Linux 5.8 and later.
-fn is_mount_point(path: &Path) -> bool {
+pub(super) fn is_mount_point(path: &Path) -> bool {
     let stat = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
     stat.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
@@ -199,11 +198,16 @@ impl End {
         Err(unseen(Errno::LOOP))
     }
 
-    /// What stands there, a symlink like a file: it can be replaced.
-    fn itself(path: &Path) -> Result<Self, Trouble> {
-        match Self::without_following(path)? {
-            Some(end) => Ok(end),
-            None => Ok(Self::File(settle(path)?)),
+    /// What stands in a directory that the caller named. A symlink of another user's there, unless that is root, is
+    /// replaced like a file: it may lead anywhere.
+    fn inside(path: &Path) -> Result<Self, Trouble> {
+        if let Some(end) = Self::without_following(path)? {
+            return Ok(end);
+        }
+        let link = fs::symlink_metadata(path).map_err(unseen)?;
+        match [0, rustix::process::geteuid().as_raw()].contains(&link.uid()) {
+            true => Self::of(path),
+            false => Ok(Self::File(settle(path)?)),
         }
     }
 

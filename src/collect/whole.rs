@@ -93,7 +93,6 @@ impl WholeFile {
             Spot::Stream(stream) => return Ok(into(stream.open_path(OFlags::empty())?)),
             Spot::DirectoryOnly => return Err(io::ErrorKind::IsADirectory.into()),
         };
-        host.check_held().map_err(|(_, error)| error)?;
         let (above, _) = host.nearest(&place.parent().unwrap_or_default())?;
         // The mode that a program's new files have.
         let (temporary, file) = Temporary::file(&mut host, &above, 0o666)?;
@@ -116,6 +115,21 @@ impl OpenWholeFile {
     /// # Errors
     ///
     /// The system's; everything is then as it was.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// use notapipe::collect::WholeFile;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let host = directory.path().join("all.tar");
+    /// let mut file = WholeFile::preflight(&host)?.open()?;
+    /// file.writer().write_all(b"to outlast a power failure")?;
+    /// file.place_on_disk()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn place_on_disk(self) -> io::Result<()> {
         if self.beside.is_some() {
             self.file.sync_all()?;
@@ -132,6 +146,8 @@ impl OpenWholeFile {
         let Some((_, place)) = &self.beside else {
             return Ok(());
         };
+        let held = self.journal.host.check_held();
+        held.map_err(|(_, error)| error)?;
         if let Some(there) = self.journal.host.stat(place)? {
             keep_owner(&self.file, &there);
             let mode = Mode::from_raw_mode(there.st_mode & 0o777);

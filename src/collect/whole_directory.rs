@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, RenameFlags};
 use rustix::io::Errno;
 
-use super::attributes::{Keep, take_after};
+use super::attributes::{Keep, take_after, times};
 use super::deliver::{Delivered, Delivery};
+use super::destination::is_mount_point;
 use super::host::{Host, Identity, hidden_name, identity, split};
 use super::place::Journal;
 use super::plan::{HostPath, absolute, to_host};
 use crate::progress::Progress;
-use crate::store::{Name, Tree};
+use crate::store::{Ino, Name, Tree};
 
 /// A directory of the host that gets all that is in a tree, in place of what was in it, at one moment.
 ///
@@ -38,8 +39,11 @@ use crate::store::{Name, Tree};
 ///
 /// std::fs::create_dir(&host)?;
 /// std::fs::write(host.join("b"), "old")?;
-/// let delivered = WholeDirectory::preflight(&host)?.write(&tree, |_| ControlFlow::Continue(()))?;
+/// let whole = WholeDirectory::preflight(&host)?.keep_metadata();
+/// assert!(whole.place().ends_with("saved"));
+/// let delivered = whole.write(&tree, |_so_far| ControlFlow::Continue(()))?;
 /// assert_eq!(delivered.progress.files, 1);
+/// assert!(delivered.skipped.is_empty());
 /// assert_eq!(std::fs::read(host.join("a"))?, b"new");
 /// assert!(!host.join("b").exists());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -67,6 +71,10 @@ impl WholeDirectory {
             }
             there => there?,
         };
+        if is_mount_point(&place) {
+            let problem = "it is a mount point, which cannot be replaced";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, problem));
+        }
         let place = absolute(&place)?;
         let mut host = Host::default();
         host.hold(&place.parent().ok_or(Errno::BUSY)?)?;
@@ -146,18 +154,28 @@ impl WholeDirectory {
         match self.host.open_directory(&self.place) {
             Ok(old) => {
                 take_after(&new, &old)?;
+                self.finish(tree, &new)?;
                 self.exchange(hidden, id, identity(&rustix::fs::fstat(&old)?))?;
                 // Saved it is; what is left of the old one lies under the hidden name.
                 let _ = self.host.remove_tree(hidden);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 rustix::fs::fchmod(&new, mode)?;
+                self.finish(tree, &new)?;
                 self.appear(hidden)?;
                 self.expect(id)?;
             }
             Err(error) => return Err(error),
         }
         Ok(delivered)
+    }
+
+    /// Gives the new directory the time of the tree's root.
+    fn finish(&self, tree: &Tree, new: &OwnedFd) -> io::Result<()> {
+        match (self.keep, tree.attr(Ino::ROOT)) {
+            (Keep::All, Ok(root)) => Ok(rustix::fs::futimens(new, &times(root.mtime))?),
+            _ => Ok(()),
+        }
     }
 
     /// Puts the new directory where nothing is.

@@ -213,6 +213,9 @@ impl Ops {
         if change.mode.is_none() && (owner_changes || cut_by_other) {
             change.mode = mode_without_set_id(&view.attr(ino)?, caller);
         }
+        if owner_changes || change.size.is_some() {
+            clear_capability(&mut view, ino, now);
+        }
         view.set_attr(ino, &change, now)
     }
 
@@ -327,6 +330,9 @@ impl Ops {
         if mode.kill_set_id && written.is_ok() {
             clear_set_id(&mut view, caller, ino, now)?;
         }
+        if written.is_ok() {
+            clear_capability(&mut view, ino, now);
+        }
         Ok(Written {
             len: written?,
             elsewhere: at != offset,
@@ -343,6 +349,7 @@ impl Ops {
         let now = Timestamp::now();
         let mut view = self.view.lock_for(caller.pid);
         view.allocate(ino, range, mode, now)?;
+        clear_capability(&mut view, ino, now);
         if !caller.may_keep_set_id() {
             clear_set_id(&mut view, caller, ino, now)?;
         }
@@ -367,6 +374,9 @@ impl Ops {
         let now = Timestamp::now();
         let mut view = self.view.lock_for(caller.pid);
         let copied = view.copy_range(from, to, len, now)?;
+        if copied > 0 {
+            clear_capability(&mut view, to.0, now);
+        }
         if copied > 0 && !caller.may_keep_set_id() {
             clear_set_id(&mut view, caller, to.0, now)?;
         }
@@ -540,6 +550,16 @@ fn mode_without_set_id(attr: &Attr, caller: Caller) -> Option<u32> {
         S_ISUID | S_ISGID
     };
     (attr.mode & cleared != 0).then_some(attr.mode & !cleared)
+}
+
+/// What a file may do as a program does not outlive its content, whoever changes that (capabilities(7)). With
+/// `HANDLE_KILLPRIV_V2` the kernel leaves this to us too.
+fn clear_capability(view: &mut Locked<'_>, ino: Ino, now: Timestamp) {
+    const CAPABILITY: &[u8] = b"security.capability";
+    if view.xattr(ino, CAPABILITY).is_ok() {
+        // It is there, and less is always allowed.
+        let _ = view.remove_xattr(ino, CAPABILITY, now);
+    }
 }
 
 fn clear_set_id(view: &mut Locked<'_>, caller: Caller, ino: Ino, now: Timestamp) -> Result<()> {

@@ -67,8 +67,14 @@ impl Stage<'_> {
         stat: &Stat,
     ) -> Result<(), StageError> {
         let ino = self.make_directories(top.path, top.path)?;
-        // The root of the mount keeps its own mode and time: it is not what was staged.
-        let attributes = (!top.path.is_root()).then(|| self.attributes(stat));
+        // The root of the mount keeps its own mode and time: it is not what was staged, unless that goes back.
+        let attributes = match top.path.is_root() {
+            false => Some(self.attributes(stat)),
+            true => self.keeps_metadata.is_some().then(|| SetAttr {
+                mtime: Some(modified(stat)),
+                ..SetAttr::default()
+            }),
+        };
         let mut links = Links::new();
         let mut levels = Levels::default();
         levels.enter(self.level(top, &opened, stat, (ino, attributes))?, opened);
@@ -122,6 +128,9 @@ impl Stage<'_> {
         let target = rustix::fs::readlinkat(host, host_name, Vec::new());
         let target = target.map_err(|error| item.unread(error))?;
         let kind = NewKind::Symlink(target.into_bytes());
+        if self.keeps_metadata.is_some() && !self.keeps_owner(&stat) {
+            self.skipped.add_lost(Lost::Owner);
+        }
         let attributes = SetAttr {
             mode: None,
             ..self.attributes(&stat)
@@ -300,8 +309,10 @@ impl Stage<'_> {
 
     /// Whether a file has its owner in the tree too. An ordinary user could not give it back to another one.
     fn keeps_owner(&self, stat: &Stat) -> bool {
-        let is_root = rustix::process::geteuid().is_root();
-        self.keeps_metadata && (is_root || stat.st_uid == self.owner.uid)
+        self.keeps_metadata.as_ref().is_some_and(|groups| {
+            let is_ours = stat.st_uid == self.owner.uid && groups.contains(&stat.st_gid);
+            is_ours || rustix::process::geteuid().is_root()
+        })
     }
 
     /// Takes over the extended attributes of what was opened, and counts what is lost.
@@ -314,7 +325,7 @@ impl Stage<'_> {
     ) -> Result<(), StageError> {
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let is_kept = self.keeps_owner(stat);
-        if self.keeps_metadata && !is_kept {
+        if self.keeps_metadata.is_some() && !is_kept {
             self.skipped.add_lost(Lost::Owner);
         }
         if !is_kept && is_file && stat.st_mode & 0o6000 != 0 {
@@ -324,7 +335,7 @@ impl Stage<'_> {
         for name in attribute_names(opened) {
             if !self.takes_attribute(&name) {
                 // An access control list is no attribute of a job's: what it says is in the mode.
-                if self.keeps_metadata || !name.starts_with(b"system.") {
+                if self.keeps_metadata.is_some() || !name.starts_with(b"system.") {
                     lost.push(name);
                 }
                 continue;
@@ -343,7 +354,7 @@ impl Stage<'_> {
     /// Only root can give back those outside of `user.`.
     fn takes_attribute(&self, name: &[u8]) -> bool {
         let roots = name.starts_with(b"security.") || name.starts_with(b"trusted.");
-        self.keeps_metadata
+        self.keeps_metadata.is_some()
             && (name.starts_with(b"user.") || roots && rustix::process::geteuid().is_root())
     }
 }

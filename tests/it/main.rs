@@ -36,6 +36,7 @@ mod examples;
 mod follow;
 mod forks;
 mod grammar;
+mod host_paths;
 mod job;
 mod layers;
 mod msrv;

@@ -168,6 +168,9 @@ impl Site {
 
     pub fn symlink(&self, target: &str, name: &str) {
         std::os::unix::fs::symlink(target, self.path(name)).unwrap();
+        if let Some(user) = self.other_user() {
+            std::os::unix::fs::lchown(self.path(name), Some(user), Some(user)).unwrap();
+        }
     }
 
     pub fn mkfifo(&self, name: &str) {
