@@ -179,23 +179,20 @@ impl OwnUsage {
 impl Plan {
     pub(super) fn new(wanted: &OwnTmp, mount_point: &Path, user_namespace: bool) -> Self {
         let shared_memory = std::fs::canonicalize(SHARED_MEMORY).ok();
-        let directories = directories(wanted, mount_point, shared_memory.as_deref());
         let mounts = mountinfo::own().unwrap_or_default();
         let mounts: Vec<_> = mounts.into_iter().map(|line| line.path).collect();
+        let reachable = reachable(wanted, &mounts);
+        let directories = directories(wanted, &reachable, mount_point, shared_memory.as_deref());
         let mut connecting = sockets();
         let shown = |it: &&PathBuf| directories.iter().any(|(around, _)| it.starts_with(around));
-        let named = wanted
-            .reachable
-            .iter()
-            .filter(shown)
-            .filter(|it| connects(it));
+        let named = reachable.iter().filter(shown).filter(|it| connects(it));
         connecting.extend(named.filter_map(|it| it.canonicalize().ok()));
         connecting.sort();
         connecting.dedup();
         let view = |(index, (path, in_shared_memory)): (usize, &(PathBuf, _))| View {
             in_shared_memory: Option::clone(in_shared_memory),
             taken_over: match user_namespace {
-                true => to_take_over(index, path, &wanted.reachable),
+                true => to_take_over(index, path, &reachable),
                 false => Vec::new(),
             },
             within: directories
@@ -249,9 +246,25 @@ impl Plan {
     }
 }
 
+/// What of [`OwnTmp::reachable`] may be looked at: not what is mounted in one of the directories, which is shown as it is,
+/// and whose file system need not answer.
+fn reachable(wanted: &OwnTmp, mounts: &[PathBuf]) -> Vec<PathBuf> {
+    let mut around: Vec<&Path> = wanted.directories.iter().map(PathBuf::as_path).collect();
+    around.push(Path::new(SHARED_MEMORY));
+    let is_inner = |mount: &&PathBuf| {
+        around
+            .iter()
+            .any(|it| mount.starts_with(it) && *mount != it)
+    };
+    let inner: Vec<_> = mounts.iter().filter(is_inner).collect();
+    let looked_at = |path: &&PathBuf| !inner.iter().any(|mount| path.starts_with(mount));
+    wanted.reachable.iter().filter(looked_at).cloned().collect()
+}
+
 /// Existing directories without symlinks, one before those in it, and which of them have to be made in a new `/dev/shm`.
 fn directories(
     wanted: &OwnTmp,
+    reachable: &[PathBuf],
     mount_point: &Path,
     shared_memory: Option<&Path>,
 ) -> Vec<(PathBuf, Option<CString>)> {
@@ -276,12 +289,7 @@ fn directories(
     let mount_point = mount_point.to_owned();
     // Only a few of them are looked at.
     let in_memory = |path: &&PathBuf| path.starts_with(SHARED_MEMORY);
-    for path in wanted
-        .reachable
-        .iter()
-        .chain([&mount_point])
-        .filter(in_memory)
-    {
+    for path in reachable.iter().chain([&mount_point]).filter(in_memory) {
         let Ok(path) = std::fs::canonicalize(path) else {
             continue;
         };
