@@ -58,11 +58,15 @@ pub(crate) unsafe fn vfork_seen<F: FnMut() -> c_int>(
     pidfd: &ChildFd,
     body: F,
 ) -> io::Result<Child> {
-    collect_left();
+    let is_ours = flags & libc::CLONE_PARENT == 0;
+    // A child of ours that makes one for us has no children, and may take no lock.
+    if is_ours {
+        collect_left();
+    }
     let stack = Stack::new()?;
     let mut newborn = Newborn {
         body,
-        parent: (flags & libc::CLONE_PARENT == 0).then(rustix::process::getpid),
+        parent: is_ours.then(rustix::process::getpid),
         devices: match flags & libc::CLONE_FILES {
             0 => devices::served(),
             _ => Vec::new(),
