@@ -38,7 +38,8 @@ pub struct InsteadOfMount {
     pub stays_when_killed: bool,
 }
 
-/// What the files of a job lie on that has no mount; of an [`InsteadOfMount`].
+/// What the files of a job lie on that has no mount; of an [`InsteadOfMount`], which [`Job::on_without_fuse`](crate::Job::on_without_fuse)
+/// tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Storage {

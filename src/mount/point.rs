@@ -18,7 +18,7 @@ use rustix::mount::{
 
 use super::error::{MountError, Operation};
 use super::options::{MountOptions, device_options};
-use super::privately::{Connection, is_empty};
+use super::privately::{Connection, is_empty, refuse_needed};
 use crate::sys::mountinfo::{self, MountLine};
 
 /// A directory that is to be mounted over.
@@ -44,7 +44,12 @@ impl MountPoint {
                 path: at.to_owned(),
             });
         }
-        Ok(Self(found))
+        let given = Self(found);
+        let path = given.path();
+        refuse_needed(
+            &path.map_err(|error| MountError::system(Operation::FindDirectory, at, error))?,
+        )?;
+        Ok(given)
     }
 
     /// A directory that was just made at this path.

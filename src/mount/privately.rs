@@ -546,11 +546,19 @@ pub(crate) fn given_directory(path: &Path) -> Result<PathBuf, MountError> {
             path: path.to_owned(),
         });
     }
-    let is_needed = NEEDED.iter().any(|needed| resolved == Path::new(needed));
-    if is_needed || resolved.starts_with("/proc") {
-        return Err(MountError::Needed { path: resolved });
-    }
+    refuse_needed(&resolved)?;
     Ok(resolved)
+}
+
+/// Refuses a directory, given without symlinks, over which nothing may be mounted.
+pub(super) fn refuse_needed(path: &Path) -> Result<(), MountError> {
+    let is_needed = NEEDED.iter().any(|needed| path == Path::new(needed));
+    match is_needed || path.starts_with("/proc") {
+        true => Err(MountError::Needed {
+            path: path.to_owned(),
+        }),
+        false => Ok(()),
+    }
 }
 
 /// Whether this is a directory, no symlink, empty, and not a place where looking makes mounts
