@@ -28,7 +28,7 @@ impl Stage<'_> {
     ///
     /// `host` itself may be a symlink, which is followed, or a FIFO or a device such as
     /// `/dev/stdin` or `/dev/fd/63`, which is read to its end. Inside a directory, symlinks are kept
-    /// as they are, and FIFOs, sockets and devices are left behind (see [`Staged::skipped`]).
+    /// as they are, and FIFOs, sockets and devices are left behind (see [`Staged::skipped`](super::Staged::skipped)).
     ///
     /// Set-id bits are dropped, as `cp` does, and so are extended attributes, unless
     /// [`keep_metadata`](Self::keep_metadata) was called. What the caller could read, the owner can read.
