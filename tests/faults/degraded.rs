@@ -723,15 +723,22 @@ fn without_fuse_and_namespaces_failures_leave_nothing_behind() {
             nothing_is_left();
         }
         let mut killed = Command::new(stage::notapipe())
-            .args(["run", "-q", "--", "sh", "-c", "echo x > x; sleep 600"])
+            .args(["run", "-q", "--", "sh", "-c", "echo $$ > x; exec sleep 600"])
             .spawn()
             .unwrap();
+        let mut step = String::new();
         stage::eventually("the step runs", || {
-            let mut made = std::fs::read_dir("/dev/shm").unwrap().flatten();
-            made.any(|it| it.path().join("files/x").exists())
+            let made = std::fs::read_dir("/dev/shm").unwrap().flatten();
+            let numbers =
+                made.filter_map(|it| std::fs::read_to_string(it.path().join("files/x")).ok());
+            step = numbers.collect();
+            step.ends_with('\n')
         });
         killed.kill().unwrap();
         killed.wait().unwrap();
         nothing_is_left();
+        // Nothing of /proc is seen any more once the scene is over.
+        let step = std::path::Path::new("/proc").join(step.trim_end());
+        stage::eventually("the step has ended", || !step.exists());
     });
 }
