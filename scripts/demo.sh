@@ -20,7 +20,7 @@ if ! doctor="$(notapipe doctor)"; then
         printf '%s\n' "$doctor" >&2
         exit 1
     fi
-    grep -A 1 'without FUSE ' <<<"$doctor"
+    grep -A 1 '^note  without FUSE ' <<<"$doctor"
     printf '\n'
 fi
 

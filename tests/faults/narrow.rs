@@ -4,8 +4,11 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
+use notapipe::mount::{MountOptions, Remedy};
+
 use crate::degraded::{NO_FUSE, behind, call, no_namespaces, nothing_is_left};
 use crate::stage::{self, Who};
+use crate::tiny_fs;
 
 /// Writes 8 MiB in pieces and goes on whatever write(2) says.
 const CARELESS: &str = "import os
@@ -135,6 +138,30 @@ fn with_few_descriptors_and_no_fuse_the_limit_is_named() {
     }
     behind(NO_FUSE, name, Who::Root, scene);
     behind(&no_namespaces(), name, Who::User, scene);
+}
+
+/// Wherever on its way a mount lacks a descriptor, it is refused for that, and none is public that was to be private.
+#[test]
+fn for_want_of_descriptors_no_mount_is_public() {
+    let name = "narrow::for_want_of_descriptors_no_mount_is_public";
+    stage::both(name, || {
+        limit(rustix::process::Resource::Nofile, 80).unwrap();
+        for others in 0..16 {
+            let others: Vec<_> = (0..others).map(|_| fs::File::open("/").unwrap()).collect();
+            let mut mounts = Vec::new();
+            let refused = loop {
+                match tiny_fs::mount(&MountOptions::default()) {
+                    Ok(mount) => mounts.push(mount),
+                    Err(error) => break error,
+                }
+            };
+            assert!(mounts.iter().all(|it| it.place().is_private()));
+            assert!(!refused.lacks_fuse());
+            let remedy = refused.remedy();
+            assert_eq!(remedy, Some(Remedy::RaiseDescriptors), "{refused}");
+            drop((mounts, others));
+        }
+    });
 }
 
 /// A user of its own, whose processes are counted by themselves.
