@@ -13,17 +13,24 @@ use crate::support::site::{Call, Site, Told, both, until, with_own_mounts};
 
 const HELP_SIZE: &str = "help: raise the limit with --size";
 
-/// As root, as the user of the other tests, and as one whose number does not mean "nobody".
-fn as_each_user(test: impl Fn(&Site, &dyn Fn(&[&str]) -> Told)) {
-    both(|site| {
-        test(site, &|words| site.run(words));
-        if !site.is_root() {
-            test(site, &|words| {
-                let mut command = site.command(&[&["run"], words].concat());
-                command.uid(4321).gid(4321);
-                Call::start(command).finish()
-            });
+/// As root, as the user of the other tests, and as one who owns nothing there; in a `/tmp` of the test's own where that
+/// can be had, since what other tests mount in theirs is read-only in jobs.
+fn as_each_user(test: impl Fn(&Site, &dyn Fn(&[&str]) -> Told) + Sync) {
+    with_own_mounts(|| {
+        if rustix::process::geteuid().is_root() {
+            let flags = MountFlags::empty();
+            rustix::mount::mount("tests", "/tmp", "tmpfs", flags, Some(c"mode=1777")).unwrap();
         }
+        both(|site| {
+            test(site, &|words| site.run(words));
+            if rustix::process::geteuid().is_root() && !site.is_root() {
+                test(site, &|words| {
+                    let mut command = site.command(&[&["run"], words].concat());
+                    command.uid(4321).gid(4321);
+                    Call::start(command).finish()
+                });
+            }
+        });
     });
 }
 
