@@ -119,7 +119,7 @@ perform_in_run() {
     local others=()
     ((EUID)) || others=(--allow-other)
     export door profile quick tmpfs logs NOTAPIPE
-    "$NOTAPIPE" run --mount private --xattr --profile "$profile" "${others[@]}" -- \
+    "$NOTAPIPE" run --tmp host --mount private --xattr --profile "$profile" "${others[@]}" -- \
         bash "$here/conformance.sh" --perform "$1"
 }
 
