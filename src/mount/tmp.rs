@@ -3,10 +3,10 @@
 //!
 //! All that is written there lies on one tmpfs with limits of its own. It is mounted where the private mount is going to
 //! stand, which hides it. Of a directory that is not empty there is then an overlay (overlayfs, the directory itself is
-//! the lower layer), so that what is there can be read and executed; what is mounted in it is read-only there. Where the kernel refuses that, everything in the
-//! directory is bound into a new one, read-only: an ordinary user has no overlay of a directory with mounts in it
-//! (`clone_private_mount`, fs/namespace.c), and no file system has more than one overlay upon another. Where that is
-//! refused too, the directory is as it was.
+//! the lower layer), so that what is there can be read and executed; what is mounted in it is read-only there. Where the
+//! kernel refuses that, everything in the directory is bound into a new one, read-only: an ordinary user has no overlay
+//! of a directory with mounts in it (`clone_private_mount`, fs/namespace.c), and no file system has more than one overlay
+//! upon another. Where that is refused too, the directory is as it was.
 
 mod child;
 
