@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand};
 
 use super::completions::CompletionsArgs;
-use super::config::{LimitsWanted, Profile, Tmp, Verbosity, Visibility};
+use super::config::{Backing, LimitsWanted, Profile, Tmp, Verbosity, Visibility};
 use super::doctor::DoctorArgs;
 use super::list::ListArgs;
 use super::man::ManArgs;
@@ -125,7 +125,7 @@ Report (--report FILE):
   One JSON object. Within a `version` fields are added, never changed. Times are seconds, sizes bytes.
   version         1
   result          "ok" or "failed"; exit_status, and error: null, or message and help
-  fuse            whether the job ran in a mount; false for a directory on tmpfs
+  fuse, backing   whether the job ran in a FUSE mount; what its files lived in: fuse, tmpfs or directory
   steps           of each that was started: command, exit (code or signal), wall_seconds, user_seconds,
                   system_seconds, max_rss_bytes, requests, and files: the names that were read, written,
                   created, deleted; and ended_by, when it did not end by itself: timeout, interrupt, pipe
@@ -331,17 +331,23 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
-    /// Fail where there is no FUSE, instead of running on a tmpfs
+    /// What the job's files live in: a FUSE mount, a tmpfs of the job's own, a directory, or (auto) the first that works
     ///
-    /// A default container has no /dev/fuse. Unless this is given, the same job then runs on a tmpfs of its
-    /// own, or, where namespaces are refused, in a directory that only you may enter: of $TMPDIR, /dev/shm,
-    /// $XDG_RUNTIME_DIR, /tmp, /run and other tmpfs the one that lets programs be executed and has the most
-    /// room; on disk only where none has room for the inputs. There, limits are watched, and a job that
-    /// exceeds one is ended, but it may take more for a moment; root's --allow-other opens the directory to
-    /// all users; --at is refused. A line says so before the job begins. What --follow tells as changed are
-    /// blocks of 4 KiB; --mount needs FUSE.
-    /// `notapipe doctor` tells what to change.
-    #[arg(long)]
+    /// `auto` says before the job when it is not FUSE; a backing that is named is that one or an error.
+    /// `tmpfs` is mounted in namespaces of the job, and its files and its /tmp together take no more than --size.
+    /// `directory` serves where namespaces are refused, as in a default container: of $TMPDIR, /dev/shm,
+    /// $XDG_RUNTIME_DIR, /tmp, /run and other tmpfs the one that lets programs be executed and has the most room,
+    /// and on disk, with a warning, only where none has room for the inputs. Its limits are watched: a job that exceeds
+    /// one is ended, but it may take more for a moment; root's --allow-other opens it to all users; --at is refused
+    /// where namespaces are.
+    ///
+    /// In neither of the two are there lists of touched files in a --report, or --mount public; --follow looks every
+    /// 20 ms, and what it tells as changed are blocks of 4 KiB. `notapipe doctor` tells which backings work here.
+    #[arg(long, value_name = "WHERE", value_enum)]
+    pub backing: Option<Backing>,
+
+    /// The same as --backing fuse
+    #[arg(long, conflicts_with = "backing")]
     pub require_fuse: bool,
 
     /// Put everything that was in the mount to DEST when the job fails: an archive by its name, or a directory

@@ -64,8 +64,8 @@ pub struct RunConfig {
     pub cpus: CpusWanted,
     /// Where to write what the job did; `-` is standard output.
     pub report: Option<PathBuf>,
-    /// Fail where there is no FUSE, and do not do without.
-    pub require_fuse: bool,
+    /// What the files of the job live in.
+    pub backing: Backing,
     /// Where to put everything that was in the mount when the job fails.
     pub keep_on_failure: Option<PathBuf>,
     /// How much to tell.
@@ -202,6 +202,31 @@ pub enum Visibility {
     Private,
     /// Everybody's view of the files has it, and only its owner may enter.
     Public,
+}
+
+/// What the files of a job live in while its steps run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Backing {
+    /// FUSE where this machine allows it, else tmpfs, else directory.
+    #[default]
+    Auto,
+    /// A mount that notapipe serves.
+    Fuse,
+    /// A tmpfs of the kernel's, in namespaces of the job's.
+    Tmpfs,
+    /// A directory of the tmpfs with the most room; on disk where none has room for the inputs.
+    Directory,
+}
+
+impl From<Backing> for notapipe::run::Backing {
+    fn from(backing: Backing) -> Self {
+        match backing {
+            Backing::Auto => Self::Auto,
+            Backing::Fuse => Self::Fuse,
+            Backing::Tmpfs => Self::Tmpfs,
+            Backing::Directory => Self::Directory,
+        }
+    }
 }
 
 /// Where what the steps write to /tmp, /var/tmp, /dev/shm and $TMPDIR goes.

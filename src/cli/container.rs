@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 
 use notapipe::ByteCount;
-use notapipe::mount::{InsteadOfMount, MountError, Operation, Remedy, Storage};
+use notapipe::mount::{BackedBy, MountError, Operation, Remedy, Storage};
 use notapipe::text::shown;
 
 /// What would make private mounts work: the options of `docker run` that this container lacks, unless it is known to be
@@ -63,9 +63,9 @@ fn is_confined() -> bool {
 }
 
 /// Where a job runs, how large that is, and what is not as in a mount.
-pub fn words(instead: &InsteadOfMount) -> String {
-    let (place, size) = (shown(&instead.directory), ByteCount(instead.limits.bytes));
-    let mut words = match instead.storage {
+pub fn words(backed: &BackedBy) -> String {
+    let (place, size) = (shown(&backed.directory), ByteCount(backed.limits.bytes));
+    let mut words = match backed.storage {
         Storage::OwnTmpfs => format!("on a tmpfs of its own at {place}, of {size}"),
         Storage::Disk => format!(
             "ON DISK, in {place}, with room for {size}, as no tmpfs has room for its inputs; \
@@ -75,10 +75,10 @@ pub fn words(instead: &InsteadOfMount) -> String {
             "in a directory on tmpfs, {place}, with room for {size}; its limits are watched and not enforced"
         ),
     };
-    if instead.no_exec {
+    if backed.no_exec {
         words += "; programs that it makes cannot be executed there (noexec: docker run --tmpfs /tmp:exec)";
     }
-    if instead.stays_when_killed {
+    if backed.stays_when_killed {
         words += "; it stays if notapipe is killed, as there is no /bin/sh to remove it";
     }
     words

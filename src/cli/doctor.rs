@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use notapipe::mount::{MountOptions, Visibility};
-use notapipe::run::{InitProgram, LimitBy, ResourceLimits};
+use notapipe::run::{Backing, InitProgram, LimitBy, ResourceLimits};
 use notapipe::text::shown;
 use notapipe::{Job, Scratch, memory};
 use rustix::fs::{Mode, OFlags};
@@ -111,6 +111,14 @@ pub fn doctor(args: DoctorArgs) -> ExitCode {
             Some(private_mount()),
             Some(run),
             without_fuse(run_works),
+            Some(backing(
+                ("tmpfs", Backing::Tmpfs),
+                "it takes namespaces, as private mounts do",
+            )),
+            Some(backing(
+                ("directory", Backing::Directory),
+                "give it a tmpfs that can be written to (docker run --tmpfs /tmp:exec)",
+            )),
             Some(process_namespace()),
             Some(own_tmp()),
             Some(allow_other()),
@@ -319,7 +327,7 @@ fn job() -> Job {
 fn run() -> (Check, bool) {
     const NAME: &str = "run";
     let began = Instant::now();
-    match job().step(["true"]).run() {
+    match job().backing(Backing::Fuse).step(["true"]).run() {
         Ok(_) => (
             Check::ok(
                 NAME,
@@ -341,7 +349,7 @@ fn without_fuse(run_works: bool) -> Option<Check> {
     if run_works {
         return None;
     }
-    let mounted = job().step(["true"]).run();
+    let mounted = job().backing(Backing::Fuse).step(["true"]).run();
     let notapipe::Error::Mount(refused) = mounted.err()? else {
         return None;
     };
@@ -351,11 +359,10 @@ fn without_fuse(run_works: bool) -> Option<Check> {
     let (tell, told) = mpsc::channel();
     let ran = job()
         .limits(memory::default_limits())
-        .without_fuse(super::run::places_without_fuse())
-        .on_without_fuse(move |refused, instead| {
-            let remedy = container::remedy(refused, instead.storage);
+        .on_backing(move |refused, backed| {
+            let remedy = refused.map(|it| container::remedy(it, backed.storage));
             // The receiver waits for the job.
-            let _ = tell.send((container::words(instead), remedy));
+            let _ = tell.send((container::words(backed), remedy.unwrap_or_default()));
         })
         .step(["true"])
         .run();
@@ -364,10 +371,29 @@ fn without_fuse(run_works: bool) -> Option<Check> {
         Ok(_) => Check::note(
             WITHOUT_FUSE,
             format!("jobs run {words}"),
-            &format!("for mounts, {remedy}; notapipe run --require-fuse refuses to do without"),
+            &format!("for mounts, {remedy}; notapipe run --backing fuse refuses to do without"),
         ),
         Err(error) => Check::new(WITHOUT_FUSE, State::Fail, report::chain(&error)),
     })
+}
+
+/// Whether a job can have this backing, tried for real.
+fn backing((name, backing): (&'static str, Backing), remedy: &str) -> Check {
+    let (tell, told) = mpsc::channel();
+    let ran = job()
+        .limits(memory::default_limits())
+        .backing(backing)
+        .on_backing(move |_, backed| {
+            // The receiver waits for the job.
+            let _ = tell.send(container::words(backed));
+        })
+        .step(["true"])
+        .run();
+    let words = told.recv().unwrap_or_default();
+    match ran {
+        Ok(_) => Check::ok(name, format!("with --backing {name}, jobs run {words}")),
+        Err(error) => Check::note(name, report::chain(&error), remedy),
+    }
 }
 
 fn process_namespace() -> Check {

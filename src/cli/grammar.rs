@@ -12,7 +12,7 @@ use notapipe::text::{quoted, shown};
 
 use super::args::{Order, RunArgs};
 use super::config::{
-    Input, InputSource, LimitsWanted, Output, OutputDest, Packing, RunConfig, Step,
+    Backing, Input, InputSource, LimitsWanted, Output, OutputDest, Packing, RunConfig, Step,
 };
 use super::in_out::{self, InOutError};
 use super::job_file::{JobFile, JobFileError, Text};
@@ -329,7 +329,12 @@ pub fn run(args: RunArgs, order: &Order) -> Result<RunConfig, UsageError> {
         profile: args.profile.or(file.profile.map(|it| it.0)),
         cpus: args.cpus.or(file.cpus.map(|it| it.0)).unwrap_or_default(),
         report: args.report.or(file.report.map(|it| it.0.into())),
-        require_fuse: args.require_fuse || file.require_fuse,
+        backing: args
+            .backing
+            .or(args.require_fuse.then_some(Backing::Fuse))
+            .or(file.backing.map(|it| it.0))
+            .or(file.require_fuse.then_some(Backing::Fuse))
+            .unwrap_or_default(),
         keep_on_failure: args
             .keep_on_failure
             .or(file.keep_on_failure.map(|it| it.0.into())),

@@ -19,8 +19,8 @@ use serde::de::{self, SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::config::{
-    Input, InputSource, LimitsWanted, Output, OutputDest, Packing, Piped, Profile, RunConfig, Step,
-    Tmp, Verbosity, Visibility,
+    Backing, Input, InputSource, LimitsWanted, Output, OutputDest, Packing, Piped, Profile,
+    RunConfig, Step, Tmp, Verbosity, Visibility,
 };
 use super::cpus::{self, CpusWanted};
 use super::grammar::{self, Role, UsageError};
@@ -70,7 +70,10 @@ pub struct JobFile {
     pub report: Option<Text>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_on_failure: Option<Text>,
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backing: Option<Worded<Backing>>,
+    /// Another name of the backing `fuse`.
+    #[serde(default, skip_serializing)]
     pub require_fuse: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verbosity: Option<Worded<Verbosity>>,
@@ -388,7 +391,7 @@ impl From<RunConfig> for JobFile {
             cpus,
             report,
             keep_on_failure,
-            require_fuse,
+            backing,
             verbosity,
         } = config;
         Self {
@@ -408,7 +411,8 @@ impl From<RunConfig> for JobFile {
             follow: follow.map(InMount),
             report: report.map(Text::from),
             keep_on_failure: keep_on_failure.map(Text::from),
-            require_fuse,
+            backing: unless_default(backing),
+            require_fuse: false,
             verbosity: unless_default(verbosity),
             changed: changed.map(Text::from),
             pack: pack.map(|packing| {
@@ -615,6 +619,16 @@ impl Words for Visibility {
 }
 
 impl Words for Tmp {
+    fn read(text: &str) -> Result<Self, String> {
+        value_enum(text)
+    }
+
+    fn write(&self) -> String {
+        value_name(self)
+    }
+}
+
+impl Words for Backing {
     fn read(text: &str) -> Result<Self, String> {
         value_enum(text)
     }
@@ -838,7 +852,8 @@ mod tests {
                 "0,2-3",
                 "--report",
                 "r.json",
-                "--require-fuse",
+                "--backing",
+                "tmpfs",
                 "--keep-on-failure",
                 "left.tar",
                 "-vv",

@@ -12,7 +12,7 @@ use notapipe::ByteCount;
 use notapipe::archive::ArchiveError;
 use notapipe::collect::{CollectError, Missing, MissingOutputs};
 use notapipe::control::ControlError;
-use notapipe::mount::{InsteadOfMount, MountError, Remedy};
+use notapipe::mount::{BackedBy, MountError, Remedy, Storage};
 use notapipe::run::MountOnly;
 use notapipe::stage::{Source, StageError};
 use notapipe::store::{Limits, Resource};
@@ -96,9 +96,15 @@ fn full(what: &str, resource: Resource, limits: Limits) {
     ]);
 }
 
-/// Tells that a job did without a mount, and why.
-pub fn without_fuse(why: &MountError, instead: &InsteadOfMount) {
-    let refused = why;
+/// Tells what a job's files live in when there is no FUSE, and why. What was asked for is told where it is less than that.
+pub fn backing(why: Option<&MountError>, backed: &BackedBy) {
+    let Some(refused) = why else {
+        if backed.storage == Storage::Disk {
+            warning(&format!("the job runs {}", container::words(backed)));
+        }
+        return;
+    };
+    let why = refused;
     let why = match why {
         MountError::Neither { private, .. } => private,
         why => why,
@@ -111,8 +117,8 @@ pub fn without_fuse(why: &MountError, instead: &InsteadOfMount) {
     };
     warning(&format!(
         "no FUSE here ({why}): the job runs {}; for FUSE, {}; see `notapipe doctor`",
-        container::words(instead),
-        container::remedy(refused, instead.storage)
+        container::words(backed),
+        container::remedy(refused, backed.storage)
     ));
 }
 

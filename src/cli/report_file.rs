@@ -32,7 +32,7 @@
 //! `processes_by` and `files_by`: `cgroup` for a control group of the job's own, `rlimit` for a limit of each process,
 //! `count` for processes that were counted. `by` is `cgroup` where one of them is, and `rlimit` otherwise.
 //!
-//! `fuse`, `phases_seconds`, `usage` and `requests` are null when the job failed before its first step.
+//! `fuse`, `backing`, `phases_seconds`, `usage` and `requests` are null when the job failed before its first step.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -62,6 +62,7 @@ struct Report {
     exit_status: u8,
     error: Option<Error>,
     fuse: Option<bool>,
+    backing: Option<&'static str>,
     steps: Vec<Step>,
     steps_not_run: Vec<NotRun>,
     outputs: Vec<Output>,
@@ -265,7 +266,12 @@ fn report(ending: &Ending<'_>, outcome: Option<&Outcome>, collect: Option<Durati
             message: report::chain(error),
             help: report::remedy(error),
         }),
-        fuse: outcome.map(|it| it.without_fuse().is_none()),
+        fuse: outcome.map(|it| it.backing() == run::Backing::Fuse),
+        backing: outcome.map(|it| match it.backing() {
+            run::Backing::Tmpfs => "tmpfs",
+            run::Backing::Directory => "directory",
+            _ => "fuse",
+        }),
         steps: outcome.map_or_else(Vec::new, |it| it.steps().iter().map(step).collect()),
         steps_not_run: outcome.map_or_else(Vec::new, not_run),
         outputs: outcome.map_or_else(Vec::new, outputs),

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, BufReader};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -200,6 +200,7 @@ fn job(
     let staging = staging.guard();
     let mut job = Job::new()
         .limits(limits(config.limits))
+        .backing(config.backing.into())
         .visibility(match config.visibility {
             Visibility::Auto => MountVisibility::Auto,
             Visibility::Private => MountVisibility::Private,
@@ -220,11 +221,8 @@ fn job(
             let _held_while_it_listens = &staging;
             tell(progress)
         });
-    if !config.require_fuse {
-        job = job.without_fuse(places_without_fuse());
-        if config.verbosity >= Verbosity::Normal {
-            job = job.on_without_fuse(report::without_fuse);
-        }
+    if config.verbosity >= Verbosity::Normal {
+        job = job.on_backing(report::backing);
     }
     if let Some(dir) = &config.at {
         job = job.at(dir);
@@ -299,28 +297,6 @@ fn open_stream(path: &Path) -> Result<&Path, NoInput> {
 
 fn standard_input() -> Result<BufReader<Stream>, NoInput> {
     Ok(streams::input()?)
-}
-
-/// Where systems have a tmpfs that users may write to, and a disk for where none has room.
-pub fn places_without_fuse() -> Vec<PathBuf> {
-    let named = ["TMPDIR", "XDG_RUNTIME_DIR"].map(|name| std::env::var_os(name).map(PathBuf::from));
-    let named = named.into_iter().flatten().filter(|dir| dir.is_absolute());
-    let user = rustix::process::getuid().as_raw();
-    let usual = ["/dev/shm", &format!("/run/user/{user}"), "/tmp", "/run"].map(PathBuf::from);
-    let others = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let others = others.lines().filter(|line| line.contains(" - tmpfs "));
-    let others = others.filter_map(|line| line.split(' ').nth(4));
-    // What the system keeps there is not for files; and a name with a blank in it is escaped.
-    let is_for_files = |place: &&str| {
-        let of_system = ["/dev", "/sys", "/proc"];
-        !of_system.iter().any(|it| Path::new(place).starts_with(it)) && !place.contains('\\')
-    };
-    let others = others.filter(is_for_files).map(PathBuf::from);
-    named
-        .chain(usual)
-        .chain(others)
-        .chain(["/var/tmp".into()])
-        .collect()
 }
 
 /// What was asked for, or what the report needs.

@@ -117,7 +117,7 @@ fn the_main_job() {
             profile: None,
             cpus: super::cpus::CpusWanted::All,
             keep_on_failure: None,
-            require_fuse: false,
+            backing: super::config::Backing::Auto,
             report: None,
             verbosity: Verbosity::Normal,
         }

@@ -38,8 +38,8 @@ pub use self::error::{MountError, Operation, Remedy};
 pub(crate) use self::holders::{Membership, Within, Writing, writing};
 pub use self::options::{MountOptions, Visibility};
 use self::plain::PlainDirectory;
-pub use self::plain::{InsteadOfMount, Storage};
-pub(crate) use self::plain::{PlainWanted, TEMPORARY};
+pub use self::plain::{BackedBy, Storage};
+pub(crate) use self::plain::{PlainKind, PlainWanted, TEMPORARY};
 pub(crate) use self::privately::may_mount;
 use self::privately::{Connection, PrivateMount};
 use self::publicly::PublicMount;
@@ -363,7 +363,7 @@ impl Place {
     /// What stands in the place of a mount, its directory for who is outside, and what it is.
     pub(crate) fn plain(
         wanted: &PlainWanted<'_>,
-    ) -> Result<(Arc<Self>, OwnedFd, InsteadOfMount), MountError> {
+    ) -> Result<(Arc<Self>, OwnedFd, BackedBy), MountError> {
         let made = plain::make(wanted)?;
         let place = Place {
             path: made.instead.directory.clone(),

@@ -22,10 +22,10 @@ use super::watchdog::{self, Left, Watchdog};
 use crate::store::Limits;
 use crate::sys::namespaces::Namespaces;
 
-/// Where the files of a job are that has no mount; for [`Job::on_without_fuse`](crate::Job::on_without_fuse).
+/// Where the files of a job are that has no mount; for [`Job::on_backing`](crate::Job::on_backing).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct InsteadOfMount {
+pub struct BackedBy {
     /// Their directory, as the steps see it.
     pub directory: PathBuf,
     /// What it lies on.
@@ -38,7 +38,7 @@ pub struct InsteadOfMount {
     pub stays_when_killed: bool,
 }
 
-/// What the files of a job lie on that has no mount; of an [`InsteadOfMount`], which [`Job::on_without_fuse`](crate::Job::on_without_fuse)
+/// What the files of a job lie on that has no mount; of an [`BackedBy`], which [`Job::on_backing`](crate::Job::on_backing)
 /// tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -54,6 +54,7 @@ pub enum Storage {
 /// What is asked for in place of a mount.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PlainWanted<'w> {
+    pub(crate) kind: PlainKind,
     /// Where a directory may be made.
     pub(crate) parents: &'w [PathBuf],
     /// Where its processes are to see it.
@@ -63,6 +64,14 @@ pub(crate) struct PlainWanted<'w> {
     pub(crate) limits: Limits,
     /// What it begins with.
     pub(crate) needed_bytes: u64,
+}
+
+/// What may stand in place of a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PlainKind {
+    Any,
+    Tmpfs,
+    Directory,
 }
 
 /// A directory of ours.
@@ -222,7 +231,7 @@ pub(super) struct Made {
     pub(super) files: OwnedFd,
     pub(super) inside: Option<Namespaces>,
     pub(super) own: Option<OwnDirectories>,
-    pub(super) instead: InsteadOfMount,
+    pub(super) instead: BackedBy,
 }
 
 /// A tmpfs in namespaces of its own, or else the best directory that there is.
@@ -230,9 +239,13 @@ pub(super) struct Made {
 /// # Errors
 /// [`MountError`]; nothing is left of the attempt.
 pub(super) fn make(wanted: &PlainWanted<'_>) -> Result<Made, MountError> {
-    match tmpfs(wanted) {
-        Err(refused) if refused.allows_another_way() => directory(wanted),
-        made => made,
+    match wanted.kind {
+        PlainKind::Directory => directory(wanted),
+        PlainKind::Tmpfs => tmpfs(wanted),
+        PlainKind::Any => match tmpfs(wanted) {
+            Err(refused) if refused.allows_another_way() => directory(wanted),
+            made => made,
+        },
     }
 }
 
@@ -250,7 +263,7 @@ fn tmpfs(wanted: &PlainWanted<'_>) -> Result<Made, MountError> {
         files: bound.files,
         inside: Some(bound.namespaces),
         own: bound.own,
-        instead: InsteadOfMount {
+        instead: BackedBy {
             directory: bound.path,
             storage: Storage::OwnTmpfs,
             limits: wanted.limits,
@@ -291,7 +304,7 @@ fn directory(wanted: &PlainWanted<'_>) -> Result<Made, MountError> {
         Some(bound) => (bound.path, Some(bound.namespaces), bound.own),
         None => (host, None, None),
     };
-    let instead = InsteadOfMount {
+    let instead = BackedBy {
         directory: path,
         storage: match is_tmpfs {
             true => Storage::Tmpfs,

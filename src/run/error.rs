@@ -68,13 +68,13 @@ pub enum Error {
     /// No mount could be made, or it could not be taken down.
     #[error(transparent)]
     Mount(#[from] MountError),
-    /// The job may do [without FUSE](crate::Job::without_fuse), and asks for what only a mount gives.
+    /// The job has, or may have, another [backing](crate::Job::backing), and asks for what only FUSE gives.
     #[error("{what} needs FUSE")]
     NeedsFuse {
         /// What it asks for.
         what: MountOnly,
-        /// Why there is no mount.
-        source: MountError,
+        /// Why there is no mount, where one was tried.
+        source: Option<MountError>,
     },
     /// The processes' surroundings could not be made or ended.
     #[error("cannot {operation} the job's processes")]
@@ -306,7 +306,7 @@ pub enum MountOnly {
     Visibility,
     /// [`Job::input_source`](crate::Job::input_source).
     Source,
-    /// No place for a [job without FUSE](crate::Job::without_fuse) can be written in.
+    /// No place for a [directory](crate::run::Backing::Directory) can be written in.
     Place,
 }
 

@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 #[cfg(feature = "archives")]
 use super::archived::Archived;
+use super::backing::{self, Backing};
 use super::base::Base;
 use super::commands::{Piped, feed_outputs, make_inputs};
 use super::cpus::{Bound, Cpus, Slot, Slots};
@@ -36,7 +37,7 @@ use crate::collect::{Glob, Wanted, select};
 use crate::fuse::{Profile, RequestCounts, SessionEnd};
 use crate::memory;
 use crate::mount::{
-    InsteadOfMount, MountError, MountOptions, OwnTmp, Place, PlainWanted, Visibility,
+    BackedBy, MountError, MountOptions, OwnTmp, Place, PlainKind, PlainWanted, Storage, Visibility,
 };
 use crate::progress::Progress;
 use crate::scratch::Scratch;
@@ -115,9 +116,8 @@ pub struct Job {
     interrupt: Option<Interrupt>,
     init: Option<InitProgram>,
     steps_run: Option<Arc<AtomicBool>>,
-    /// Where to make a directory when there is no FUSE; nowhere unless said.
-    without_fuse: Vec<PathBuf>,
-    on_without_fuse: Option<PlainListener>,
+    backing: Backing,
+    on_backing: Option<BackingListener>,
     on_staging: Option<Listener>,
     made_by: Vec<Piped>,
     taken_by: Vec<Piped>,
@@ -128,8 +128,8 @@ pub struct Job {
     invalid: Option<Error>,
 }
 
-/// Of [`Job::on_without_fuse`].
-type PlainListener = Box<dyn FnOnce(&MountError, &InsteadOfMount) + Send>;
+/// Of [`Job::on_backing`].
+type BackingListener = Box<dyn FnOnce(Option<&MountError>, &BackedBy) + Send>;
 
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -717,66 +717,62 @@ impl Job {
         self
     }
 
-    /// Where this machine or container has no FUSE, run on a tmpfs of the job's own, or, where namespaces are refused, in a
-    /// directory that is made in one of these. Unless said, [`run`](Self::run) fails with [`Error::Mount`].
+    /// What the job's files live in while its steps run; [`Backing::Auto`] unless said, which
+    /// [`on_backing`](Self::on_backing) and [`Outcome::backing`] tell of. One that is named is that one or an error.
     ///
-    /// Of these directories, one on a tmpfs with room for the inputs comes before one on a disk, one where programs can be
-    /// executed (mount(8), noexec) before one where they cannot, and then the one with the most room.
-    /// [`on_without_fuse`](Self::on_without_fuse) tells which it is, before the first step.
-    ///
-    /// It is not the default, because less is promised there. On a tmpfs of its own, a tool that meets the limit sees
-    /// ENOSPC; a job whose tools ended well all the same fails with [`Error::OverLimit`], as what they wrote may be cut. In
-    /// a directory, limits are watched, and a job that exceeds one is ended with that error, perhaps after it took more, or
-    /// with [`Error::NoRoom`] where there was less room than the limit; other processes of the same user can reach the
-    /// files, and with [`allow_other`](Self::allow_other) those of all users; the path is another in each run. A file to
-    /// [`follow`](Self::follow) is looked at every 20 ms: it begins when its content changes, and what is told as rewritten
-    /// are blocks of 4 KiB whose bytes are others in the end. Files are moved and not copied: [`Outcome::staged`] has holes
-    /// in the place of what steps have changed. [`Outcome::without_fuse`] tells of it. A job that asks for what only a mount
-    /// can give ([`input_source`](Self::input_source), a [visibility](Self::visibility) of its own, and
-    /// [`at`](Self::at) where namespaces are refused) fails with [`Error::NeedsFuse`].
+    /// A tool that meets a limit sees ENOSPC in a mount and on a tmpfs. In a directory, limits are watched: a job that exceeds
+    /// one is ended with [`Error::OverLimit`], perhaps after it took more, or with [`Error::NoRoom`] where there was less room
+    /// than the limit; other processes of the same user can reach the files, and with [`allow_other`](Self::allow_other) those
+    /// of all users. Without FUSE, a file to [`follow`](Self::follow) is looked at every 20 ms: it begins when its content
+    /// changes, and what is told as rewritten are blocks of 4 KiB whose bytes are others in the end; and files are moved and
+    /// not copied: [`Outcome::staged`] has holes in the place of what steps have changed. What a backing cannot give
+    /// ([`input_source`](Self::input_source), a public [visibility](Self::visibility), and [`at`](Self::at) where namespaces
+    /// are refused) is [`Error::NeedsFuse`].
     ///
     /// # Examples
     ///
     /// ```
+    /// use notapipe::Job;
+    /// use notapipe::run::Backing;
+    ///
     /// # fn main() -> Result<(), notapipe::Error> {
-    /// let outcome = notapipe::Job::new()
-    ///     .without_fuse(["/dev/shm", "/tmp"])
-    ///     .step(["sh", "-c", "echo made > out"])
-    ///     .output("out")
-    ///     .run()?;
-    /// assert_eq!(outcome.output("out").unwrap(), "made\n");
+    /// for backing in [Backing::Auto, Backing::Tmpfs, Backing::Directory] {
+    ///     let outcome = Job::new()
+    ///         .backing(backing)
+    ///         .step(["sh", "-c", "echo made > out"])
+    ///         .output("out")
+    ///         .run()?;
+    ///     assert_eq!(outcome.output("out").unwrap(), "made\n");
+    /// }
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
-    pub fn without_fuse<D: Into<PathBuf>>(mut self, parents: impl IntoIterator<Item = D>) -> Self {
-        self.without_fuse = parents.into_iter().map(Into::into).collect();
+    pub fn backing(mut self, backing: Backing) -> Self {
+        self.backing = backing;
         self
     }
 
-    /// Called before the first step of a job that does [without FUSE](Self::without_fuse): why there is no mount, and what
-    /// there is instead.
+    /// Called before the first step of a job whose files are not in a FUSE mount: what they are in, and why there is no
+    /// mount, unless that was [asked for](Self::backing).
     ///
     /// # Examples
     ///
     /// ```
     /// # fn main() -> Result<(), notapipe::Error> {
     /// notapipe::Job::new()
-    ///     .without_fuse(["/dev/shm", "/tmp"])
-    ///     .on_without_fuse(|why, instead| {
-    ///         eprintln!("{why}: in {} instead", instead.directory.display());
-    ///     })
+    ///     .on_backing(|why, backed| eprintln!("{why:?}: in {}", backed.directory.display()))
     ///     .step(["true"])
     ///     .run()?;
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
-    pub fn on_without_fuse(
+    pub fn on_backing(
         mut self,
-        listener: impl FnOnce(&MountError, &InsteadOfMount) + Send + 'static,
+        listener: impl FnOnce(Option<&MountError>, &BackedBy) + Send + 'static,
     ) -> Self {
-        self.on_without_fuse = Some(Box::new(listener));
+        self.on_backing = Some(Box::new(listener));
         self
     }
 
@@ -886,6 +882,12 @@ impl Job {
         timed(&mut phases.stage, || self.make_inputs(&mut tree))?;
         let staged = tree.fork();
         let own_tmp = self.own_tmp(staged.usage().limits);
+        if matches!(self.backing, Backing::Tmpfs | Backing::Directory) {
+            return match self.mount_only() {
+                None => self.run_plainly(staged, own_tmp, (skipped, phases, None), kept),
+                Some(what) => Err(Error::NeedsFuse { what, source: None }),
+            };
+        }
         let scratch = timed(&mut phases.mount, || {
             Scratch::builder()
                 .tree(tree)
@@ -896,12 +898,14 @@ impl Job {
         });
         let scratch = match scratch {
             Ok(scratch) => scratch,
-            Err(Error::Mount(refused)) if !self.without_fuse.is_empty() && refused.lacks_fuse() => {
+            Err(Error::Mount(refused)) if self.backing == Backing::Auto && refused.lacks_fuse() => {
                 return match self.mount_only() {
-                    None => self.run_plainly(staged, own_tmp, (skipped, phases, refused), kept),
+                    None => {
+                        self.run_plainly(staged, own_tmp, (skipped, phases, Some(refused)), kept)
+                    }
                     Some(what) => Err(Error::NeedsFuse {
                         what,
-                        source: refused,
+                        source: Some(refused),
                     }),
                 };
             }
@@ -945,6 +949,7 @@ impl Job {
             followed,
             resource_limits: self.resource_limits,
             limits_by,
+            backing: Backing::Fuse,
             without_fuse: None,
             still_running,
         };
@@ -988,7 +993,8 @@ impl Job {
 
     /// What was asked for that a directory on tmpfs does not give.
     fn mount_only(&self) -> Option<MountOnly> {
-        if self.visibility != Visibility::Auto {
+        let is_private = self.backing == Backing::Tmpfs && self.visibility == Visibility::Private;
+        if self.visibility != Visibility::Auto && !is_private {
             Some(MountOnly::Visibility)
         } else if !self.sources.is_empty() {
             Some(MountOnly::Source)
@@ -1002,11 +1008,16 @@ impl Job {
         &mut self,
         mut staged: Tree,
         own_tmp: Option<OwnTmp>,
-        (skipped, mut phases, refused): (LeftBehind, Phases, MountError),
+        (skipped, mut phases, refused): (LeftBehind, Phases, Option<MountError>),
         kept: &mut Option<Outcome>,
     ) -> Result<Outcome, Error> {
         let wanted = PlainWanted {
-            parents: &self.without_fuse,
+            kind: match self.backing {
+                Backing::Tmpfs => PlainKind::Tmpfs,
+                Backing::Directory => PlainKind::Directory,
+                Backing::Auto | Backing::Fuse => PlainKind::Any,
+            },
+            parents: &backing::usual_directories(),
             at: self.at.as_deref(),
             allow_other: self.allow_other,
             own_tmp: own_tmp.as_ref(),
@@ -1016,10 +1027,14 @@ impl Job {
         let plain = timed(&mut phases.mount, || PlainGround::new(&wanted, &mut staged));
         let plain = plain.map_err(|error| match error {
             // Namespaces are refused for the same reasons as in a mount.
-            Error::Mount(source) if self.at.is_some() && source.lacks_fuse() => Error::NeedsFuse {
-                what: MountOnly::At,
-                source,
-            },
+            Error::Mount(source)
+                if self.backing != Backing::Tmpfs && self.at.is_some() && source.lacks_fuse() =>
+            {
+                Error::NeedsFuse {
+                    what: MountOnly::At,
+                    source: Some(source),
+                }
+            }
             error => error,
         });
         let plain = match plain {
@@ -1035,8 +1050,8 @@ impl Job {
             operation: "prepare",
             source,
         })?;
-        if let Some(listener) = self.on_without_fuse.take() {
-            listener(&refused, &plain.instead);
+        if let Some(listener) = self.on_backing.take() {
+            listener(refused.as_ref(), &plain.instead);
         }
         let callers = self.interrupt.replace(end.clone());
         let limits = plain.instead.limits;
@@ -1082,7 +1097,11 @@ impl Job {
             phases,
             resource_limits: self.resource_limits,
             limits_by: record.limits_by,
-            without_fuse: Some(refused),
+            backing: match plain.instead.storage {
+                Storage::OwnTmpfs => Backing::Tmpfs,
+                _ => Backing::Directory,
+            },
+            without_fuse: refused,
             still_running: record.still_running,
         };
         self.conclude(outcome, ran, Vec::new(), kept)

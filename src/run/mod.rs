@@ -4,6 +4,7 @@
 
 #[cfg(feature = "archives")]
 mod archived;
+mod backing;
 mod base;
 mod commands;
 mod cpus;
@@ -28,6 +29,7 @@ mod stdio;
 mod step;
 mod terminal;
 
+pub use backing::Backing;
 pub use base::{Base, BaseBuilder};
 pub use cpus::{Cpus, Slots};
 pub use error::{Error, FailedJob, MountOnly, StepFailure};

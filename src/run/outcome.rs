@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::backing::Backing;
 use super::error::Error;
 use super::follow::Followed;
 use super::limits::{LimitsBy, ResourceLimits};
@@ -71,6 +72,7 @@ pub struct Outcome {
     pub(super) resource_limits: ResourceLimits,
     pub(super) limits_by: LimitsBy,
     pub(super) peak: Peak,
+    pub(super) backing: Backing,
     pub(super) without_fuse: Option<MountError>,
     pub(super) still_running: Option<StillRunning>,
 }
@@ -170,8 +172,12 @@ impl Outcome {
         self.peak
     }
 
-    /// Why the job ran in a directory on tmpfs and not in a mount, if it did; see
-    /// [`Job::without_fuse`](crate::Job::without_fuse).
+    /// What the job's files lived in; never [`Backing::Auto`].
+    pub fn backing(&self) -> Backing {
+        self.backing
+    }
+
+    /// Why [`Backing::Auto`] was not [`Backing::Fuse`], where it was not.
     pub fn without_fuse(&self) -> Option<&MountError> {
         self.without_fuse.as_ref()
     }

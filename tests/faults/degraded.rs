@@ -4,6 +4,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 
 use notapipe::mount::{MountOptions, Remedy, Visibility};
+use notapipe::run::Backing;
 use notapipe::run::process::{Containment, Exit, Processes};
 
 use crate::stage::{self, Stage, Who, both_ways, exit, init, step};
@@ -355,15 +356,14 @@ fn fuse_can_be_required() {
             );
         }
         let refused = notapipe::Job::new()
-            .without_fuse(["/dev/shm"])
             .input_source("in", notapipe::Source::new(|| Ok("made")))
             .step(["cat", "in"])
             .run()
             .unwrap_err();
         let what = notapipe::run::MountOnly::Source;
         assert!(matches!(refused, notapipe::Error::NeedsFuse { what: it, .. } if it == what));
-        // The library promises a mount unless told otherwise.
-        let refused = notapipe::Job::new().step(["true"]).run().unwrap_err();
+        let job = notapipe::Job::new().backing(Backing::Fuse).step(["true"]);
+        let refused = job.run().unwrap_err();
         assert!(matches!(refused, notapipe::Error::Mount(it) if it.lacks_fuse()));
         let doctor = Command::new(stage::notapipe())
             .arg("doctor")

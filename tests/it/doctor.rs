@@ -13,6 +13,8 @@ fn it_finds_a_machine_on_which_jobs_run() {
             "ok    private mounts",
             "ok    PID namespaces",
             "ok    memory",
+            "ok    tmpfs              with --backing tmpfs, jobs run on a tmpfs of its own at /",
+            "ok    directory          with --backing directory, jobs run in a directory on tmpfs, /",
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }

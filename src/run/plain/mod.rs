@@ -22,7 +22,7 @@ use super::error::Error;
 use super::followed_file::{ContentStamp, FollowedFile};
 use super::process::Interrupt;
 use crate::fuse::RequestCounts;
-use crate::mount::{InsteadOfMount, Place, PlainWanted, Storage, TEMPORARY};
+use crate::mount::{BackedBy, Place, PlainWanted, Storage, TEMPORARY};
 use crate::store::{Ino, Limits, PAGE_SIZE, Peak, Resource, Tree, TreePath};
 
 /// How often a directory is measured, at least: looking takes no more than a tenth of the time.
@@ -36,7 +36,7 @@ const FASTEST_TOOL: u64 = 8 << 20;
 #[derive(Debug)]
 pub(super) struct PlainGround {
     pub place: Arc<Place>,
-    pub instead: InsteadOfMount,
+    pub instead: BackedBy,
     /// The directory, for us: its processes may see it elsewhere.
     files: OwnedFd,
     /// For temporary files, where the job has no namespaces to have others in.
@@ -193,7 +193,7 @@ impl PlainGround {
 }
 
 /// The limit was asked for, or is the room that there was.
-fn over_limit(instead: &InsteadOfMount, wanted: Limits, resource: Resource) -> Error {
+fn over_limit(instead: &BackedBy, wanted: Limits, resource: Resource) -> Error {
     let limits = instead.limits;
     let as_wanted = match resource {
         Resource::Bytes => limits.bytes == wanted.bytes,
@@ -205,7 +205,7 @@ fn over_limit(instead: &InsteadOfMount, wanted: Limits, resource: Resource) -> E
     }
 }
 
-fn no_room(instead: &InsteadOfMount, resource: Resource) -> Error {
+fn no_room(instead: &BackedBy, resource: Resource) -> Error {
     Error::NoRoom {
         directory: instead.directory.clone(),
         resource,
