@@ -34,18 +34,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod atomic_directory;
+mod atomic_file;
 mod attributes;
 mod deliver;
 mod destination;
 mod host;
+mod interruptible_writer;
+mod journal;
 mod missing;
-mod outlet;
-mod place;
 mod plan;
 mod stream;
 mod wanted;
-mod whole;
-mod whole_directory;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -55,13 +55,13 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+pub use atomic_directory::AtomicDirectory;
+pub use atomic_file::{AtomicFile, OpenAtomicFile};
 pub use deliver::{Delivered, Delivery, Destination, Prepared};
+pub use interruptible_writer::InterruptibleWriter;
+pub use journal::Unrestored;
 pub use missing::{Missing, MissingOutputs, NoMatch};
-pub use outlet::Outlet;
-pub use place::Stranded;
 pub use wanted::{Glob, GlobError, Wanted, select};
-pub use whole::{OpenWholeFile, WholeFile};
-pub use whole_directory::WholeDirectory;
 
 use crate::progress::Stopped;
 use crate::stage::kind_name;
@@ -172,10 +172,10 @@ pub enum CollectError {
         error: io::Error,
     },
     /// After a failure, some of what had been replaced could not be put back.
-    #[error("could not put back {}", place::List(left))]
+    #[error("could not put back {}", journal::UnrestoredList(left))]
     NotPutBack {
         /// What is left, and where its old content is.
-        left: Vec<Stranded>,
+        left: Vec<Unrestored>,
         /// What failed in the first place.
         #[source]
         cause: Box<CollectError>,

@@ -4,11 +4,11 @@
 //! permission bits, modification time, holes, and hard links within one staged directory. Symlinks
 //! inside a staged directory stay symlinks and are never followed.
 
-mod growing;
 mod host;
 mod left_behind;
 #[cfg(feature = "archives")]
 pub(crate) mod member;
+mod partial_file;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

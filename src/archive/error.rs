@@ -37,7 +37,7 @@ use crate::text::quoted;
 #[non_exhaustive]
 pub enum ArchiveError {
     /// The archive itself cannot be opened or read.
-    #[error("cannot read {}", Name(archive))]
+    #[error("cannot read {}", ArchiveName(archive))]
     Read {
         /// The archive.
         archive: Source,
@@ -48,14 +48,14 @@ pub enum ArchiveError {
     /// Neither a tar nor a zip.
     #[error(
         "{} is no archive: neither tar (plain, gzip, zstd or xz) nor zip",
-        Name(archive)
+        ArchiveName(archive)
     )]
     Unknown {
         /// What was given.
         archive: Source,
     },
     /// It ends too early, or contradicts itself.
-    #[error("{} is damaged: {problem}", Name(archive))]
+    #[error("{} is damaged: {problem}", ArchiveName(archive))]
     Damaged {
         /// The archive.
         archive: Source,
@@ -65,7 +65,7 @@ pub enum ArchiveError {
     /// To be read, it needs more memory than half of what the tree may hold.
     #[error(
         "{} cannot be unpacked with half of the limit as memory: it was packed with a large window, as zstd --long=31 does",
-        Name(archive)
+        ArchiveName(archive)
     )]
     Window {
         /// The archive.
@@ -74,7 +74,7 @@ pub enum ArchiveError {
     /// A member that is not let in.
     #[error(
         "{}: the member {member} is refused: {problem}",
-        Name(archive),
+        ArchiveName(archive),
         member = quoted(member)
     )]
     Member {
@@ -155,9 +155,9 @@ pub enum MemberProblem {
 }
 
 /// An archive in a message.
-pub(super) struct Name<'s>(pub(super) &'s Source);
+pub(super) struct ArchiveName<'s>(pub(super) &'s Source);
 
-impl fmt::Display for Name<'_> {
+impl fmt::Display for ArchiveName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Source::Host(path) => quoted(path).fmt(f),
@@ -168,9 +168,9 @@ impl fmt::Display for Name<'_> {
 
 /// Where problems are told from: makes errors that name the archive.
 #[derive(Clone, Debug)]
-pub(super) struct Told(pub(super) Source);
+pub(super) struct ArchiveSource(pub(super) Source);
 
-impl Told {
+impl ArchiveSource {
     pub(super) fn host(path: PathBuf) -> Self {
         Self(Source::Host(path))
     }

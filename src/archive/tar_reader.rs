@@ -11,7 +11,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
-use super::error::{ArchiveError, MemberProblem, Told};
+use super::error::{ArchiveError, ArchiveSource, MemberProblem};
 use crate::store::Timestamp;
 
 const BLOCK: usize = 512;
@@ -43,7 +43,7 @@ pub(super) struct Sparse {
 /// The members of a tar.
 pub(super) struct Members<'t, R> {
     reader: R,
-    told: &'t Told,
+    archive: &'t ArchiveSource,
     /// Content of the current member that was not read yet, and its padding.
     left: u64,
     padding: u64,
@@ -52,10 +52,10 @@ pub(super) struct Members<'t, R> {
 }
 
 impl<'t, R: Read> Members<'t, R> {
-    pub(super) fn new(reader: R, told: &'t Told) -> Self {
+    pub(super) fn new(reader: R, archive: &'t ArchiveSource) -> Self {
         Self {
             reader,
-            told,
+            archive,
             left: 0,
             padding: 0,
             global: Extensions::default(),
@@ -72,14 +72,14 @@ impl<'t, R: Read> Members<'t, R> {
             let Some(header) = header else {
                 return match announced {
                     true => Err(self
-                        .told
+                        .archive
                         .damaged("a member that a header announces is missing")),
                     false => Ok(None),
                 };
             };
             let size = match extensions.size {
                 Some(size) if !is_extension(&header) => size,
-                _ => header.entry_size().map_err(|e| self.told.unread(e))?,
+                _ => header.entry_size().map_err(|e| self.archive.unread(e))?,
             };
             self.left = size;
             self.padding = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
@@ -146,7 +146,7 @@ impl<'t, R: Read> Members<'t, R> {
         });
         let number = |field: io::Result<u64>| {
             field.map_err(|error| {
-                self.told.member(
+                self.archive.member(
                     &name,
                     MemberProblem::Unsupported(format!("a header with {error}")),
                 )
@@ -165,7 +165,7 @@ impl<'t, R: Read> Members<'t, R> {
             (_, Some(size)) if extensions.sparse.version == (1, 0) => Some(self.pax_sparse(size)?),
             (_, Some(_)) => {
                 let what = "a sparse file of an old version".to_owned();
-                return Err(self.told.member(&name, MemberProblem::Unsupported(what)));
+                return Err(self.archive.member(&name, MemberProblem::Unsupported(what)));
             }
             _ => None,
         };
@@ -187,10 +187,10 @@ impl<'t, R: Read> Members<'t, R> {
         let mut header = Header::new_old();
         let read = self.read_block(header.as_mut_bytes())?;
         if read == 0 {
-            return Err(self.told.damaged("it is cut off: there is no end mark"));
+            return Err(self.archive.damaged("it is cut off: there is no end mark"));
         }
         if read < BLOCK {
-            return Err(self.told.damaged("it is cut off"));
+            return Err(self.archive.damaged("it is cut off"));
         }
         let bytes = header.as_bytes();
         if bytes.iter().all(|&byte| byte == 0) {
@@ -203,15 +203,15 @@ impl<'t, R: Read> Members<'t, R> {
             .map(|&byte| u32::from(byte))
             .sum();
         match header.cksum() {
-            Ok(told) if told == sum + 8 * u32::from(b' ') => Ok(Some(header)),
-            _ => Err(self.told.damaged("a header has a wrong sum")),
+            Ok(stated) if stated == sum + 8 * u32::from(b' ') => Ok(Some(header)),
+            _ => Err(self.archive.damaged("a header has a wrong sum")),
         }
     }
 
     /// The whole content of an extension.
     fn extension(&mut self, header: &Header) -> Result<Vec<u8>, ArchiveError> {
         if self.left > EXTENSION_MAX {
-            return Err(self.told.damaged(format!(
+            return Err(self.archive.damaged(format!(
                 "a header of type {:?} is longer than {} KiB",
                 char::from(header.entry_type().as_byte()),
                 EXTENSION_MAX >> 10
@@ -219,29 +219,29 @@ impl<'t, R: Read> Members<'t, R> {
         }
         let mut bytes = Vec::new();
         let read = self.content().read_to_end(&mut bytes);
-        read.map_err(|error| self.told.unread(error))?;
+        read.map_err(|error| self.archive.unread(error))?;
         Ok(bytes)
     }
 
     fn take_pax(&self, text: &[u8], into: &mut Extensions) -> Result<(), ArchiveError> {
         into.read(text)
-            .ok_or_else(|| self.told.damaged("a pax header is malformed"))
+            .ok_or_else(|| self.archive.damaged("a pax header is malformed"))
     }
 
     /// GNU's old way: the map stands in the header and in blocks behind it.
     fn gnu_sparse(&mut self, header: &Header) -> Result<Sparse, ArchiveError> {
-        let told = self.told;
+        let archive = self.archive;
         let gnu = header
             .as_gnu()
-            .ok_or_else(|| told.damaged("a sparse file has no GNU header"))?;
+            .ok_or_else(|| archive.damaged("a sparse file has no GNU header"))?;
         let mut data = Vec::new();
         let add = |piece: &GnuSparseHeader, data: &mut Vec<_>| {
             if !piece.is_empty() {
                 let range = piece_range(
-                    piece.offset().map_err(|e| told.unread(e))?,
-                    piece.length().map_err(|e| told.unread(e))?,
+                    piece.offset().map_err(|e| archive.unread(e))?,
+                    piece.length().map_err(|e| archive.unread(e))?,
                 );
-                data.push(range.ok_or_else(|| told.damaged("a sparse file is too large"))?);
+                data.push(range.ok_or_else(|| archive.damaged("a sparse file is too large"))?);
             }
             Ok::<_, ArchiveError>(())
         };
@@ -252,36 +252,36 @@ impl<'t, R: Read> Members<'t, R> {
         while more {
             let mut block = GnuExtSparseHeader::new();
             if self.read_block(block.as_mut_bytes())? < BLOCK {
-                return Err(told.damaged("it is cut off"));
+                return Err(archive.damaged("it is cut off"));
             }
             for piece in block.sparse() {
                 add(piece, &mut data)?;
             }
             if data.len() > PIECES_MAX {
-                return Err(told.damaged("a sparse file has too many pieces"));
+                return Err(archive.damaged("a sparse file has too many pieces"));
             }
             more = block.is_extended();
         }
-        let size = gnu.real_size().map_err(|e| told.unread(e))?;
+        let size = gnu.real_size().map_err(|e| archive.unread(e))?;
         Ok(Sparse { data, size })
     }
 
     /// The way of GNU's pax format 1.0: the map stands before the content, as decimal lines, in whole blocks.
     fn pax_sparse(&mut self, size: u64) -> Result<Sparse, ArchiveError> {
-        let told = self.told;
-        let malformed = || told.damaged("the map of a sparse file is malformed");
+        let archive = self.archive;
+        let malformed = || archive.damaged("the map of a sparse file is malformed");
         let mut lines = Lines {
             content: self.content(),
             block: [0; BLOCK],
             at: BLOCK,
         };
         let mut number = || {
-            let line = lines.next().map_err(|error| told.unread(error))?;
+            let line = lines.next().map_err(|error| archive.unread(error))?;
             line.ok_or_else(malformed)
         };
         let count = number()?;
         if count > PIECES_MAX as u64 {
-            return Err(told.damaged("a sparse file has too many pieces"));
+            return Err(archive.damaged("a sparse file has too many pieces"));
         }
         let mut data = Vec::new();
         for _ in 0..count {
@@ -297,13 +297,13 @@ impl<'t, R: Read> Members<'t, R> {
         let mut bytes = 0_u64;
         for range in &sparse.data {
             if range.start < end {
-                return Err(self.told.damaged("the pieces of a sparse file overlap"));
+                return Err(self.archive.damaged("the pieces of a sparse file overlap"));
             }
             end = range.end;
             bytes = bytes.saturating_add(range.end - range.start);
         }
         if end > sparse.size || bytes != self.left || sparse.size > i64::MAX as u64 {
-            return Err(self.told.damaged("the map of a sparse file is wrong"));
+            return Err(self.archive.damaged("the map of a sparse file is wrong"));
         }
         Ok(())
     }
@@ -324,7 +324,7 @@ impl<'t, R: Read> Members<'t, R> {
         loop {
             match self.reader.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read.map_err(|error| self.told.unread(error)),
+                read => return read.map_err(|error| self.archive.unread(error)),
             }
         }
     }
@@ -334,7 +334,7 @@ impl<'t, R: Read> Members<'t, R> {
         while bytes > 0 {
             let part = bytes.min(buffer.len() as u64) as usize;
             match self.read_some(&mut buffer[..part])? {
-                0 => return Err(self.told.damaged("it is cut off")),
+                0 => return Err(self.archive.damaged("it is cut off")),
                 read => bytes -= read as u64,
             }
         }

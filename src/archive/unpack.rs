@@ -12,7 +12,7 @@ use tar::EntryType;
 
 use super::Format;
 use super::codec;
-use super::error::{ArchiveError, MemberProblem, Told};
+use super::error::{ArchiveError, ArchiveSource, MemberProblem};
 use super::format::HEAD_BYTES;
 use super::tar_reader::{Member, Members};
 use super::zip_reader;
@@ -111,28 +111,28 @@ impl<'t> Unpack<'t> {
     ///
     /// [`ArchiveError`]; the tree is then as it was.
     pub fn host(self, path: &Path) -> Result<Staged, ArchiveError> {
-        let told = Told::host(path.to_owned());
+        let archive = ArchiveSource::host(path.to_owned());
         // A FIFO's open waits for its writer, as everywhere.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
         let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
-        let opened = opened.map_err(|error| told.unread(error.into()))?;
-        let stat = rustix::fs::fstat(&opened).map_err(|error| told.unread(error.into()))?;
+        let opened = opened.map_err(|error| archive.unread(error.into()))?;
+        let stat = rustix::fs::fstat(&opened).map_err(|error| archive.unread(error.into()))?;
         let mut file = File::from(opened);
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
-                let head = head(&mut file).map_err(|error| told.unread(error))?;
-                file.rewind().map_err(|error| told.unread(error))?;
+                let head = head(&mut file).map_err(|error| archive.unread(error))?;
+                file.rewind().map_err(|error| archive.unread(error))?;
                 let by_name = Format::of_name(path).filter(|&format| format == Format::Zip);
                 match Format::of_content(&head).or(by_name) {
                     #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
                     Some(Format::Zip) if stat.st_size as u64 > self.zip_max() => {
-                        Err(self.too_long(&told))
+                        Err(self.too_long(&archive))
                     }
-                    Some(Format::Zip) => self.zip(file, &told),
-                    format => self.tar(format.unwrap_or(Format::Tar), &head, file, &told),
+                    Some(Format::Zip) => self.zip(file, &archive),
+                    format => self.tar(format.unwrap_or(Format::Tar), &head, file, &archive),
                 }
             }
-            _ => self.stream(file, &told),
+            _ => self.stream(file, &archive),
         }
     }
 
@@ -142,18 +142,22 @@ impl<'t> Unpack<'t> {
     ///
     /// [`ArchiveError`]; the tree is then as it was.
     pub fn read(self, reader: impl Read) -> Result<Staged, ArchiveError> {
-        self.stream(reader, &Told(Source::Caller))
+        self.stream(reader, &ArchiveSource(Source::Caller))
     }
 
-    fn stream(self, mut reader: impl Read, told: &Told) -> Result<Staged, ArchiveError> {
-        let head = head(&mut reader).map_err(|error| told.unread(error))?;
+    fn stream(
+        self,
+        mut reader: impl Read,
+        archive: &ArchiveSource,
+    ) -> Result<Staged, ArchiveError> {
+        let head = head(&mut reader).map_err(|error| archive.unread(error))?;
         let whole = Cursor::new(head.clone()).chain(reader);
         match Format::of_content(&head) {
             Some(Format::Zip) => {
-                let file = self.spool(whole, told)?;
-                self.zip(file, told)
+                let file = self.spool(whole, archive)?;
+                self.zip(file, archive)
             }
-            format => self.tar(format.unwrap_or(Format::Tar), &head, whole, told),
+            format => self.tar(format.unwrap_or(Format::Tar), &head, whole, archive),
         }
     }
 
@@ -162,28 +166,30 @@ impl<'t> Unpack<'t> {
         format: Format,
         head: &[u8],
         reader: impl Read,
-        told: &Told,
+        archive: &ArchiveSource,
     ) -> Result<Staged, ArchiveError> {
         if head.len() < HEAD_BYTES && format == Format::Tar {
             return Err(ArchiveError::Unknown {
-                archive: told.0.clone(),
+                archive: archive.0.clone(),
             });
         }
         // The other half is for what comes out.
         let memory_bytes = self.tree.usage().limits.bytes / 2;
         let decoded = codec::decoder(format, reader, memory_bytes);
-        let decoded = decoded.map_err(|error| told.unread(error))?;
-        self.whole(told, |target| tar(decoded, head, format, told, target))
+        let decoded = decoded.map_err(|error| archive.unread(error))?;
+        self.whole(archive, |target| {
+            tar(decoded, head, format, archive, target)
+        })
     }
 
-    fn zip(self, file: impl Read + Seek, told: &Told) -> Result<Staged, ArchiveError> {
-        self.whole(told, |target| zip_reader::unpack(file, told, target))
+    fn zip(self, file: impl Read + Seek, archive: &ArchiveSource) -> Result<Staged, ArchiveError> {
+        self.whole(archive, |target| zip_reader::unpack(file, archive, target))
     }
 
     /// Unpacks into a fork, which takes the tree's place when all went well.
     fn whole(
         self,
-        told: &Told,
+        archive: &ArchiveSource,
         unpack: impl FnOnce(&mut Target<'_>) -> Result<(), ArchiveError>,
     ) -> Result<Staged, ArchiveError> {
         let mut fork = self.tree.fork();
@@ -196,7 +202,7 @@ impl<'t> Unpack<'t> {
         }
         let mut target = Target {
             stage,
-            told,
+            archive,
             below: self.below,
             directories: HashMap::new(),
             left_behind: LeftOut::default(),
@@ -208,14 +214,14 @@ impl<'t> Unpack<'t> {
     }
 
     /// The whole of a stream in memory, where it can be sought. No more than the tree could hold.
-    fn spool(&self, reader: impl Read, told: &Told) -> Result<File, ArchiveError> {
-        let failed = |error: io::Error| told.unread(error);
+    fn spool(&self, reader: impl Read, archive: &ArchiveSource) -> Result<File, ArchiveError> {
+        let failed = |error: io::Error| archive.unread(error);
         let memory = memfd_create("notapipe-zip", MemfdFlags::CLOEXEC);
         let mut file = File::from(memory.map_err(|error| failed(error.into()))?);
         let most = self.zip_max();
         let copied = io::copy(&mut reader.take(most + 1), &mut file).map_err(failed)?;
         if copied > most {
-            return Err(self.too_long(told));
+            return Err(self.too_long(archive));
         }
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
         Ok(file)
@@ -228,9 +234,9 @@ impl<'t> Unpack<'t> {
         free.saturating_add(ZIP_OVERHEAD_BYTES)
     }
 
-    fn too_long(&self, told: &Told) -> ArchiveError {
+    fn too_long(&self, archive: &ArchiveSource) -> ArchiveError {
         ArchiveError::Stage(StageError::Full {
-            from: told.0.clone(),
+            from: archive.0.clone(),
             path: self.below.clone(),
             resource: Resource::Bytes,
             limit: self.tree.usage().limits.bytes,
@@ -249,7 +255,7 @@ fn head(reader: &mut impl Read) -> io::Result<Vec<u8>> {
 /// Where members go.
 pub(super) struct Target<'t> {
     stage: Stage<'t>,
-    told: &'t Told,
+    archive: &'t ArchiveSource,
     below: TreePath,
     /// Times of directories, set when all is in them.
     directories: HashMap<Ino, Timestamp>,
@@ -281,7 +287,7 @@ impl LeftOut {
 impl Target<'_> {
     /// Where a member of this name goes.
     pub(super) fn path(&self, name: &[u8]) -> Result<TreePath, ArchiveError> {
-        let path = self.told.path(name)?;
+        let path = self.archive.path(name)?;
         Ok(self.placed(path))
     }
 
@@ -300,7 +306,7 @@ impl Target<'_> {
     ) -> Result<(), ArchiveError> {
         let made = self
             .stage
-            .member_directory(&self.told.0, path, attributes)?;
+            .member_directory(&self.archive.0, path, attributes)?;
         if let Some(ino) = made {
             self.directories.insert(ino, attributes.mtime);
         }
@@ -314,7 +320,7 @@ impl Target<'_> {
         expected: u64,
         content: MemberContent<'_>,
     ) -> Result<(), ArchiveError> {
-        let source = &self.told.0;
+        let source = &self.archive.0;
         Ok(self
             .stage
             .member_file(source, path, attributes, expected, content)?)
@@ -328,21 +334,21 @@ impl Target<'_> {
         attributes: MemberAttributes,
     ) -> Result<(), ArchiveError> {
         if target.is_empty() || target.len() > 4095 || target.contains(&0) {
-            return Err(self.told.member(member, MemberProblem::SymlinkTarget));
+            return Err(self.archive.member(member, MemberProblem::SymlinkTarget));
         }
         Ok(self
             .stage
-            .member_symlink(&self.told.0, path, target, attributes)?)
+            .member_symlink(&self.archive.0, path, target, attributes)?)
     }
 
     fn link(&mut self, path: &TreePath, member: &[u8], link: &[u8]) -> Result<(), ArchiveError> {
         let shown = || String::from_utf8_lossy(link).into_owned();
         let to = TreePath::parse(link).map_err(|error| {
             let problem = MemberProblem::LinkName(shown(), error);
-            self.told.member(member, problem)
+            self.archive.member(member, problem)
         })?;
         let to = self.placed(to);
-        if self.stage.member_link(&self.told.0, path, &to)? {
+        if self.stage.member_link(&self.archive.0, path, &to)? {
             return Ok(());
         }
         // Another name of what was left behind is left behind too.
@@ -351,7 +357,7 @@ impl Target<'_> {
             return Ok(());
         }
         let problem = MemberProblem::LinkTarget(shown());
-        Err(self.told.member(member, problem))
+        Err(self.archive.member(member, problem))
     }
 
     /// A FIFO or a socket.
@@ -372,10 +378,10 @@ fn tar(
     decoded: impl Read,
     head: &[u8],
     format: Format,
-    told: &Told,
+    archive: &ArchiveSource,
     target: &mut Target<'_>,
 ) -> Result<(), ArchiveError> {
-    let mut members = Members::new(decoded, told);
+    let mut members = Members::new(decoded, archive);
     let mut first = true;
     loop {
         let member = match members.next() {
@@ -384,7 +390,7 @@ fn tar(
                 if first && format == Format::Tar && Format::of_content(head).is_none() =>
             {
                 return Err(ArchiveError::Unknown {
-                    archive: told.0.clone(),
+                    archive: archive.0.clone(),
                 });
             }
             member => member?,
@@ -392,7 +398,7 @@ fn tar(
         first = false;
         match member {
             None => return members.finish(),
-            Some(member) => tar_member(&member, &mut members, told, target)?,
+            Some(member) => tar_member(&member, &mut members, archive, target)?,
         }
     }
 }
@@ -400,7 +406,7 @@ fn tar(
 fn tar_member<R: Read>(
     member: &Member,
     members: &mut Members<'_, R>,
-    told: &Told,
+    archive: &ArchiveSource,
     target: &mut Target<'_>,
 ) -> Result<(), ArchiveError> {
     let name = &member.name;
@@ -433,10 +439,10 @@ fn tar_member<R: Read>(
             target.leave_behind(&path, Kind::Fifo);
             Ok(())
         }
-        EntryType::Char | EntryType::Block => Err(told.member(name, MemberProblem::Device)),
+        EntryType::Char | EntryType::Block => Err(archive.member(name, MemberProblem::Device)),
         kind => {
             let what = format!("of type {:?}", char::from(kind.as_byte()));
-            Err(told.member(name, MemberProblem::Unsupported(what)))
+            Err(archive.member(name, MemberProblem::Unsupported(what)))
         }
     }
 }

@@ -7,7 +7,7 @@ use zip::read::ZipFile;
 use zip::result::ZipError;
 use zip::{ExtraField, ZipArchive};
 
-use super::error::{ArchiveError, MemberProblem, Told};
+use super::error::{ArchiveError, ArchiveSource, MemberProblem};
 use super::unpack::Target;
 use crate::stage::member::{MemberAttributes, MemberContent};
 use crate::store::{Kind, Timestamp};
@@ -15,23 +15,23 @@ use crate::store::{Kind, Timestamp};
 /// Puts all members into `target`.
 pub(super) fn unpack(
     file: impl Read + Seek,
-    told: &Told,
+    archive: &ArchiveSource,
     target: &mut Target<'_>,
 ) -> Result<(), ArchiveError> {
-    let mut archive = ZipArchive::new(file).map_err(|error| whole_error(error, told))?;
-    for index in 0..archive.len() {
-        let name = archive
+    let mut zip = ZipArchive::new(file).map_err(|error| whole_error(error, archive))?;
+    for index in 0..zip.len() {
+        let name = zip
             .by_index_raw(index)
             .map(|member| (member.name_raw().to_vec(), member.encrypted()))
-            .map_err(|error| whole_error(error, told))?;
+            .map_err(|error| whole_error(error, archive))?;
         let (name, encrypted) = name;
         if encrypted {
-            return Err(told.member(&name, MemberProblem::Encrypted));
+            return Err(archive.member(&name, MemberProblem::Encrypted));
         }
-        let mut member = archive
+        let mut member = zip
             .by_index(index)
-            .map_err(|error| member_error(error, &name, told))?;
-        unpack_member(&mut member, &name, told, target)?;
+            .map_err(|error| member_error(error, &name, archive))?;
+        unpack_member(&mut member, &name, archive, target)?;
     }
     Ok(())
 }
@@ -39,7 +39,7 @@ pub(super) fn unpack(
 fn unpack_member<R: Read>(
     member: &mut ZipFile<'_, R>,
     name: &[u8],
-    told: &Told,
+    archive: &ArchiveSource,
     target: &mut Target<'_>,
 ) -> Result<(), ArchiveError> {
     let path = target.path(name)?;
@@ -66,11 +66,11 @@ fn unpack_member<R: Read>(
             let mut link = Vec::new();
             // One byte more than a target can have tells that it is too long.
             let read = member.take(4096).read_to_end(&mut link);
-            read.map_err(|error| told.unread(error))?;
+            read.map_err(|error| archive.unread(error))?;
             target.symlink(&path, name, link, attributes)
         }
         FileType::CharacterDevice | FileType::BlockDevice => {
-            Err(told.member(name, MemberProblem::Device))
+            Err(archive.member(name, MemberProblem::Device))
         }
         FileType::Fifo => {
             target.leave_behind(&path, Kind::Fifo);
@@ -110,21 +110,21 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + leaps + in_year - 719_468
 }
 
-fn whole_error(error: ZipError, told: &Told) -> ArchiveError {
+fn whole_error(error: ZipError, archive: &ArchiveSource) -> ArchiveError {
     match error {
-        ZipError::Io(error) => told.unread(error),
-        error => told.damaged(error.to_string()),
+        ZipError::Io(error) => archive.unread(error),
+        error => archive.damaged(error.to_string()),
     }
 }
 
-fn member_error(error: ZipError, name: &[u8], told: &Told) -> ArchiveError {
-    let unsupported = |what: String| told.member(name, MemberProblem::Unsupported(what));
+fn member_error(error: ZipError, name: &[u8], archive: &ArchiveSource) -> ArchiveError {
+    let unsupported = |what: String| archive.member(name, MemberProblem::Unsupported(what));
     match error {
         ZipError::CompressionMethodNotSupported(method) => {
             unsupported(format!("compressed by method {method}"))
         }
         ZipError::UnsupportedArchive(what) => unsupported(format!("a zip with {what}")),
-        error => whole_error(error, told),
+        error => whole_error(error, archive),
     }
 }
 

@@ -14,18 +14,18 @@ use super::signals::Signals;
 
 /// Which of the two processes this is.
 #[derive(Debug)]
-pub enum Side {
+pub enum Fork {
     /// The one that was called, which ends when the server is ready or has failed.
-    Caller(Waiting),
+    Caller(WaitForServer),
     /// The one that goes on.
-    Server(Ready, Signals),
+    Server(ReadySignal, Signals),
 }
 
 /// The server's duty to say that the mount is ready.
 #[derive(Debug)]
-pub struct Ready(File);
+pub struct ReadySignal(File);
 
-impl Ready {
+impl ReadySignal {
     /// Lets the caller return, and lets go of its streams: whoever reads them must see their end.
     ///
     /// # Errors
@@ -47,10 +47,10 @@ impl Ready {
 /// # Errors
 ///
 /// When the system has no room for another process.
-pub fn detach(signals: Signals) -> io::Result<Side> {
+pub fn detach(signals: Signals) -> io::Result<Fork> {
     let (ours, servers) = pipe_with(PipeFlags::CLOEXEC)?;
     // One that comes meanwhile waits until each side has handlers of its own.
-    let held = HeldBack::new();
+    let held = BlockedSignals::new();
     // SAFETY: the program has one thread at this point, so that the child finds no lock held by
     // another: nothing before this starts one (see main.rs).
     match unsafe { libc::fork() } {
@@ -64,12 +64,12 @@ pub fn detach(signals: Signals) -> io::Result<Side> {
             let own = Signals::install()?;
             drop(signals);
             drop(held);
-            Ok(Side::Server(Ready(servers.into()), own))
+            Ok(Fork::Server(ReadySignal(servers.into()), own))
         }
         server => {
             drop(servers);
             drop(held);
-            Ok(Side::Caller(Waiting {
+            Ok(Fork::Caller(WaitForServer {
                 pipe: ours,
                 server,
                 signals,
@@ -79,11 +79,11 @@ pub fn detach(signals: Signals) -> io::Result<Side> {
 }
 
 /// All signals of this thread, held back until this is dropped.
-struct HeldBack {
+struct BlockedSignals {
     before: libc::sigset_t,
 }
 
-impl HeldBack {
+impl BlockedSignals {
     fn new() -> Self {
         let mut all = MaybeUninit::uninit();
         let mut before = MaybeUninit::uninit();
@@ -97,7 +97,7 @@ impl HeldBack {
     }
 }
 
-impl Drop for HeldBack {
+impl Drop for BlockedSignals {
     fn drop(&mut self) {
         // SAFETY: the set is a whole one.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut()) };
@@ -107,13 +107,13 @@ impl Drop for HeldBack {
 /// What the caller does: the server says one byte when it is ready; the end of the pipe without it means that it has
 /// failed.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct WaitForServer {
     pipe: OwnedFd,
     server: libc::pid_t,
     signals: Signals,
 }
 
-impl Waiting {
+impl WaitForServer {
     /// Waits, and hands a signal on meanwhile: the server has left the terminal, and filling a mount may take long.
     pub fn wait(self) -> ExitCode {
         let Self {

@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use notapipe::archive::{ArchiveError, Format};
-use notapipe::collect::{CollectError, Delivery, Destination, Outlet, Prepared, Wanted, WholeFile};
+use notapipe::collect::{
+    AtomicFile, CollectError, Delivery, Destination, InterruptibleWriter, Prepared, Wanted,
+};
 use notapipe::stage::LeftBehind;
 use notapipe::text::quoted;
 use notapipe::{Interrupt, Outcome};
@@ -26,7 +28,7 @@ pub struct Delivering {
 enum Place {
     Files(Delivery<'static>),
     Archive {
-        file: WholeFile,
+        file: AtomicFile,
         place: PathBuf,
         format: Format,
     },
@@ -68,7 +70,7 @@ impl Delivering {
                 Place::Stdout
             }
             Some(Packing::File { place, format }) => Place::Archive {
-                file: WholeFile::preflight(place).map_err(|source| DeliverError::Place {
+                file: AtomicFile::preflight(place).map_err(|source| DeliverError::Place {
                     place: place.clone(),
                     source,
                 })?,
@@ -117,7 +119,7 @@ impl Delivering {
             }
             Place::Stdout => {
                 let interrupt = self.interrupt;
-                let outlet = Outlet::new(streams::output_descriptor()?, move || {
+                let outlet = InterruptibleWriter::new(streams::output_descriptor()?, move || {
                     if interrupt.is_raised() {
                         ControlFlow::Break(())
                     } else {

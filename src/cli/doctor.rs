@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::container;
 use super::figures::bytes;
-use super::{report, rooms, streams};
+use super::{report, socket_dir, streams};
 
 /// `notapipe doctor`.
 #[derive(Debug, Args)]
@@ -595,7 +595,7 @@ fn unnamed_files() -> Check {
 
 fn sockets() -> Check {
     const NAME: &str = "control sockets";
-    match rooms::rooms().open() {
+    match socket_dir::socket_dir().open() {
         Ok(directory) => Check::ok(NAME, directory.display().to_string()),
         Err(error) => Check::note(
             NAME,

@@ -7,7 +7,7 @@ use notapipe::control::Status;
 use notapipe::text::shown;
 
 use super::figures::{age, bytes, count};
-use super::{exit, report, rooms, streams};
+use super::{exit, report, socket_dir, streams};
 
 /// `notapipe list`.
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ pub struct ListArgs {
 pub fn list(args: ListArgs) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     let mut mounts = Vec::new();
-    for found in rooms::rooms().all() {
+    for found in socket_dir::socket_dir().all() {
         match found.client.and_then(|mut client| client.status()) {
             Ok(status) => mounts.push(status),
             Err(error) => {

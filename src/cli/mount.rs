@@ -11,14 +11,14 @@ use notapipe::scratch::Handle;
 use notapipe::store::Tree;
 use notapipe::{Error, Interrupt, Scratch};
 
-use super::background::{self, Ready};
+use super::background::{self, ReadySignal};
 use super::config::{Caller, Filling, MountConfig, Verbosity};
 use super::lost::LostPages;
 use super::save::{SavedFrom, Saving};
 use super::signals::{Signals, Watch};
 use super::staging::Staging;
 use super::trim::Trim;
-use super::{exit, fill, report, rooms};
+use super::{exit, fill, report, socket_dir};
 
 /// How often is looked whether memory can be given back.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -38,8 +38,8 @@ pub fn mount(mut config: MountConfig, signals: Signals) -> ExitCode {
         return serve(&config, saving, signals, None);
     }
     match background::detach(signals) {
-        Ok(background::Side::Caller(waiting)) => waiting.wait(),
-        Ok(background::Side::Server(ready, signals)) => {
+        Ok(background::Fork::Caller(waiting)) => waiting.wait(),
+        Ok(background::Fork::Server(ready, signals)) => {
             serve(&config, saving, signals, Some(ready))
         }
         Err(error) => refuse(&error),
@@ -87,7 +87,7 @@ fn serve(
     config: &MountConfig,
     saving: Option<Saving>,
     signals: Signals,
-    ready: Option<Ready>,
+    ready: Option<ReadySignal>,
 ) -> ExitCode {
     let served = (|| {
         let interrupt = Interrupt::new()?;
@@ -142,7 +142,7 @@ fn try_serve(
     saving: Option<Saving>,
     interrupt: &Interrupt,
     watch: &Watch,
-    ready: Option<Ready>,
+    ready: Option<ReadySignal>,
 ) -> Result<Ended, Box<dyn StdError>> {
     let scratch = build(config, tree)?;
     let server = control(config, saving.as_ref(), &scratch);
@@ -242,7 +242,7 @@ fn control(config: &MountConfig, saving: Option<&Saving>, scratch: &Scratch) -> 
         }),
         save: saving.map(|saving| saving.place().to_string_lossy().into_owned()),
     };
-    let started = Server::start(&rooms::rooms(), scratch.handle(), description);
+    let started = Server::start(&socket_dir::socket_dir(), scratch.handle(), description);
     started
         .inspect_err(|error| {
             let why = report::chain(error);

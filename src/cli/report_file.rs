@@ -43,14 +43,14 @@ use std::time::Duration;
 
 use notapipe::Outcome;
 use notapipe::Touched;
-use notapipe::collect::{self, Found, WholeFile};
+use notapipe::collect::{self, AtomicFile, Found};
 use notapipe::fuse::RequestCounts;
 use notapipe::run::{self, EndedBy, Exit, LimitBy, StepReport};
 use notapipe::store::{Kind, Name, PATH_MAX, Resource, Tree, TreePath};
 use notapipe::text::quoted;
 use serde::Serialize;
 
-use super::ending::Ending;
+use super::exit_status::ExitStatus;
 use super::{report, streams};
 
 const VERSION: u32 = 1;
@@ -153,7 +153,7 @@ struct Usage {
 pub struct Reporting {
     place: PathBuf,
     /// None for standard output.
-    file: Option<WholeFile>,
+    file: Option<AtomicFile>,
 }
 
 /// Why there is no report.
@@ -172,7 +172,7 @@ impl Reporting {
                 streams::output().map_err(|source| not_written(place, source))?;
                 None
             }
-            _ => Some(WholeFile::preflight(place).map_err(|source| not_written(place, source))?),
+            _ => Some(AtomicFile::preflight(place).map_err(|source| not_written(place, source))?),
         };
         let place = place.to_owned();
         Ok(Self { place, file })
@@ -182,7 +182,7 @@ impl Reporting {
     /// came to that.
     pub fn write(
         self,
-        ending: &Ending<'_>,
+        ending: &ExitStatus<'_>,
         outcome: Option<&Outcome>,
         collect: Option<Duration>,
     ) -> Result<(), ReportNotWritten> {
@@ -196,7 +196,7 @@ fn not_written(place: &Path, source: io::Error) -> ReportNotWritten {
     ReportNotWritten { place, source }
 }
 
-fn write(file: Option<WholeFile>, report: &Report) -> io::Result<()> {
+fn write(file: Option<AtomicFile>, report: &Report) -> io::Result<()> {
     let text = streams::json(report)?;
     let Some(file) = file else {
         return streams::output()?.write_all(text.as_bytes());
@@ -257,7 +257,7 @@ fn limit_by(by: LimitBy) -> &'static str {
     }
 }
 
-fn report(ending: &Ending<'_>, outcome: Option<&Outcome>, collect: Option<Duration>) -> Report {
+fn report(ending: &ExitStatus<'_>, outcome: Option<&Outcome>, collect: Option<Duration>) -> Report {
     Report {
         version: VERSION,
         result: if ending.code == 0 { "ok" } else { "failed" },

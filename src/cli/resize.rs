@@ -8,7 +8,7 @@ use clap::Args;
 use super::args::{LimitArgs, VerbosityArgs};
 use super::config::{LimitsWanted, Verbosity};
 use super::run::limits;
-use super::{exit, report, rooms, status};
+use super::{exit, report, socket_dir, status};
 
 /// `notapipe resize`.
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ pub struct ResizeArgs {
 pub fn resize(args: ResizeArgs) -> ExitCode {
     let wanted = LimitsWanted::from(args.limits);
     let bytes = wanted.size.map(|_| limits(wanted).bytes);
-    let resized = rooms::rooms()
+    let resized = socket_dir::socket_dir()
         .find(&args.dir)
         .and_then(|mut client| client.resize(bytes, wanted.inodes));
     match resized {

@@ -23,8 +23,8 @@ use super::config::{
 };
 use super::cpus::CpusWanted;
 use super::deliver::{self, DeliverError, Delivering};
-use super::ending::Ending;
 use super::exit;
+use super::exit_status::ExitStatus;
 use super::progress::Line;
 use super::report;
 use super::report_file::Reporting;
@@ -112,10 +112,10 @@ fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8,
     };
     let not_sent = outcome.and_then(NotSent::of);
     let ending = match (&ran, &delivered, &not_sent) {
-        (Err(failed), ..) => Ending::of_job(&failed.error, &watch),
-        (_, Some(Err(error)), _) => Ending::of_delivery(error, &watch),
-        (.., Some(error)) => Ending::of_following(error),
-        _ => Ending::success(),
+        (Err(failed), ..) => ExitStatus::of_job(&failed.error, &watch),
+        (_, Some(Err(error)), _) => ExitStatus::of_delivery(error, &watch),
+        (.., Some(error)) => ExitStatus::of_following(error),
+        _ => ExitStatus::success(),
     };
     ending.say();
     let delivered = delivered.as_ref().and_then(|it| it.as_ref().ok());
@@ -127,7 +127,7 @@ fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8,
 /// Tells what happened, in all the ways that were asked for; gives the exit status.
 fn wind_up(
     config: &RunConfig,
-    mut ending: Ending<'_>,
+    mut ending: ExitStatus<'_>,
     outcome: Option<&Outcome>,
     delivered: Option<&(LeftBehind, Duration)>,
     reporting: Option<Reporting>,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use notapipe::Interrupt;
 use notapipe::archive::{ArchiveError, Format, Pack};
-use notapipe::collect::{WholeDirectory, WholeFile};
+use notapipe::collect::{AtomicDirectory, AtomicFile};
 use notapipe::store::Tree;
 use rustix::io::Errno;
 
@@ -36,8 +36,8 @@ pub enum SavedFrom<'c> {
 
 #[derive(Debug)]
 enum Kind {
-    Archive(Format, WholeFile),
-    Directory(WholeDirectory),
+    Archive(Format, AtomicFile),
+    Directory(AtomicDirectory),
 }
 
 /// Why a destination cannot be used, or was not reached.
@@ -115,12 +115,12 @@ impl Saving {
         let kind = match format {
             // Opened as it is then, since rights alone do not tell: nothing of it is left.
             Some(format) => {
-                let file = || WholeFile::preflight(&absolute);
-                file().and_then(WholeFile::open).map_err(system)?;
+                let file = || AtomicFile::preflight(&absolute);
+                file().and_then(AtomicFile::open).map_err(system)?;
                 Kind::Archive(format, file().map_err(system)?)
             }
             None if is_directory || as_directory || is_kept => {
-                let directory = WholeDirectory::preflight(&absolute).map_err(system)?;
+                let directory = AtomicDirectory::preflight(&absolute).map_err(system)?;
                 if is_directory {
                     check_old(&absolute, from)?;
                 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use notapipe::archive::Format;
-use notapipe::collect::WholeFile;
+use notapipe::collect::AtomicFile;
 use notapipe::control::Packed;
 use notapipe::text::quoted;
 use rustix::fs::{Mode, OFlags};
@@ -18,7 +18,7 @@ use super::config::Verbosity;
 use super::figures::{bytes, count};
 use super::lost::LostPages;
 use super::progress::Line;
-use super::{exit, report, rooms, streams};
+use super::{exit, report, socket_dir, streams};
 
 /// `notapipe snapshot`.
 #[derive(Debug, Args)]
@@ -100,7 +100,7 @@ fn try_snapshot(
             output: args.output.clone(),
         })?,
     };
-    let mut client = rooms::rooms().find(&args.dir)?;
+    let mut client = socket_dir::socket_dir().find(&args.dir)?;
     // It answers: asking the mount itself does not wait for a process that is stopped.
     let limit_bytes = client.status()?.limit_bytes;
     write_back(&args.dir);
@@ -122,7 +122,7 @@ fn try_snapshot(
         .parent()
         .filter(|above| !above.as_os_str().is_empty());
     let there = above.map_or(Ok(()), |above| above.metadata().map(drop));
-    let file = there.and_then(|()| WholeFile::preflight(&args.output)?.open());
+    let file = there.and_then(|()| AtomicFile::preflight(&args.output)?.open());
     let mut file = file.map_err(failed)?;
     let packed = client.snapshot(&*file.writer(), format, show)?;
     file.place_on_disk().map_err(failed)?;

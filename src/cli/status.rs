@@ -8,7 +8,7 @@ use notapipe::control::Status;
 use notapipe::text::shown;
 
 use super::figures::{age, bytes, count};
-use super::{exit, report, rooms, streams};
+use super::{exit, report, socket_dir, streams};
 
 /// `notapipe status`.
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub struct StatusArgs {
 
 /// Shows it.
 pub fn status(args: StatusArgs) -> ExitCode {
-    let status = rooms::rooms()
+    let status = socket_dir::socket_dir()
         .find(&args.dir)
         .and_then(|mut client| client.status());
     let status = match status {

@@ -9,7 +9,7 @@ use notapipe::control::{Client, ControlError, Unmounted};
 use super::args::VerbosityArgs;
 use super::config::Verbosity;
 use super::lost::LostPages;
-use super::{exit, report, rooms};
+use super::{exit, report, socket_dir};
 
 const ABOUT: &str = "\
 Unmount a directory that `notapipe mount` made.
@@ -49,7 +49,7 @@ fn try_umount(args: &UmountArgs) -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::path::absolute(&args.dir)?;
     // Called from within the mount, we would be among those who use it.
     rustix::process::chdir("/")?;
-    match rooms::rooms()
+    match socket_dir::socket_dir()
         .find(&dir)
         .and_then(|it| ask(it, args.lazy, verbosity))
     {

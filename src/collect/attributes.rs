@@ -140,7 +140,7 @@ fn give_attributes(
 }
 
 /// Gives a directory all attributes of another one that it takes the place of.
-pub(super) fn take_after(opened: impl AsFd, old: impl AsFd) -> io::Result<()> {
+pub(super) fn copy_attributes(opened: impl AsFd, old: impl AsFd) -> io::Result<()> {
     let stat = rustix::fs::fstat(&old)?;
     keep_owner(&opened, &stat);
     for name in attribute_names(&old) {

@@ -11,12 +11,12 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use super::attributes::Keep;
-use super::destination::{Spot, Target, Trouble};
+use super::destination::{FileTarget, Problem, Target};
 use super::host::descriptors;
+use super::journal::{Journal, Temporary};
 use super::missing::MissingOutputs;
-use super::place::{Journal, Temporary};
 use super::plan::{
-    HostPath, Order, Places, Plan, PlannedDirectory, PlannedFile, PlannedStream, Use,
+    ClaimKind, Claims, HostPath, OutputRequest, Plan, PlannedDirectory, PlannedFile, PlannedStream,
     destination_error, host_path, to_host,
 };
 use super::stream::Stream;
@@ -108,7 +108,7 @@ impl std::fmt::Debug for Destination {
 /// ```
 #[derive(Debug)]
 pub struct Delivery<'l> {
-    orders: Vec<Order>,
+    orders: Vec<OutputRequest>,
     journal: Journal,
     keep: Keep,
     meter: Meter<'l>,
@@ -138,18 +138,20 @@ impl<'l> Delivery<'l> {
         for (wanted, destination) in outputs {
             let wanted = wanted.into();
             orders.push(match destination {
-                Destination::Host(given) => Order::host(wanted, given)?,
-                Destination::Writer(writer) => Order::stream(wanted, Stream::Writer(writer)),
+                Destination::Host(given) => OutputRequest::host(wanted, given)?,
+                Destination::Writer(writer) => {
+                    OutputRequest::stream(wanted, Stream::Writer(writer))
+                }
                 Destination::Descriptor(descriptor) => {
-                    Order::stream(wanted, Stream::Descriptor(descriptor))
+                    OutputRequest::stream(wanted, Stream::Descriptor(descriptor))
                 }
             });
         }
-        let mut places = Places::default();
+        let mut places = Claims::default();
         for order in orders.iter().filter(|order| order.wanted.name().is_some()) {
-            if let Spot::Path(path) = &order.target.as_file {
+            if let FileTarget::Path(path) = &order.target.as_file {
                 let place = host_path(&order.name, path)?;
-                places.claim(&place, &order.name, Use::File)?;
+                places.claim(&place, &order.name, ClaimKind::File)?;
             }
         }
         let mut journal = Journal::default();
@@ -161,14 +163,14 @@ impl<'l> Delivery<'l> {
                     ..
                 } => host_path(&order.name, path)?,
                 Target {
-                    as_file: Spot::Path(path),
+                    as_file: FileTarget::Path(path),
                     ..
                 } => host_path(&order.name, path)?.parent().unwrap_or_default(),
                 _ => continue,
             };
             journal.host.hold(&place).map_err(|error| {
-                let trouble = Trouble::new("it cannot be looked at", error);
-                destination_error(&order.name, &to_host(&place), trouble)
+                let problem = Problem::new("it cannot be looked at", error);
+                destination_error(&order.name, &to_host(&place), problem)
             })?;
         }
         Ok(Self {
@@ -182,7 +184,7 @@ impl<'l> Delivery<'l> {
     /// All of a tree into a directory that is there and held.
     pub(super) fn whole(journal: Journal, directory: PathBuf, keep: Keep) -> Self {
         Self {
-            orders: vec![Order::all(directory)],
+            orders: vec![OutputRequest::all(directory)],
             journal,
             keep,
             meter: Meter::default(),
@@ -250,7 +252,7 @@ pub struct Prepared<'t, 'l> {
     meter: Meter<'l>,
     /// To be made, the upper before the lower.
     directories: Vec<PlannedDirectory>,
-    files: VecDeque<Ready>,
+    files: VecDeque<WrittenFile>,
     streams: Vec<PlannedStream>,
     skipped: LeftBehind,
     journal: Journal,
@@ -259,7 +261,7 @@ pub struct Prepared<'t, 'l> {
 }
 
 #[derive(Debug)]
-struct Ready {
+struct WrittenFile {
     name: TreePath,
     place: HostPath,
     /// An existing directory, in which it lies until it has its place.
@@ -310,8 +312,8 @@ impl Prepared<'_, '_> {
     fn put(&mut self) -> Result<(), CollectError> {
         self.journal.host.check_held().map_err(|(place, error)| {
             let name = self.files.front().map(|file| file.name.clone());
-            let trouble = Trouble::new("its directory is not there any more", error);
-            destination_error(&name.unwrap_or_default(), &to_host(&place), trouble)
+            let problem = Problem::new("its directory is not there any more", error);
+            destination_error(&name.unwrap_or_default(), &to_host(&place), problem)
         })?;
         let directories = std::mem::take(&mut self.directories);
         let made = self.make(&directories)?;
@@ -322,8 +324,8 @@ impl Prepared<'_, '_> {
             };
             let placed = self.journal.place(temporary, &ready.place);
             placed.map_err(|error| {
-                let trouble = Trouble::new("cannot put it into place", error);
-                destination_error(&ready.name, &to_host(&ready.place), trouble)
+                let problem = Problem::new("cannot put it into place", error);
+                destination_error(&ready.name, &to_host(&ready.place), problem)
             })?;
         }
         self.write_streams()?;
@@ -340,8 +342,8 @@ impl Prepared<'_, '_> {
             opened
                 .and_then(|opened| self.keep.finish(of, opened, None, &mut self.skipped))
                 .map_err(|error| {
-                    let trouble = Trouble::new("cannot set its attributes", error);
-                    destination_error(name, &to_host(place), trouble)
+                    let problem = Problem::new("cannot set its attributes", error);
+                    destination_error(name, &to_host(place), problem)
                 })?;
         }
         Ok(())
@@ -359,8 +361,8 @@ impl Prepared<'_, '_> {
             let mode = if attr.is_some() { 0o700 } else { 0o777 };
             let is_new = self.journal.directory(place, mode).map_err(|error| {
                 let host = to_host(place);
-                let trouble = Trouble::new(format!("cannot make the directory {host:?}"), error);
-                destination_error(name, &host, trouble)
+                let problem = Problem::new(format!("cannot make the directory {host:?}"), error);
+                destination_error(name, &host, problem)
             })?;
             if is_new {
                 made.insert(place.clone());
@@ -378,23 +380,25 @@ impl Prepared<'_, '_> {
         } in self.streams.drain(..)
         {
             let failed = |end| match end {
-                End::Stopped => CollectError::Interrupted,
-                End::Failed(error) if given.as_os_str().is_empty() => CollectError::Writer {
-                    name: name.clone(),
-                    error,
-                },
-                End::Failed(error) => {
-                    destination_error(&name, &given, Trouble::new("cannot write to it", error))
+                StreamError::Stopped => CollectError::Interrupted,
+                StreamError::Failed(error) if given.as_os_str().is_empty() => {
+                    CollectError::Writer {
+                        name: name.clone(),
+                        error,
+                    }
+                }
+                StreamError::Failed(error) => {
+                    destination_error(&name, &given, Problem::new("cannot write to it", error))
                 }
             };
             let meter = &mut self.meter;
             let mut sink = stream
-                .open(|| meter.check().map_err(End::from))
+                .open(|| meter.check().map_err(StreamError::from))
                 .map_err(failed)?;
             let mut offset = 0;
             while offset < attr.size {
                 let piece = read(self.tree, &name, attr, offset, BLOCK_BYTES as u64)?;
-                sink.write(&piece, || meter.check().map_err(End::from))
+                sink.write(&piece, || meter.check().map_err(StreamError::from))
                     .map_err(failed)?;
                 meter.bytes(piece.len())?;
                 offset += piece.len() as u64;
@@ -445,7 +449,7 @@ impl Prepared<'_, '_> {
         if matches!(temporary, Temporary::Unnamed(_)) {
             self.unnamed.push_back(self.files.len());
         }
-        self.files.push_back(Ready {
+        self.files.push_back(WrittenFile {
             name: file.name.clone(),
             place: file.place.clone(),
             beside,
@@ -517,7 +521,7 @@ impl Prepared<'_, '_> {
                 let named = named.map_err(|error| {
                     let problem = "cannot write beside it";
                     let place = to_host(&ready.place);
-                    destination_error(&ready.name, &place, Trouble::new(problem, error))
+                    destination_error(&ready.name, &place, Problem::new(problem, error))
                 })?;
                 ready.temporary = Some(Temporary::Named(named));
             }
@@ -528,23 +532,23 @@ impl Prepared<'_, '_> {
 
 fn not_written(file: &PlannedFile, directory: &HostPath, error: io::Error) -> CollectError {
     let problem = format!("cannot write in the directory {:?}", to_host(directory));
-    let trouble = Trouble::new(problem, error);
-    destination_error(&file.name, &to_host(&file.place), trouble)
+    let problem = Problem::new(problem, error);
+    destination_error(&file.name, &to_host(&file.place), problem)
 }
 
 /// Why a stream took no more.
-enum End {
+enum StreamError {
     Stopped,
     Failed(std::io::Error),
 }
 
-impl From<std::io::Error> for End {
+impl From<std::io::Error> for StreamError {
     fn from(error: std::io::Error) -> Self {
         Self::Failed(error)
     }
 }
 
-impl From<Stopped> for End {
+impl From<Stopped> for StreamError {
     fn from(Stopped: Stopped) -> Self {
         Self::Stopped
     }

@@ -16,12 +16,12 @@ use crate::store::Name;
 
 /// What failed while a destination was looked at.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct Problem {
     pub(super) problem: String,
     pub(super) error: io::Error,
 }
 
-impl Trouble {
+impl Problem {
     pub(super) fn new(problem: impl Into<String>, error: impl Into<io::Error>) -> Self {
         Self {
             problem: problem.into(),
@@ -34,14 +34,14 @@ impl Trouble {
 #[derive(Debug)]
 pub(super) struct Target {
     /// A file's or symlink's place.
-    pub(super) as_file: Spot,
+    pub(super) as_file: FileTarget,
     /// A directory's place, into which its entries are merged.
     pub(super) as_directory: Option<PathBuf>,
 }
 
 /// A place for a file.
 #[derive(Debug)]
-pub(super) enum Spot {
+pub(super) enum FileTarget {
     /// Absolute, no symlinks in what exists of it. A regular file, or nothing yet.
     Path(PathBuf),
     /// Not replaced but written into.
@@ -55,9 +55,9 @@ impl Target {
     ///
     /// As for `cp`, a file goes into a directory that exists, under its own name. Everything goes
     /// into a destination that ends in `/`, which is made when it is missing.
-    pub(super) fn locate(given: &Path, base: Option<&Name>) -> Result<Self, Trouble> {
+    pub(super) fn locate(given: &Path, base: Option<&Name>) -> Result<Self, Problem> {
         if given.as_os_str().is_empty() {
-            return Err(Trouble::new("the destination is empty", Errno::NOENT));
+            return Err(Problem::new("the destination is empty", Errno::NOENT));
         }
         let into = [&b"/"[..], b"/.", b"/.."]
             .iter()
@@ -66,42 +66,42 @@ impl Target {
         let below = |directory: &Path| {
             base.map(|name| directory.join(std::ffi::OsStr::from_bytes(name.as_bytes())))
         };
-        match End::of(given)? {
-            End::Stream(stream) => Ok(Self {
-                as_file: Spot::Stream(stream),
+        match Resolved::of(given)? {
+            Resolved::Stream(stream) => Ok(Self {
+                as_file: FileTarget::Stream(stream),
                 as_directory: None,
             }),
-            End::File(path) if into => {
-                Err(Trouble::new(format!("{path:?} is a file"), Errno::NOTDIR))
+            Resolved::File(path) if into => {
+                Err(Problem::new(format!("{path:?} is a file"), Errno::NOTDIR))
             }
-            End::File(path) => Ok(Self {
-                as_file: Spot::Path(path),
+            Resolved::File(path) => Ok(Self {
+                as_file: FileTarget::Path(path),
                 as_directory: None,
             }),
-            End::Absent(path) => {
+            Resolved::Absent(path) => {
                 let path = if into {
                     below(&path).unwrap_or(path)
                 } else {
                     path
                 };
                 Ok(Self {
-                    as_file: Spot::Path(path.clone()),
+                    as_file: FileTarget::Path(path.clone()),
                     as_directory: Some(path),
                 })
             }
-            End::Directory(directory) => {
+            Resolved::Directory(directory) => {
                 let Some(inside) = below(&directory) else {
                     let as_directory = Some(directory);
                     return Ok(Self {
-                        as_file: Spot::DirectoryOnly,
+                        as_file: FileTarget::DirectoryOnly,
                         as_directory,
                     });
                 };
-                let (as_file, found) = match End::inside(&inside)? {
-                    End::Stream(stream) => (Spot::Stream(stream), None),
-                    End::File(path) => (Spot::Path(path), None),
-                    End::Absent(path) => (Spot::Path(path.clone()), Some(path)),
-                    End::Directory(path) => (Spot::DirectoryOnly, Some(path)),
+                let (as_file, found) = match Resolved::inside(&inside)? {
+                    Resolved::Stream(stream) => (FileTarget::Stream(stream), None),
+                    Resolved::File(path) => (FileTarget::Path(path), None),
+                    Resolved::Absent(path) => (FileTarget::Path(path.clone()), Some(path)),
+                    Resolved::Directory(path) => (FileTarget::DirectoryOnly, Some(path)),
                 };
                 Ok(Self {
                     as_file,
@@ -112,24 +112,24 @@ impl Target {
     }
 
     /// Refuses what would only fail after the steps have run.
-    pub(super) fn check(&self) -> Result<(), Trouble> {
+    pub(super) fn check(&self) -> Result<(), Problem> {
         let path = match (&self.as_file, &self.as_directory) {
-            (Spot::Path(path), _) | (Spot::DirectoryOnly, Some(path)) => path,
-            (Spot::Stream(Stream::Special(path) | Stream::Link(path)), _) => {
+            (FileTarget::Path(path), _) | (FileTarget::DirectoryOnly, Some(path)) => path,
+            (FileTarget::Stream(Stream::Special(path) | Stream::Link(path)), _) => {
                 return access(path, Access::WRITE_OK)
-                    .map_err(|error| Trouble::new("it cannot be written", error));
+                    .map_err(|error| Problem::new("it cannot be written", error));
             }
             _ => return Ok(()),
         };
         let directory = match &self.as_file {
-            Spot::Path(path) if is_mount_point(path) => {
-                return Err(Trouble::new(MOUNT_POINT, Errno::BUSY));
+            FileTarget::Path(path) if is_mount_point(path) => {
+                return Err(Problem::new(MOUNT_POINT, Errno::BUSY));
             }
-            Spot::Path(path) => anchor(path),
+            FileTarget::Path(path) => anchor(path),
             _ => path.clone(),
         };
         access(&directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
-            Trouble::new(
+            Problem::new(
                 format!("files cannot be made in the directory {directory:?}"),
                 error,
             )
@@ -166,15 +166,15 @@ fn access(path: &Path, wanted: Access) -> Result<(), Errno> {
 }
 
 /// What a path of the host leads to when its symlinks are followed.
-enum End {
+enum Resolved {
     Absent(PathBuf),
     File(PathBuf),
     Directory(PathBuf),
     Stream(Stream),
 }
 
-impl End {
-    fn of(given: &Path) -> Result<Self, Trouble> {
+impl Resolved {
+    fn of(given: &Path) -> Result<Self, Problem> {
         // Through components, which takes trailing slashes off.
         let mut path: PathBuf = std::path::absolute(given)
             .map_err(unseen)?
@@ -200,7 +200,7 @@ impl End {
 
     /// What stands in a directory that the caller named. A symlink of another user's there, unless that is root, is
     /// replaced like a file: it may lead anywhere.
-    fn inside(path: &Path) -> Result<Self, Trouble> {
+    fn inside(path: &Path) -> Result<Self, Problem> {
         if let Some(end) = Self::without_following(path)? {
             return Ok(end);
         }
@@ -212,7 +212,7 @@ impl End {
     }
 
     /// None for a symlink.
-    fn without_following(path: &Path) -> Result<Option<Self>, Trouble> {
+    fn without_following(path: &Path) -> Result<Option<Self>, Problem> {
         let kind = match fs::symlink_metadata(path) {
             Ok(metadata) => metadata.file_type(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -238,13 +238,13 @@ impl End {
     }
 }
 
-fn unseen(error: impl Into<io::Error>) -> Trouble {
-    Trouble::new("it cannot be looked at", error)
+fn unseen(error: impl Into<io::Error>) -> Problem {
+    Problem::new("it cannot be looked at", error)
 }
 
 /// As the kernel does it with `fs.protected_symlinks` (proc_sys_fs(5)): where all may make symlinks, as in /tmp, only our
 /// own and those of the directory's owner are followed.
-fn may_follow(parent: &Path, link: &Path) -> Result<(), Trouble> {
+fn may_follow(parent: &Path, link: &Path) -> Result<(), Problem> {
     const STICKY_FOR_ALL: u32 = 0o1002;
     let (directory, link) = (
         fs::metadata(parent).map_err(unseen)?,
@@ -258,7 +258,7 @@ fn may_follow(parent: &Path, link: &Path) -> Result<(), Trouble> {
         return Ok(());
     }
     let problem = "it is a symlink of another user's in a directory where all may write";
-    Err(Trouble::new(problem, Errno::ACCESS))
+    Err(Problem::new(problem, Errno::ACCESS))
 }
 
 /// A symlink in /proc, such as `/dev/stdout` leads to, names an open file and not a place.
@@ -280,7 +280,7 @@ fn descriptor(parent: &Path, path: &Path) -> io::Result<Option<Stream>> {
 }
 
 /// The same place without symlinks: the part that exists is made canonical.
-fn settle(path: &Path) -> Result<PathBuf, Trouble> {
+fn settle(path: &Path) -> Result<PathBuf, Problem> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(unseen(Errno::NOENT));
     };

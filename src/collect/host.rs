@@ -24,7 +24,7 @@ pub(super) type Identity = (u64, u64, FileType);
 const HELD_MAX: usize = 16;
 
 /// To stand at a directory or above a file, which needs no permission to read it.
-const STAND: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 
 /// A part of the descriptors that we may have, and at most `most`: other jobs of this process need some too.
 pub(super) fn descriptors(most: usize) -> usize {
@@ -35,24 +35,24 @@ pub(super) fn descriptors(most: usize) -> usize {
 /// The host's directories as a delivery sees them, from two places at once: a rename needs both.
 #[derive(Debug, Default)]
 pub(super) struct Host {
-    seen: Seen,
+    known: Known,
     walks: [Walk; 2],
 }
 
 /// What was met, and what is held.
 #[derive(Debug)]
-struct Seen {
-    roots: Vec<Root>,
-    known: HashMap<HostPath, Identity>,
+struct Known {
+    held: Vec<Held>,
+    met: HashMap<HostPath, Identity>,
     /// How many descriptors these may be, and each walk may hold.
     most: usize,
 }
 
-impl Default for Seen {
+impl Default for Known {
     fn default() -> Self {
         Self {
-            roots: Vec::new(),
-            known: HashMap::new(),
+            held: Vec::new(),
+            met: HashMap::new(),
             most: descriptors(HELD_MAX),
         }
     }
@@ -60,7 +60,7 @@ impl Default for Seen {
 
 /// A directory that is held open, so that it is this one that is delivered into.
 #[derive(Debug)]
-struct Root {
+struct Held {
     path: HostPath,
     directory: OwnedFd,
 }
@@ -69,11 +69,14 @@ impl Host {
     /// Holds a directory, or the nearest one above it that exists. Beyond some, they are only known.
     pub(super) fn hold(&mut self, path: &HostPath) -> io::Result<()> {
         let (path, _) = self.nearest(path)?;
-        if self.seen.root(&path).is_none_or(|root| root.path != path)
-            && self.seen.roots.len() < self.seen.most
+        if self
+            .known
+            .held_above(&path)
+            .is_none_or(|root| root.path != path)
+            && self.known.held.len() < self.known.most
         {
             let directory = self.directory(&path)?.try_clone_to_owned()?;
-            self.seen.roots.push(Root { path, directory });
+            self.known.held.push(Held { path, directory });
         }
         Ok(())
     }
@@ -81,16 +84,16 @@ impl Host {
     /// Holds a directory that is open already.
     pub(super) fn hold_open(&mut self, path: &HostPath, directory: OwnedFd) {
         let path = path.clone();
-        self.seen.roots.push(Root { path, directory });
+        self.known.held.push(Held { path, directory });
     }
 
     /// Fails where another directory, or none, stands where one that is held was: what is delivered would not be where
     /// the caller said.
     pub(super) fn check_held(&self) -> Result<(), (HostPath, io::Error)> {
-        for root in &self.seen.roots {
+        for root in &self.known.held {
             let mut walk = Walk::default();
-            let mut seen = Seen::default();
-            let reached = walk.go(&mut seen, &root.path).and_then(|()| {
+            let mut known = Known::default();
+            let reached = walk.go(&mut known, &root.path).and_then(|()| {
                 let is = identity(&rustix::fs::fstat(walk.here()?)?);
                 match is == identity(&rustix::fs::fstat(&root.directory)?) {
                     true => Ok(()),
@@ -105,7 +108,7 @@ impl Host {
     /// A directory.
     pub(super) fn directory(&mut self, path: &HostPath) -> io::Result<BorrowedFd<'_>> {
         let [walk, _] = &mut self.walks;
-        walk.go(&mut self.seen, path)?;
+        walk.go(&mut self.known, path)?;
         walk.here()
     }
 
@@ -116,15 +119,15 @@ impl Host {
         other: &HostPath,
     ) -> io::Result<(BorrowedFd<'_>, BorrowedFd<'_>)> {
         let [first, second] = &mut self.walks;
-        first.go(&mut self.seen, one)?;
-        second.go(&mut self.seen, other)?;
+        first.go(&mut self.known, one)?;
+        second.go(&mut self.known, other)?;
         Ok((first.here()?, second.here()?))
     }
 
     /// The directory itself or the nearest one above it that exists.
     pub(super) fn nearest(&mut self, path: &HostPath) -> io::Result<(HostPath, BorrowedFd<'_>)> {
         let [walk, _] = &mut self.walks;
-        match walk.go(&mut self.seen, path) {
+        match walk.go(&mut self.known, path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -183,7 +186,7 @@ impl Host {
             return Err(replaced(place));
         }
         let id = identity(&rustix::fs::fstat(&made)?);
-        self.seen.known.insert(place.clone(), id);
+        self.known.met.insert(place.clone(), id);
         Ok(Some(id))
     }
 
@@ -192,16 +195,16 @@ impl Host {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let (above, name) = self.above(place)?;
         let opened = open_below(above, name, flags, Mode::empty())?;
-        self.seen
+        self.known
             .check(place, identity(&rustix::fs::fstat(&opened)?))?;
         Ok(opened)
     }
 
     /// Lets its owner empty a directory that was made, whatever mode it has got since.
-    pub(super) fn open_up(&mut self, place: &HostPath) -> io::Result<()> {
+    pub(super) fn make_writable(&mut self, place: &HostPath) -> io::Result<()> {
         let (above, name) = self.above(place)?;
-        let opened = open_below(above, name, STAND, Mode::empty())?;
-        self.seen
+        let opened = open_below(above, name, DIRECTORY, Mode::empty())?;
+        self.known
             .check(place, identity(&rustix::fs::fstat(&opened)?))?;
         // Without permission to read it, this is the only way that leads to what was opened.
         let through = format!("/proc/self/fd/{}", opened.as_raw_fd());
@@ -210,7 +213,7 @@ impl Host {
 
     /// Expects this directory at a place from now on.
     pub(super) fn expect(&mut self, place: &HostPath, id: Identity) {
-        self.seen.known.insert(place.clone(), id);
+        self.known.met.insert(place.clone(), id);
     }
 
     /// Removes a directory that was made or met before, with all that is in it.
@@ -222,7 +225,7 @@ impl Host {
                 continue;
             }
             // Where it fails, emptying it tells.
-            let _ = self.open_up(&path);
+            let _ = self.make_writable(&path);
             let opened = self.open_directory(&path)?;
             pending.push((path.clone(), true));
             for (name, kind) in entries(&opened)? {
@@ -240,7 +243,7 @@ impl Host {
     /// Removes an empty directory that was made or met before.
     pub(super) fn remove_directory(&mut self, place: &HostPath) -> io::Result<()> {
         if let Some(there) = self.stat(place)? {
-            self.seen.check(place, identity(&there))?;
+            self.known.check(place, identity(&there))?;
         }
         let (above, name) = self.above(place)?;
         Ok(rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR)?)
@@ -258,19 +261,16 @@ impl Host {
     }
 }
 
-impl Seen {
+impl Known {
     /// The deepest directory that is held above a path.
-    fn root(&self, path: &HostPath) -> Option<&Root> {
-        let above = self
-            .roots
-            .iter()
-            .filter(|root| path.starts_with(&root.path));
+    fn held_above(&self, path: &HostPath) -> Option<&Held> {
+        let above = self.held.iter().filter(|root| path.starts_with(&root.path));
         above.max_by_key(|root| root.path.depth())
     }
 
     /// That it is the directory that was met there before.
     fn check(&mut self, path: &HostPath, id: Identity) -> io::Result<()> {
-        match *self.known.entry(path.clone()).or_insert(id) == id {
+        match *self.met.entry(path.clone()).or_insert(id) == id {
             true => Ok(()),
             false => Err(replaced(path)),
         }
@@ -300,16 +300,16 @@ impl Walk {
     }
 
     /// Goes to a directory, by the nearest one above both. Where it fails, the walk stands at the last one on the way.
-    fn go(&mut self, seen: &mut Seen, to: &HostPath) -> io::Result<()> {
-        let root = seen.root(to);
+    fn go(&mut self, known: &mut Known, to: &HostPath) -> io::Result<()> {
+        let root = known.held_above(to);
         let from = root.map(|root| &root.path).cloned().unwrap_or_default();
         if self.levels.first().is_none_or(|top| top.path != from) {
             let top = match root {
                 Some(root) => root.directory.try_clone()?,
-                None => rustix::fs::openat(CWD, "/", STAND | OFlags::CLOEXEC, Mode::empty())?,
+                None => rustix::fs::openat(CWD, "/", DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
             };
             *self = Self::default();
-            self.stand(seen, from, top)?;
+            self.stand(known, from, top)?;
         }
         while let Some(level) = self.levels.last()
             && !to.starts_with(&level.path)
@@ -321,18 +321,18 @@ impl Walk {
         {
             let next = to.ancestor(level.path.depth() + 1);
             let (_, name) = split(next)?;
-            let opened = open_below(self.here()?, name, STAND, Mode::empty())?;
-            self.stand(seen, next.clone(), opened)?;
+            let opened = open_below(self.here()?, name, DIRECTORY, Mode::empty())?;
+            self.stand(known, next.clone(), opened)?;
         }
         Ok(())
     }
 
-    fn stand(&mut self, seen: &mut Seen, path: HostPath, directory: OwnedFd) -> io::Result<()> {
+    fn stand(&mut self, known: &mut Known, path: HostPath, directory: OwnedFd) -> io::Result<()> {
         let id = identity(&rustix::fs::fstat(&directory)?);
-        seen.check(&path, id)?;
+        known.check(&path, id)?;
         self.levels.push(Level { path, id });
         self.open.push_back(directory);
-        if self.open.len() > seen.most {
+        if self.open.len() > known.most {
             self.open.pop_front();
         }
         Ok(())
@@ -342,7 +342,8 @@ impl Walk {
         let left = self.open.pop_back();
         self.levels.pop();
         if let (Some(left), Some(above), true) = (left, self.levels.last(), self.open.is_empty()) {
-            let opened = rustix::fs::openat(left, "..", STAND | OFlags::CLOEXEC, Mode::empty())?;
+            let opened =
+                rustix::fs::openat(left, "..", DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
             if identity(&rustix::fs::fstat(&opened)?) != above.id {
                 return Err(replaced(&above.path));
             }

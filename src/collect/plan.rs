@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::destination::{Spot, Target, Trouble};
+use super::destination::{FileTarget, Problem, Target};
 use super::host::Host;
 use super::stream::Stream;
 use super::wanted::Wanted;
@@ -19,7 +19,7 @@ use crate::store::{Attr, Kind, Moved, Name, Tree, TreePath};
 
 /// Something that is wanted, and where it goes.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct OutputRequest {
     pub wanted: Wanted,
     /// Of the output; the base of those that are wanted without one.
     pub name: TreePath,
@@ -28,11 +28,11 @@ pub(super) struct Order {
     pub target: Target,
 }
 
-impl Order {
+impl OutputRequest {
     /// To a path of the host.
     pub fn host(wanted: Wanted, given: PathBuf) -> Result<Self, CollectError> {
         let name = name(&wanted);
-        let failed = |trouble| destination_error(&name, &given, trouble);
+        let failed = |problem| destination_error(&name, &given, problem);
         let target = match wanted.name() {
             Some(_) => Target::locate(&given, name.file_name()),
             // Several things can only go into a directory.
@@ -41,7 +41,7 @@ impl Order {
         let target = target.map_err(failed)?;
         if wanted.name().is_none() && target.as_directory.is_none() {
             let problem = "several files can only go into a directory";
-            return Err(failed(Trouble::new(problem, Errno::NOTDIR)));
+            return Err(failed(Problem::new(problem, Errno::NOTDIR)));
         }
         target.check().map_err(failed)?;
         Ok(Self {
@@ -60,7 +60,7 @@ impl Order {
             wanted,
             given: directory.clone(),
             target: Target {
-                as_file: Spot::DirectoryOnly,
+                as_file: FileTarget::DirectoryOnly,
                 as_directory: Some(directory),
             },
         }
@@ -73,7 +73,7 @@ impl Order {
             wanted,
             given: PathBuf::new(),
             target: Target {
-                as_file: Spot::Stream(stream),
+                as_file: FileTarget::Stream(stream),
                 as_directory: None,
             },
         }
@@ -124,7 +124,7 @@ pub(super) struct Plan<'h> {
     pub files: Vec<PlannedFile>,
     pub streams: Vec<PlannedStream>,
     pub skipped: LeftBehind,
-    places: Places,
+    places: Claims,
     /// Directories that are not there yet, and so nothing below them.
     missing: HashSet<HostPath>,
 }
@@ -138,7 +138,7 @@ impl<'h> Plan<'h> {
             files: Vec::new(),
             streams: Vec::new(),
             skipped: LeftBehind::default(),
-            places: Places::default(),
+            places: Claims::default(),
             missing: HashSet::new(),
         }
     }
@@ -147,7 +147,7 @@ impl<'h> Plan<'h> {
     pub fn order(
         &mut self,
         tree: &Tree,
-        order: Order,
+        order: OutputRequest,
         found: Vec<Found>,
     ) -> Result<(), CollectError> {
         self.orders += 1;
@@ -161,22 +161,22 @@ impl<'h> Plan<'h> {
         }
     }
 
-    fn one(&mut self, tree: &Tree, order: Order, attr: Attr) -> Result<(), CollectError> {
-        let Order {
+    fn one(&mut self, tree: &Tree, order: OutputRequest, attr: Attr) -> Result<(), CollectError> {
+        let OutputRequest {
             name,
             given,
             target,
             ..
         } = order;
         let failed = |error: Errno, problem: &str| {
-            destination_error(&name, &given, Trouble::new(problem, error))
+            destination_error(&name, &given, Problem::new(problem, error))
         };
         match (attr.kind, target.as_file, target.as_directory) {
-            (Kind::File, Spot::Path(place), _) => {
+            (Kind::File, FileTarget::Path(place), _) => {
                 let place = host_path(&name, &place)?;
                 self.file(name, place, attr)
             }
-            (Kind::File, Spot::Stream(stream), _) => {
+            (Kind::File, FileTarget::Stream(stream), _) => {
                 self.streams.push(PlannedStream {
                     name,
                     given,
@@ -185,7 +185,7 @@ impl<'h> Plan<'h> {
                 });
                 Ok(())
             }
-            (Kind::File, Spot::DirectoryOnly, _) => Err(failed(
+            (Kind::File, FileTarget::DirectoryOnly, _) => Err(failed(
                 Errno::ISDIR,
                 "a directory of that name is in the way",
             )),
@@ -193,7 +193,7 @@ impl<'h> Plan<'h> {
                 let place = host_path(&name, &place)?;
                 self.directory(tree, name, place, attr)
             }
-            (Kind::Directory, Spot::Stream(_), None) if given.as_os_str().is_empty() => {
+            (Kind::Directory, FileTarget::Stream(_), None) if given.as_os_str().is_empty() => {
                 Err(CollectError::Kind {
                     name,
                     kind: attr.kind,
@@ -208,7 +208,7 @@ impl<'h> Plan<'h> {
     fn several(
         &mut self,
         tree: &Tree,
-        order: Order,
+        order: OutputRequest,
         found: Vec<Found>,
     ) -> Result<(), CollectError> {
         let Some(directory) = order.target.as_directory else {
@@ -245,7 +245,7 @@ impl<'h> Plan<'h> {
     }
 
     fn file(&mut self, name: TreePath, place: HostPath, attr: Attr) -> Result<(), CollectError> {
-        if self.take(&name, &place, Use::File)? {
+        if self.take(&name, &place, ClaimKind::File)? {
             let order = self.orders;
             self.files.push(PlannedFile {
                 name,
@@ -286,7 +286,7 @@ impl<'h> Plan<'h> {
         place: HostPath,
         attr: &Attr,
     ) -> Result<(), CollectError> {
-        self.take(&name, &place, Use::Directory)?;
+        self.take(&name, &place, ClaimKind::Directory)?;
         self.is_missing(&name, &place)?;
         self.directories.push(PlannedDirectory {
             name,
@@ -301,7 +301,7 @@ impl<'h> Plan<'h> {
         &mut self,
         name: &TreePath,
         place: &HostPath,
-        to_be: Use,
+        to_be: ClaimKind,
     ) -> Result<bool, CollectError> {
         let Some(above) = self.places.claim(place, name, to_be)? else {
             return Ok(false);
@@ -330,13 +330,13 @@ impl<'h> Plan<'h> {
                 Ok(Some(true)) => return Ok(false),
                 Ok(None) => {}
                 Err(error) if error.kind() != io::ErrorKind::NotADirectory => {
-                    let trouble = Trouble::new("it cannot be looked at", error);
-                    return Err(destination_error(name, &to_host(place), trouble));
+                    let problem = Problem::new("it cannot be looked at", error);
+                    return Err(destination_error(name, &to_host(place), problem));
                 }
                 Ok(Some(false)) | Err(_) => {
                     let problem = "something else than a directory is in the way";
-                    let trouble = Trouble::new(problem, Errno::NOTDIR);
-                    return Err(destination_error(name, &to_host(place), trouble));
+                    let problem = Problem::new(problem, Errno::NOTDIR);
+                    return Err(destination_error(name, &to_host(place), problem));
                 }
             }
         }
@@ -348,7 +348,7 @@ impl<'h> Plan<'h> {
 /// An absolute path of the host without `..`, for an output.
 pub(super) fn host_path(name: &TreePath, path: &Path) -> Result<HostPath, CollectError> {
     absolute(path)
-        .map_err(|error| destination_error(name, path, Trouble::new("it cannot be a path", error)))
+        .map_err(|error| destination_error(name, path, Problem::new("it cannot be a path", error)))
 }
 
 /// An absolute path of the host without `..`.
@@ -373,7 +373,7 @@ pub(super) fn to_host(place: &HostPath) -> PathBuf {
 
 /// What a place is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum ClaimKind {
     /// A directory that only holds others.
     Above,
     Directory,
@@ -382,16 +382,16 @@ pub(super) enum Use {
 
 /// Which output wants which place.
 #[derive(Default)]
-pub(super) struct Places(HashMap<HostPath, Claim>);
+pub(super) struct Claims(HashMap<HostPath, Claim>);
 
 struct Claim {
-    to_be: Use,
+    to_be: ClaimKind,
     /// The output, and its own place.
     name: TreePath,
     place: HostPath,
 }
 
-impl Places {
+impl Claims {
     /// Takes a place and those above it; returns those of them that were not taken yet, from the topmost down.
     ///
     /// Refuses what is taken, lies below a file, or would be a file above something. None when the same file was to go
@@ -400,7 +400,7 @@ impl Places {
         &mut self,
         place: &HostPath,
         name: &TreePath,
-        to_be: Use,
+        to_be: ClaimKind,
     ) -> Result<Option<Vec<HostPath>>, CollectError> {
         let twice = |first: &Claim| CollectError::Twice {
             first: first.name.clone(),
@@ -409,11 +409,13 @@ impl Places {
         };
         match self.0.get(place) {
             Some(first)
-                if first.to_be == Use::File && to_be == Use::File && first.name == *name =>
+                if first.to_be == ClaimKind::File
+                    && to_be == ClaimKind::File
+                    && first.name == *name =>
             {
                 return Ok(None);
             }
-            Some(first) if Use::File == first.to_be || Use::File == to_be => {
+            Some(first) if ClaimKind::File == first.to_be || ClaimKind::File == to_be => {
                 return Err(twice(first));
             }
             _ => {}
@@ -422,7 +424,7 @@ impl Places {
         let mut next = place.parent();
         while let Some(above) = next {
             match self.0.get(&above) {
-                Some(first) if first.to_be == Use::File => return Err(twice(first)),
+                Some(first) if first.to_be == ClaimKind::File => return Err(twice(first)),
                 // Those above it are taken with it.
                 Some(_) => break,
                 None => next = above.parent(),
@@ -436,7 +438,7 @@ impl Places {
             place: place.clone(),
         };
         for above in &new {
-            self.0.insert(above.clone(), claim(Use::Above));
+            self.0.insert(above.clone(), claim(ClaimKind::Above));
         }
         self.0.insert(place.clone(), claim(to_be));
         Ok(Some(new))
@@ -446,12 +448,12 @@ impl Places {
 pub(super) fn destination_error(
     name: &TreePath,
     destination: &Path,
-    trouble: Trouble,
+    problem: Problem,
 ) -> CollectError {
     CollectError::Destination {
         name: name.clone(),
         destination: destination.to_owned(),
-        problem: trouble.problem,
-        error: trouble.error,
+        problem: problem.problem,
+        error: problem.error,
     }
 }

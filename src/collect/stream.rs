@@ -107,12 +107,12 @@ impl Stream {
 /// An open [`Stream`].
 pub(super) enum Sink {
     /// A regular file, which never makes us wait for anybody.
-    Whole(File),
+    Regular(File),
     /// Written when it takes something.
     Ready {
         file: File,
         /// How much may be written at once when it is ready.
-        taking: Taking,
+        size: WriteSize,
     },
     /// The caller's.
     Writer(Box<dyn Write + Send>),
@@ -120,26 +120,26 @@ pub(super) enum Sink {
 
 /// How much a descriptor takes at once without making us wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taking {
+pub(super) enum WriteSize {
     /// As much as there is room for: RWF_NOWAIT (pwritev2(2)), for pipes since Linux 6.4. O_NONBLOCK would
     /// do it everywhere, but is not ours to set: it belongs to whoever else holds the pipe as well.
-    AllThatFits,
+    WhatFits,
     /// This is all that is sure to be taken.
-    LittleByLittle,
+    PipeBuf,
 }
 
 impl Sink {
     fn ready(file: File) -> io::Result<Self> {
         let stat = rustix::fs::fstat(&file)?;
         Ok(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Self::Whole(file),
+            FileType::RegularFile => Self::Regular(file),
             FileType::Fifo => Self::Ready {
                 file,
-                taking: Taking::AllThatFits,
+                size: WriteSize::WhatFits,
             },
             _ => Self::Ready {
                 file,
-                taking: Taking::LittleByLittle,
+                size: WriteSize::PipeBuf,
             },
         })
     }
@@ -150,10 +150,10 @@ impl Sink {
         mut bytes: &[u8],
         mut go_on: impl FnMut() -> Result<(), E>,
     ) -> Result<(), E> {
-        let (file, taking) = match self {
+        let (file, size) = match self {
             Self::Writer(writer) => return Ok(writer.write_all(bytes)?),
-            Self::Whole(file) => return Ok(file.write_all(bytes)?),
-            Self::Ready { file, taking } => (file, taking),
+            Self::Regular(file) => return Ok(file.write_all(bytes)?),
+            Self::Ready { file, size } => (file, size),
         };
         let pause = Timespec::try_from(PAUSE).ok();
         while !bytes.is_empty() {
@@ -166,7 +166,7 @@ impl Sink {
                 Ok(_) => {}
                 Err(error) => return Err(io::Error::from(error).into()),
             }
-            match write_some(file, taking, bytes) {
+            match write_some(file, size, bytes) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 Ok(written) => bytes = &bytes[written..],
                 // Somebody else was quicker.
@@ -180,22 +180,22 @@ impl Sink {
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::Whole(_) | Self::Ready { .. } => Ok(()),
+            Self::Regular(_) | Self::Ready { .. } => Ok(()),
             Self::Writer(writer) => writer.flush(),
         }
     }
 }
 
 /// Writes what a descriptor that is ready takes.
-fn write_some(file: &mut File, taking: &mut Taking, bytes: &[u8]) -> io::Result<usize> {
+fn write_some(file: &mut File, size: &mut WriteSize, bytes: &[u8]) -> io::Result<usize> {
     /// Where the descriptor stands, as write(2) does.
     const HERE: u64 = u64::MAX;
 
-    if *taking == Taking::AllThatFits {
+    if *size == WriteSize::WhatFits {
         let all = [IoSlice::new(bytes)];
         match pwritev2(&*file, &all, HERE, ReadWriteFlags::NOWAIT) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::SPIPE | Errno::INVAL) => {
-                *taking = Taking::LittleByLittle;
+                *size = WriteSize::PipeBuf;
             }
             written => return Ok(written?),
         }
@@ -212,10 +212,10 @@ mod tests {
     /// Without a reader that takes anything, each way stops where the pipe is full and goes on asking.
     #[test]
     fn a_pipe_takes_what_fits_and_never_makes_us_wait() {
-        for taking in [Taking::AllThatFits, Taking::LittleByLittle] {
+        for size in [WriteSize::WhatFits, WriteSize::PipeBuf] {
             let (mut reader, writer) = io::pipe().unwrap();
             let file = File::from(OwnedFd::from(writer));
-            let mut sink = Sink::Ready { file, taking };
+            let mut sink = Sink::Ready { file, size };
             let bytes: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
             let mut asked = 0;
             let gave_up = sink.write(&bytes, || {
@@ -229,12 +229,8 @@ mod tests {
             drop(sink);
             let mut taken = Vec::new();
             reader.read_to_end(&mut taken).unwrap();
-            assert!(
-                taken.len() >= 16 * PIPE_BYTES,
-                "{taking:?}: {}",
-                taken.len()
-            );
-            assert!(bytes.starts_with(&taken), "{taking:?}");
+            assert!(taken.len() >= 16 * PIPE_BYTES, "{size:?}: {}", taken.len());
+            assert!(bytes.starts_with(&taken), "{size:?}");
         }
     }
 }

@@ -22,7 +22,7 @@ use super::protocol::{
 use super::rooms::{Rooms, socket_name};
 use super::wire::Wire;
 use crate::archive::{Format, Pack};
-use crate::collect::Outlet;
+use crate::collect::InterruptibleWriter;
 use crate::mount::MountError;
 use crate::progress::Progress;
 use crate::scratch::Handle;
@@ -285,7 +285,7 @@ impl Shared {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        let outlet = match Outlet::new(target, go_on) {
+        let outlet = match InterruptibleWriter::new(target, go_on) {
             Ok(outlet) => outlet,
             Err(error) => return Answer::error("failed", error.to_string()),
         };

@@ -2,7 +2,7 @@
 //!
 //! [`Mount::new`] makes a mount and has it served; [`Mount::unmount`] ends it and says what went
 //! wrong; dropping it ends it quietly. What runs inside is the business of
-//! `run::process`, which asks [`Mount::place`] where.
+//! `run::process`, which asks [`Mount::point`] where.
 //!
 //! # The order of closing
 //! 1. End the processes (`Processes::end`): while one lives, a private mount lives.
@@ -17,10 +17,10 @@ mod error;
 pub(crate) mod holders;
 mod options;
 mod plain;
-mod point;
 pub(crate) mod privately;
+mod process_sets;
 pub(crate) mod publicly;
-mod tenants;
+mod target;
 mod tmp;
 mod watchdog;
 
@@ -42,9 +42,9 @@ pub use self::plain::{BackedBy, Storage};
 pub(crate) use self::plain::{PlainKind, PlainWanted, TEMPORARY};
 pub(crate) use self::privately::may_mount;
 use self::privately::{Connection, PrivateMount};
+use self::process_sets::ProcessSets;
 use self::publicly::PublicMount;
 pub use self::publicly::unmount_at;
-use self::tenants::Tenants;
 pub use self::tmp::OwnTmp;
 use self::tmp::{OwnDirectories, OwnUsage};
 use crate::sys::mountinfo;
@@ -53,11 +53,11 @@ pub use crate::sys::proc::ProcessInfo;
 use crate::sys::witness::Witness;
 
 /// How long a session may take to end once its mount is gone. It takes well under a millisecond.
-const SESSION_END: Duration = Duration::from_secs(2);
+const SESSION_END_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the kernel may take to let go of a public mount that was unmounted. It has by the time umount2(2) returns, unless
 /// there is a copy of the mount: a bind mount, or another mount namespace that was made meanwhile, by a sandbox or a
 /// service. Unmounting takes only ours away (mount_namespaces(7)).
-const LETTING_GO: Duration = Duration::from_millis(100);
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Whatever serves a mounted device: it ends by itself when the mount is gone.
 #[doc(hidden)]
@@ -110,7 +110,7 @@ impl Session for crate::fuse::Server {
 /// Public for our own tests, which have it served by another file system.
 #[doc(hidden)]
 pub struct Mount {
-    place: Arc<Place>,
+    point: Arc<MountPoint>,
     session: Option<Box<dyn Session>>,
     refused: Option<MountError>,
 }
@@ -120,16 +120,16 @@ pub struct Mount {
 /// It outlives the mount without keeping it: once unmounted, nothing can be started any more.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Place {
+pub struct MountPoint {
     path: PathBuf,
     connection: Connection,
     /// Lock order: the last. Starting a process holds it shared, so that unmounting waits for
     /// starts.
-    standing: RwLock<Standing>,
-    tenants: Tenants,
+    state: RwLock<MountState>,
+    process_sets: ProcessSets,
     /// What of the directories for temporary files is for its processes alone.
     own: Option<OwnDirectories>,
-    /// Whether anybody else has the descriptors of a private mount. Lock order: after `standing`.
+    /// Whether anybody else has the descriptors of a private mount. Lock order: after `state`.
     witness: Mutex<Option<Witness>>,
     /// Of a public mount: readable once [`leave`](Self::leave) has unmounted it.
     left: Option<OwnedFd>,
@@ -139,7 +139,7 @@ pub struct Place {
 
 /// How a mount stands.
 #[derive(Debug)]
-pub(crate) enum Standing {
+pub(crate) enum MountState {
     /// Shared with those who start processes in it: the namespace may outlive the mount, so that what
     /// still runs there is found.
     Private(Arc<Namespaces>),
@@ -164,12 +164,12 @@ impl Mount {
         options: &MountOptions,
         serve: impl FnOnce(OwnedFd) -> io::Result<S>,
     ) -> Result<Self, MountError> {
-        let (device, place, refused) = Place::mount(options)?;
+        let (device, point, refused) = MountPoint::mount(options)?;
         let served = serve(device);
         let session =
-            served.map_err(|error| MountError::system(Operation::Serve, &place.path, error))?;
+            served.map_err(|error| MountError::system(Operation::Serve, &point.path, error))?;
         Ok(Mount {
-            place: Arc::new(place),
+            point: Arc::new(point),
             session: Some(Box::new(session)),
             refused,
         })
@@ -178,13 +178,13 @@ impl Mount {
     /// Where the mount stands: seen from inside when it is private.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.place.path
+        &self.point.path
     }
 
     /// What is needed to start processes in it.
     #[must_use]
-    pub fn place(&self) -> &Arc<Place> {
-        &self.place
+    pub fn point(&self) -> &Arc<MountPoint> {
+        &self.point
     }
 
     /// Why the mount is public although [`Visibility::Auto`] would rather have had it private.
@@ -204,19 +204,19 @@ impl Mount {
     /// [`MountError::Aborted`] when its connection to the kernel had been ended: it is gone then.
     pub fn unmount(&mut self) -> Result<(), MountError> {
         let Some(session) = &self.session else {
-            return self.place.unmount();
+            return self.point.unmount();
         };
-        let was_aborted = session.is_over() && self.place.is_dead();
+        let was_aborted = session.is_over() && self.point.is_dead();
         if was_aborted || session.is_lost() {
             // Whoever still uses it has lost it already.
-            self.place.detach()?;
+            self.point.detach()?;
         } else {
-            self.place.unmount()?;
+            self.point.unmount()?;
         }
         let joined = self.session.take().map(|session| self.join(session));
         match joined.transpose()? {
             Some(()) if was_aborted => Err(MountError::Aborted {
-                path: self.place.path.clone(),
+                path: self.point.path.clone(),
             }),
             _ => Ok(()),
         }
@@ -228,7 +228,7 @@ impl Mount {
     /// # Errors
     /// The system refused; it is then still mounted and served.
     pub fn detach(mut self) -> Result<(), MountError> {
-        self.place.detach()?;
+        self.point.detach()?;
         // The session ends by itself, with the last process.
         self.session = None;
         Ok(())
@@ -236,7 +236,7 @@ impl Mount {
 
     /// Whether it stands in our own mount namespace, as itself or as a bind mount, or a process uses it anywhere.
     pub(crate) fn is_in_use(&self) -> bool {
-        let connection = self.place.connection;
+        let connection = self.point.connection;
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         self.session.as_ref().is_some_and(|it| !it.is_over())
             && (mountinfo::lists_device(pid, &connection.device())
@@ -244,33 +244,33 @@ impl Mount {
     }
 
     fn join(&mut self, session: Box<dyn Session>) -> Result<(), MountError> {
-        let ends = match self.place.left {
+        let ends = match self.point.left {
             Some(_) => {
-                session.ends_within(LETTING_GO)
-                    || session.is_over() && session.ends_within(SESSION_END)
+                session.ends_within(RELEASE_TIMEOUT)
+                    || session.is_over() && session.ends_within(SESSION_END_TIMEOUT)
             }
-            None => session.ends_within(SESSION_END),
+            None => session.ends_within(SESSION_END_TIMEOUT),
         };
         if !ends {
-            let holders = holders::users(self.place.connection).unwrap_or_default();
+            let holders = holders::users(self.point.connection).unwrap_or_default();
             if holders.is_empty() {
                 // Gone from here, and a copy keeps nobody from anything: as with detach, its session ends with it.
                 log::debug!(
                     "{}: another mount namespace has a copy",
-                    self.place.path.display()
+                    self.point.path.display()
                 );
                 return Ok(());
             }
             self.session = Some(session);
-            return Err(MountError::busy(&self.place.path, holders));
+            return Err(MountError::busy(&self.point.path, holders));
         }
         let is_lost = session.is_lost();
         let failed = |error| match is_lost {
             true => MountError::SessionLost {
-                path: self.place.path.clone(),
+                path: self.point.path.clone(),
                 error: Some(error),
             },
-            false => MountError::system(Operation::Join, &self.place.path, error),
+            false => MountError::system(Operation::Join, &self.point.path, error),
         };
         session.join().map_err(failed)
     }
@@ -281,7 +281,7 @@ impl Drop for Mount {
         if let Err(error) = self.unmount() {
             log::debug!("{error}; detached instead");
             // Dropping how it stands closes the namespaces' descriptors, or detaches.
-            *self.place.standing.write() = Standing::Gone;
+            *self.point.state.write() = MountState::Gone;
         }
     }
 }
@@ -289,26 +289,26 @@ impl Drop for Mount {
 impl fmt::Debug for Mount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mount")
-            .field("place", &self.place)
+            .field("point", &self.point)
             .finish_non_exhaustive()
     }
 }
 
-impl Place {
+impl MountPoint {
     /// A device that nobody serves yet, where it is mounted, and why not privately.
     fn mount(options: &MountOptions) -> Result<(OwnedFd, Self, Option<MountError>), MountError> {
         match options.visibility {
             Visibility::Private => {
-                Self::privately(options).map(|(device, place)| (device, place, None))
+                Self::privately(options).map(|(device, point)| (device, point, None))
             }
             Visibility::Public => {
-                Self::publicly(options).map(|(device, place)| (device, place, None))
+                Self::publicly(options).map(|(device, point)| (device, point, None))
             }
             Visibility::Auto => match Self::privately(options) {
-                Ok((device, place)) => Ok((device, place, None)),
+                Ok((device, point)) => Ok((device, point, None)),
                 Err(refused) if !refused.allows_another_way() => Err(refused),
                 Err(refused) => match Self::publicly(options) {
-                    Ok((device, place)) => Ok((device, place, Some(refused))),
+                    Ok((device, point)) => Ok((device, point, Some(refused))),
                     Err(public) => Err(MountError::neither(refused, public)),
                 },
             },
@@ -327,11 +327,11 @@ impl Place {
             .map_err(|error| MountError::system(Operation::OpenNamespaces, &path, error))?;
         Ok((
             device,
-            Place {
+            MountPoint {
                 path,
                 connection,
-                standing: RwLock::new(Standing::Private(Arc::new(namespaces))),
-                tenants: Tenants::default(),
+                state: RwLock::new(MountState::Private(Arc::new(namespaces))),
+                process_sets: ProcessSets::default(),
                 own,
                 witness: Mutex::new(Some(witness)),
                 left: None,
@@ -347,11 +347,11 @@ impl Place {
             .map_err(|errno| MountError::system(Operation::Mount, &path, errno.into()))?;
         Ok((
             device,
-            Place {
+            MountPoint {
                 path,
                 connection,
-                standing: RwLock::new(Standing::Public(mount)),
-                tenants: Tenants::default(),
+                state: RwLock::new(MountState::Public(mount)),
+                process_sets: ProcessSets::default(),
                 own: None,
                 witness: Mutex::new(None),
                 left: Some(left),
@@ -365,20 +365,20 @@ impl Place {
         wanted: &PlainWanted<'_>,
     ) -> Result<(Arc<Self>, OwnedFd, BackedBy), MountError> {
         let made = plain::make(wanted)?;
-        let place = Place {
+        let point = MountPoint {
             path: made.instead.directory.clone(),
             connection: Connection { major: 0, minor: 0 },
-            standing: RwLock::new(Standing::Plain {
+            state: RwLock::new(MountState::Plain {
                 directory: made.directory,
                 inside: made.inside.map(Arc::new),
             }),
-            tenants: Tenants::default(),
+            process_sets: ProcessSets::default(),
             own: made.own,
             witness: Mutex::new(None),
             left: None,
             is_aborted: AtomicBool::new(false),
         };
-        Ok((Arc::new(place), made.files, made.instead))
+        Ok((Arc::new(point), made.files, made.instead))
     }
 
     /// Where the mount stands: seen from inside when it is private.
@@ -389,8 +389,8 @@ impl Place {
 
     /// Where it stands now: a directory above a public mount may have been renamed.
     pub(crate) fn current_path(&self) -> PathBuf {
-        match &*self.standing.read() {
-            Standing::Public(mount) => mount.current_path(),
+        match &*self.state.read() {
+            MountState::Public(mount) => mount.current_path(),
             _ => self.path.clone(),
         }
     }
@@ -398,7 +398,7 @@ impl Place {
     /// Unmounts a public mount for its owner, who still has to [unmount](Mount::unmount) and learns of it by
     /// [`left`](Self::left). One that is `lazy` detaches it although it is in use, and tells nothing.
     pub(crate) fn leave(&self, lazy: bool) -> Result<(), MountError> {
-        let Standing::Public(mount) = &mut *self.standing.write() else {
+        let MountState::Public(mount) = &mut *self.state.write() else {
             return Ok(());
         };
         if lazy {
@@ -431,9 +431,9 @@ impl Place {
 
     /// What is in the directories for temporary files that are its processes' own.
     pub(crate) fn own_usage(&self) -> Option<OwnUsage> {
-        match &*self.standing.read() {
-            Standing::Private(inside)
-            | Standing::Plain {
+        match &*self.state.read() {
+            MountState::Private(inside)
+            | MountState::Plain {
                 inside: Some(inside),
                 ..
             } => OwnUsage::of(inside.tmpfs.as_ref()?),
@@ -444,7 +444,7 @@ impl Place {
     /// Whether only what is started in it sees it. False once it is unmounted.
     #[must_use]
     pub fn is_private(&self) -> bool {
-        matches!(*self.standing.read(), Standing::Private(_))
+        matches!(*self.state.read(), MountState::Private(_))
     }
 
     /// Ends the connection to the kernel: every request, waiting or to come, fails. For processes
@@ -454,11 +454,11 @@ impl Place {
     /// The kernel did not let us, or the mount is gone.
     pub fn abort(&self) -> io::Result<()> {
         // Recursive: an unmount may be waiting for a start that only we can free.
-        let standing = self.standing.read_recursive();
+        let state = self.state.read_recursive();
         self.is_aborted.store(true, Ordering::Release);
-        match *standing {
-            Standing::Gone => return Err(io::ErrorKind::NotFound.into()),
-            Standing::Plain { .. } => return Ok(()),
+        match *state {
+            MountState::Gone => return Err(io::ErrorKind::NotFound.into()),
+            MountState::Plain { .. } => return Ok(()),
             _ => {}
         }
         // Where fusectl is mounted, it belongs to whoever mounted (fs/fuse/control.c).
@@ -466,10 +466,10 @@ impl Place {
         if std::fs::write(control, "1").is_ok() {
             return Ok(());
         }
-        match &*standing {
-            Standing::Private(namespaces) => PrivateMount::abort(&self.path, namespaces),
-            Standing::Public(mount) => mount.abort(),
-            Standing::Plain { .. } | Standing::Gone => Ok(()),
+        match &*state {
+            MountState::Private(namespaces) => PrivateMount::abort(&self.path, namespaces),
+            MountState::Public(mount) => mount.abort(),
+            MountState::Plain { .. } | MountState::Gone => Ok(()),
         }
     }
 
@@ -485,65 +485,68 @@ impl Place {
 
     /// Where its files are, for whoever looks who writes them.
     pub(crate) fn within(&self) -> Within<'_> {
-        match *self.standing.read() {
-            Standing::Plain { .. } => Within::Directory(&self.path),
+        match *self.state.read() {
+            MountState::Plain { .. } => Within::Directory(&self.path),
             _ => Within::Mount(self.connection),
         }
     }
 
     /// Says that processes may be started inside from now on.
-    pub(crate) fn move_in(&self) {
-        self.tenants.move_in();
+    pub(crate) fn add_process_set(&self) {
+        self.process_sets.add();
     }
 
-    /// Takes back [`move_in`](Self::move_in). `leave` ends the processes; it is told whether nobody
+    /// Takes back [`add_process_set`](Self::add_process_set). `leave` ends the processes; it is told whether nobody
     /// else has any, and until it returns nobody else moves in.
-    pub(crate) fn move_out<E>(&self, leave: impl FnOnce(bool) -> Result<(), E>) -> Result<(), E> {
-        self.tenants.move_out(leave)
+    pub(crate) fn remove_process_set<E>(
+        &self,
+        leave: impl FnOnce(bool) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.process_sets.remove(leave)
     }
 
-    /// Starts a process there, and keeps the mount standing meanwhile.
-    pub(crate) fn start_inside<T>(&self, start: impl FnOnce(&Standing) -> T) -> T {
-        self.tenants.start(|| self.with_standing(start))
+    /// Starts a process there, and keeps the mount there meanwhile.
+    pub(crate) fn start_inside<T>(&self, start: impl FnOnce(&MountState) -> T) -> T {
+        self.process_sets.start(|| self.with_state(start))
     }
 
     /// Looks at all processes that are in the mount's own namespaces, and remembers when there are none.
-    pub(crate) fn look_inside(
+    pub(crate) fn scan_processes(
         &self,
         look: impl FnOnce() -> io::Result<Vec<i32>>,
     ) -> io::Result<Vec<i32>> {
-        self.tenants.look(look)
+        self.process_sets.scan(look)
     }
 
     /// Whether nobody can be in the mount's own namespaces, as a look at them has told.
     pub(crate) fn is_known_empty(&self) -> bool {
-        self.tenants.are_out()
+        self.process_sets.is_known_empty()
     }
 
-    /// Runs `use_it`, and keeps the mount standing meanwhile.
-    pub(crate) fn with_standing<T>(&self, use_it: impl FnOnce(&Standing) -> T) -> T {
-        use_it(&self.standing.read())
+    /// Runs `use_it`, and keeps the mount there meanwhile.
+    pub(crate) fn with_state<T>(&self, use_it: impl FnOnce(&MountState) -> T) -> T {
+        use_it(&self.state.read())
     }
 
     fn unmount(&self) -> Result<(), MountError> {
-        let mut standing = self.standing.write();
-        match &mut *standing {
-            Standing::Private(inside) => self.leave_privately(inside)?,
-            Standing::Public(mount) => mount.unmount()?,
-            Standing::Plain { .. } | Standing::Gone => {}
+        let mut state = self.state.write();
+        match &mut *state {
+            MountState::Private(inside) => self.leave_privately(inside)?,
+            MountState::Public(mount) => mount.unmount()?,
+            MountState::Plain { .. } | MountState::Gone => {}
         }
-        *standing = Standing::Gone;
+        *state = MountState::Gone;
         Ok(())
     }
 
     /// Whether a mount whose session is over was not unmounted, but aborted by another than us. What was unmounted is
     /// let go of, before it is mistaken for what was mounted there since.
     fn is_dead(&self) -> bool {
-        let stands = match &mut *self.standing.write() {
-            Standing::Public(mount) => mount.look_again(),
+        let stands = match &mut *self.state.write() {
+            MountState::Public(mount) => mount.look_again(),
             // Nobody but us has reason to unmount it.
-            Standing::Private(_) => true,
-            Standing::Plain { .. } | Standing::Gone => false,
+            MountState::Private(_) => true,
+            MountState::Plain { .. } | MountState::Gone => false,
         };
         stands && !self.is_aborted.load(Ordering::Acquire)
     }
@@ -551,29 +554,29 @@ impl Place {
     /// Whether the mount is what stands at its path. A tool of root's may unmount it, or mount something over it.
     /// `root` is the root directory of those that have a copy of a public mount in a mount namespace of their own.
     pub(crate) fn is_at_its_path(&self, root: &Path) -> bool {
-        self.with_standing(|standing| match standing {
-            Standing::Private(inside) => {
+        self.with_state(|state| match state {
+            MountState::Private(inside) => {
                 PrivateMount::may_stand(&self.path, inside, self.connection)
             }
-            Standing::Public(mount) => mount.may_stand(root),
-            Standing::Plain { .. } => true,
-            Standing::Gone => false,
+            MountState::Public(mount) => mount.may_stand(root),
+            MountState::Plain { .. } => true,
+            MountState::Gone => false,
         })
     }
 
     fn detach(&self) -> Result<(), MountError> {
-        let mut standing = self.standing.write();
-        if let Standing::Public(mount) = &mut *standing {
+        let mut state = self.state.write();
+        if let MountState::Public(mount) = &mut *state {
             mount.detach()?;
         }
-        *standing = Standing::Gone;
+        *state = MountState::Gone;
         Ok(())
     }
 
     fn leave_privately(&self, inside: &Arc<Namespaces>) -> Result<(), MountError> {
         // Closing the descriptors is enough when nobody can be inside and nobody else has them, and
         // takes half the time. A child that our program forked for itself has them until it executes something.
-        let nobody_inside = !self.tenants.left_somebody_behind();
+        let nobody_inside = !self.process_sets.has_unended();
         let witness = self.witness.lock().take();
         if nobody_inside
             && Arc::strong_count(inside) == 1

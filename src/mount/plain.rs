@@ -18,7 +18,7 @@ use rustix::fs::{
 use super::error::{MountError, Operation};
 use super::privately::{self, Files};
 use super::tmp::{OwnDirectories, OwnTmp};
-use super::watchdog::{self, Left, Watchdog};
+use super::watchdog::{self, AlsoRemove, Watchdog};
 use crate::store::Limits;
 use crate::sys::namespaces::Namespaces;
 
@@ -168,7 +168,7 @@ impl PlainDirectory {
             .into_temp_path()
             .keep()
             .map_err(|error| error.error)?;
-        match Watchdog::start(&path, Left::Everything, None) {
+        match Watchdog::start(&path, AlsoRemove::Everything, None) {
             Ok(watchdog) => Ok(Self {
                 path,
                 watchdog: Some(watchdog),

@@ -21,9 +21,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::error::{MountError, Operation, Remedy};
 use super::holders;
 use super::options::{MountOptions, shared_options};
-use super::point::{MountId, MountPoint, new_mount, unmount_line};
 use super::privately::{Connection, c_path, connection_at, given_directory, may_mount};
-use super::watchdog::{Left, Watchdog};
+use super::target::{MountId, TargetDirectory, new_mount, unmount_line};
+use super::watchdog::{AlsoRemove, Watchdog};
 use crate::sys::child::Exit;
 use crate::sys::launch::{Candidate, Launch, LaunchError};
 use crate::sys::mountinfo::{self, MountLine};
@@ -33,7 +33,7 @@ use crate::sys::{null, socket};
 ///
 /// Whoever reads a link in /proc that leads into it, `/proc/PID/fd/3` of somebody who had a file open, uses it for that
 /// moment (`fs/proc/base.c`, `proc_pid_readlink`), and many programs that look around do that all the time.
-const GLANCE: Duration = Duration::from_secs(1);
+const TRANSIENT_USE_MAX: Duration = Duration::from_secs(1);
 
 /// A mount that everybody sees. Dropping it detaches it and removes what was made for it, quietly.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(crate) struct PublicMount {
     /// Where it was mounted; a directory above may have been renamed since.
     path: PathBuf,
     id: MountId,
-    tools: Tools,
+    mounter: Mounter,
     /// Whether the directory was made for this mount.
     own_directory: bool,
     /// Whether it was unmounted by somebody else.
@@ -52,7 +52,7 @@ pub(crate) struct PublicMount {
 
 /// Who mounts and unmounts.
 #[derive(Debug)]
-enum Tools {
+enum Mounter {
     /// We ourselves, with mount(2).
     Root,
     /// `fusermount3` or its older sister.
@@ -61,7 +61,7 @@ enum Tools {
 
 /// How to unmount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum UnmountMode {
     /// Only when nobody uses it.
     Checked,
     /// Gone from its path now, alive for those who use it.
@@ -82,14 +82,14 @@ pub(crate) fn mount(options: &MountOptions) -> Result<(OwnedFd, PublicMount), Mo
         None => (new_name(&options.directory_parent)?, None),
     };
     let own_directory = given.is_none();
-    let tools = Tools::find(&path, options)?;
+    let mounter = Mounter::find(&path, options)?;
     let left = match own_directory {
-        true => Left::Directory,
-        false => Left::Nothing,
+        true => AlsoRemove::Directory,
+        false => AlsoRemove::Nothing,
     };
-    let watchdog = Watchdog::start(&path, left, tools.helper())
+    let watchdog = Watchdog::start(&path, left, mounter.helper())
         .map_err(|error| MountError::system(Operation::StartWatchdog, &path, error))?;
-    let mounted = mount_watched(options, &path, given, &tools, &watchdog);
+    let mounted = mount_watched(options, &path, given, &mounter, &watchdog);
     let (device, id) = match mounted {
         Ok(mounted) => mounted,
         Err(error) => {
@@ -106,7 +106,7 @@ pub(crate) fn mount(options: &MountOptions) -> Result<(OwnedFd, PublicMount), Mo
         PublicMount {
             path,
             id,
-            tools,
+            mounter,
             own_directory,
             is_gone: false,
             watchdog,
@@ -117,8 +117,8 @@ pub(crate) fn mount(options: &MountOptions) -> Result<(OwnedFd, PublicMount), Mo
 fn mount_watched(
     options: &MountOptions,
     path: &Path,
-    given: Option<MountPoint>,
-    tools: &Tools,
+    given: Option<TargetDirectory>,
+    mounter: &Mounter,
     watchdog: &Watchdog,
 ) -> Result<(OwnedFd, MountId), MountError> {
     let point = match given {
@@ -126,12 +126,12 @@ fn mount_watched(
         None => DirBuilder::new()
             .mode(0o700)
             .create(path)
-            .and_then(|()| MountPoint::made(path))
+            .and_then(|()| TargetDirectory::made(path))
             .map_err(|error| MountError::system(Operation::MakeDirectory, path, error))?,
     };
-    let helper = match tools {
-        Tools::Root => return mount_as_root(options, path, &point, watchdog),
-        Tools::Helper(helper) => helper,
+    let helper = match mounter {
+        Mounter::Root => return mount_as_root(options, path, &point, watchdog),
+        Mounter::Helper(helper) => helper,
     };
     let device = mount_by_helper(options, path, helper, watchdog)?;
     // The device is dropped on an error below: that ends the connection, not the mount.
@@ -140,7 +140,7 @@ fn mount_watched(
         Ok(id)
     });
     identified.map(|id| (device, id)).map_err(|error| {
-        let _ = unmount_by_helper(helper, path, Way::Detach);
+        let _ = unmount_by_helper(helper, path, UnmountMode::Detach);
         MountError::system(Operation::Mount, path, error)
     })
 }
@@ -184,21 +184,21 @@ impl PublicMount {
     /// [`MountError::Busy`] while somebody uses it, [`MountError::Covered`] when something else was
     /// mounted on top. It is still mounted then.
     pub(crate) fn unmount(&mut self) -> Result<(), MountError> {
-        self.leave(Way::Checked)
+        self.leave(UnmountMode::Checked)
     }
 
     /// Takes it from its path, whoever uses it.
     pub(crate) fn detach(&mut self) -> Result<(), MountError> {
-        self.leave(Way::Detach)
+        self.leave(UnmountMode::Detach)
     }
 
-    fn leave(&mut self, way: Way) -> Result<(), MountError> {
+    fn leave(&mut self, mode: UnmountMode) -> Result<(), MountError> {
         if self.watchdog.is_none() {
             return Ok(());
         }
         let path = self.current_path();
         if !self.is_gone {
-            self.tools.unmount(self.id, &path, way)?;
+            self.mounter.unmount(self.id, &path, mode)?;
         }
         if self.own_directory {
             let removed = std::fs::remove_dir(&path);
@@ -213,12 +213,12 @@ impl PublicMount {
 
     /// Ends the connection as root can; the mount may go with it.
     pub(crate) fn abort(&self) -> io::Result<()> {
-        match self.tools {
-            Tools::Root => match self.id.find()? {
+        match self.mounter {
+            Mounter::Root => match self.id.find()? {
                 Some((line, _)) => Ok(unmount_line(&line, UnmountFlags::FORCE)?),
                 None => Ok(()),
             },
-            Tools::Helper(_) => Err(io::ErrorKind::PermissionDenied.into()),
+            Mounter::Helper(_) => Err(io::ErrorKind::PermissionDenied.into()),
         }
     }
 }
@@ -245,13 +245,13 @@ impl Drop for PublicMount {
     }
 }
 
-impl Tools {
+impl Mounter {
     fn find(path: &Path, options: &MountOptions) -> Result<Self, MountError> {
         if may_mount() {
-            return Ok(Tools::Root);
+            return Ok(Mounter::Root);
         }
         find_helper(&options.helper_path)
-            .map(Tools::Helper)
+            .map(Mounter::Helper)
             .ok_or_else(|| MountError::HelperMissing {
                 path: path.to_owned(),
             })
@@ -259,8 +259,8 @@ impl Tools {
 
     fn helper(&self) -> Option<&Path> {
         match self {
-            Tools::Root => None,
-            Tools::Helper(helper) => Some(helper),
+            Mounter::Root => None,
+            Mounter::Helper(helper) => Some(helper),
         }
     }
 
@@ -268,16 +268,16 @@ impl Tools {
     ///
     /// Tries again for a while where it is in use and no process uses it, and where a directory above was renamed
     /// meanwhile.
-    fn unmount(&self, id: MountId, path: &Path, way: Way) -> Result<(), MountError> {
+    fn unmount(&self, id: MountId, path: &Path, mode: UnmountMode) -> Result<(), MountError> {
         let fail = |error| MountError::system(Operation::Unmount, path, error);
-        let give_up = Instant::now() + GLANCE;
+        let give_up = Instant::now() + TRANSIENT_USE_MAX;
         loop {
             let line = match id.find().map_err(fail)? {
                 None => return Ok(()),
                 Some((line, true)) => return Err(MountError::Covered { path: line.path }),
                 Some((line, false)) => line,
             };
-            let Err(error) = self.try_unmount(&line, way) else {
+            let Err(error) = self.try_unmount(&line, mode) else {
                 return Ok(());
             };
             let error = explain(error, &line.path, id.connection);
@@ -295,25 +295,29 @@ impl Tools {
         }
     }
 
-    fn try_unmount(&self, line: &MountLine, way: Way) -> Result<(), MountError> {
+    fn try_unmount(&self, line: &MountLine, mode: UnmountMode) -> Result<(), MountError> {
         match self {
-            Tools::Root => {
-                let how = match way {
-                    Way::Detach => UnmountFlags::DETACH,
-                    Way::Checked => UnmountFlags::empty(),
+            Mounter::Root => {
+                let how = match mode {
+                    UnmountMode::Detach => UnmountFlags::DETACH,
+                    UnmountMode::Checked => UnmountFlags::empty(),
                 };
                 unmount_line(line, how).map_err(|errno| {
                     MountError::system(Operation::Unmount, &line.path, errno.into())
                 })
             }
-            Tools::Helper(helper) => unmount_by_helper(helper, &line.path, way),
+            Mounter::Helper(helper) => unmount_by_helper(helper, &line.path, mode),
         }
     }
 }
 
-fn unmount_by_helper(helper: &Path, path: &Path, way: Way) -> Result<(), MountError> {
-    let option = if way == Way::Detach { c"-uz" } else { c"-u" };
-    let call = Call {
+fn unmount_by_helper(helper: &Path, path: &Path, mode: UnmountMode) -> Result<(), MountError> {
+    let option = if mode == UnmountMode::Detach {
+        c"-uz"
+    } else {
+        c"-u"
+    };
+    let call = HelperCall {
         helper,
         path,
         arguments: vec![option.to_owned()],
@@ -360,10 +364,14 @@ pub fn unmount_at(path: &Path, lazy: bool, helper_path: &OsStr) -> Result<(), Mo
         helper_path: helper_path.to_owned(),
         ..MountOptions::default()
     };
-    let tools = Tools::find(&place, &options)?;
-    let way = if lazy { Way::Detach } else { Way::Checked };
+    let mounter = Mounter::find(&place, &options)?;
+    let mode = if lazy {
+        UnmountMode::Detach
+    } else {
+        UnmountMode::Checked
+    };
     let id = MountId::of(&line).ok_or_else(|| find(io::ErrorKind::InvalidData.into()))?;
-    tools.unmount(id, &place, way)
+    mounter.unmount(id, &place, mode)
 }
 
 /// The path without symlinks in all but its last part, which is not looked at.
@@ -416,7 +424,7 @@ fn find_helper(search_path: &OsStr) -> Option<PathBuf> {
 fn mount_as_root(
     options: &MountOptions,
     path: &Path,
-    point: &MountPoint,
+    point: &TargetDirectory,
     watchdog: &Watchdog,
 ) -> Result<(OwnedFd, MountId), MountError> {
     let device = openat(
@@ -453,7 +461,7 @@ fn mount_by_helper(
     let list = format!("{access},nosuid,nodev{execution},fsname={source},subtype=notapipe{shared}");
     let list = CString::new(list).map_err(|error| fail(error.into()))?;
     let arguments = vec![c"-o".to_owned(), list];
-    let call = Call {
+    let call = HelperCall {
         helper,
         path,
         arguments,
@@ -467,13 +475,13 @@ fn mount_by_helper(
         device.ok_or_else(|| io::Error::other("fusermount3 sent no device"))
     });
     device.map_err(|error| {
-        let _ = unmount_by_helper(helper, path, Way::Detach);
+        let _ = unmount_by_helper(helper, path, UnmountMode::Detach);
         fail(error)
     })
 }
 
 /// One call of `fusermount3`.
-struct Call<'a> {
+struct HelperCall<'a> {
     helper: &'a Path,
     path: &'a Path,
     arguments: Vec<CString>,
@@ -483,7 +491,7 @@ struct Call<'a> {
     alive: Option<&'a Watchdog>,
 }
 
-impl Call<'_> {
+impl HelperCall<'_> {
     fn run(self) -> Result<(), MountError> {
         let (exit, said) = self
             .execute()
@@ -568,8 +576,11 @@ fn helper_remedy(message: &str) -> Option<Remedy> {
 }
 
 /// An existing directory and its path, empty unless that does not matter.
-fn free_directory(at: &Path, allow_nonempty: bool) -> Result<(PathBuf, MountPoint), MountError> {
-    let point = MountPoint::given(at)?;
+fn free_directory(
+    at: &Path,
+    allow_nonempty: bool,
+) -> Result<(PathBuf, TargetDirectory), MountError> {
+    let point = TargetDirectory::given(at)?;
     let path = point
         .path()
         .map_err(|error| MountError::system(Operation::FindDirectory, at, error))?;

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use rustix::net::{SendFlags, SocketType};
 
-use super::point::MountId;
+use super::target::MountId;
 use crate::sys::child::Child;
 use crate::sys::launch::{Candidate, Launch, LaunchError};
 use crate::sys::signals::InheritedSignals;
@@ -94,7 +94,7 @@ const SEARCH_PATH: &CStr = c"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin";
 
 /// What is to be removed besides the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
+pub(super) enum AlsoRemove {
     Nothing,
     /// The directory under it, which was made for it.
     Directory,
@@ -111,7 +111,7 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     /// Starts it before there is anything to remove.
-    pub(super) fn start(path: &Path, left: Left, helper: Option<&Path>) -> io::Result<Self> {
+    pub(super) fn start(path: &Path, left: AlsoRemove, helper: Option<&Path>) -> io::Result<Self> {
         let before = mountinfo::top_at(path)?
             .map(|line| line.id.to_string())
             .unwrap_or_default();
@@ -126,9 +126,9 @@ impl Watchdog {
             path.as_os_str(),
             &shown,
             OsStr::new(match left {
-                Left::Nothing => "",
-                Left::Directory => "own",
-                Left::Everything => "all",
+                AlsoRemove::Nothing => "",
+                AlsoRemove::Directory => "own",
+                AlsoRemove::Everything => "all",
             }),
             helper.map_or(OsStr::new(""), Path::as_os_str),
             OsStr::new(&before),

@@ -50,7 +50,7 @@ pub(super) fn make_inputs(
     let mut stage = Stage::new(tree, owner, Timestamp::now());
     let (mut running, mut files) = (Vec::new(), Vec::new());
     for command in commands {
-        files.push(stage.begin(&command.name)?);
+        files.push(stage.begin_file(&command.name)?);
         running.push(Running::writing(command, signals)?);
     }
     let mut block = vec![0; PIPE_BYTES];
@@ -61,7 +61,7 @@ pub(super) fn make_inputs(
         |index, pipe| match rustix::io::read(pipe, &mut block) {
             Ok(0) => Ok(Flow::Over),
             Ok(read) => {
-                stage.grow(&mut files[index], &block[..read])?;
+                stage.append(&mut files[index], &block[..read])?;
                 Ok(Flow::GoesOn)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(Flow::GoesOn),

@@ -37,7 +37,8 @@ use crate::collect::{Glob, Wanted, select};
 use crate::fuse::{Profile, RequestCounts, SessionEnd};
 use crate::memory;
 use crate::mount::{
-    BackedBy, MountError, MountOptions, OwnTmp, Place, PlainKind, PlainWanted, Storage, Visibility,
+    BackedBy, MountError, MountOptions, MountPoint, OwnTmp, PlainKind, PlainWanted, Storage,
+    Visibility,
 };
 use crate::progress::Progress;
 use crate::scratch::Scratch;
@@ -483,7 +484,7 @@ impl Job {
     /// It begins when a step first opens the file for writing and ends when nothing of the job runs any
     /// more. Each byte is handed on once; [`Outcome::followed`] tells which changed afterwards. The job
     /// is [observed](Profile::Observed) then. A sink that fails, as a pipe with O_NONBLOCK does when it is full, gets no
-    /// more, and [`Followed::error`] says so; an [`Outlet`](crate::collect::Outlet) waits for such a pipe.
+    /// more, and [`Followed::error`] says so; an [`InterruptibleWriter`](crate::collect::InterruptibleWriter) waits for such a pipe.
     ///
     /// # Examples
     ///
@@ -1378,7 +1379,7 @@ enum Ground<'g> {
 }
 
 impl Ground<'_> {
-    fn place(&self) -> &Arc<Place> {
+    fn place(&self) -> &Arc<MountPoint> {
         match self {
             Self::Mounted(scratch, _) => scratch.place(),
             Self::Plain(plain, _) => &plain.place,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::step::Step;
-use crate::mount::{OwnTmp, Place};
+use crate::mount::{MountPoint, OwnTmp};
 use crate::scratch::Scratch;
 use crate::store::{Limits, Resource};
 
@@ -51,7 +51,7 @@ pub(super) fn wanted<'s>(
 }
 
 /// Whether a step that gets the caller's environment would write temporary files where they are not the job's own.
-pub(super) fn is_needed(place: &Place) -> bool {
+pub(super) fn is_needed(place: &MountPoint) -> bool {
     let inherited: Vec<_> = super::step::inherited_variables().collect();
     VARIABLES
         .iter()
@@ -60,7 +60,7 @@ pub(super) fn is_needed(place: &Place) -> bool {
 
 /// What a step is told instead of the caller's variables, where these lead to what is not its job's own.
 pub(super) fn variables(
-    place: &Place,
+    place: &MountPoint,
     directory: &Path,
     inherited: &[(OsString, OsString)],
 ) -> Vec<(OsString, OsString)> {
@@ -70,7 +70,7 @@ pub(super) fn variables(
     lost.map(|name| (name.into(), directory.into())).collect()
 }
 
-fn is_own(place: &Place, name: &str, environment: &[(OsString, OsString)]) -> bool {
+fn is_own(place: &MountPoint, name: &str, environment: &[(OsString, OsString)]) -> bool {
     let value = environment.iter().find(|(other, _)| other == name);
     let named = value.map(|(_, value)| Path::new(value));
     // A relative path leads into the mount.

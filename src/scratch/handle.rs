@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Scratch;
 use crate::fuse::RequestCounts;
-use crate::mount::{MountError, Place};
+use crate::mount::{MountError, MountPoint};
 use crate::progress::ByteCount;
 use crate::store::{Limits, PAGE_SIZE, Resource, Tree, TreePath, Usage};
 use crate::view::View;
@@ -40,7 +40,7 @@ pub struct Handle {
     view: Arc<View>,
     requests: Arc<RequestCounts>,
     path: PathBuf,
-    place: Arc<Place>,
+    place: Arc<MountPoint>,
 }
 
 /// New limits that lie below what is used already; see [`Handle`].

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 use crate::fuse::{self, Notifier, Profile, RequestCounts, ServeOptions, SessionEnd, lazy};
 use crate::memory;
-use crate::mount::{Mount, MountOptions, Place, Visibility};
+use crate::mount::{Mount, MountOptions, MountPoint, Visibility};
 use crate::run::{Error, Interrupt};
 use crate::store::{
     Attr, Cookie, Ino, Limits, Name, Resource, StoreError, Timestamp, Tree, TreePath, Usage,
@@ -533,8 +533,8 @@ impl Scratch {
     }
 
     /// Where processes can be started in it.
-    pub(crate) fn place(&self) -> &Arc<Place> {
-        self.mount.place()
+    pub(crate) fn place(&self) -> &Arc<MountPoint> {
+        self.mount.point()
     }
 
     /// Whether the inode of this number has a name.

@@ -68,14 +68,14 @@ fn without_a_proc_of_its_own_the_init_is_a_subreaper() {
             ..MountOptions::default()
         };
         let mut mount = tiny_fs::mount(&options).unwrap();
-        let processes = Processes::start(mount.place(), Some(&init())).unwrap();
+        let processes = Processes::start(mount.point(), Some(&init())).unwrap();
         assert_eq!(processes.containment(), Containment::Subreaper);
         assert_eq!(exit(&processes, &["sh", "-c", "exit 5"]), Exit::Code(5));
         stage::run_away(&processes);
         assert!(processes.remaining().unwrap().len() >= 3);
         processes.end().unwrap();
         assert_eq!(stage::ran_away(), [0; 0]);
-        let processes = Processes::start(mount.place(), Some(&init())).unwrap();
+        let processes = Processes::start(mount.point(), Some(&init())).unwrap();
         stage::end_a_headless_one(processes);
         mount.unmount().unwrap();
     });
@@ -92,7 +92,7 @@ fn killing_the_subreaper_does_not_help() {
             ..MountOptions::default()
         };
         let mut mount = tiny_fs::mount(&options).unwrap();
-        let processes = Processes::start(mount.place(), Some(&init())).unwrap();
+        let processes = Processes::start(mount.point(), Some(&init())).unwrap();
         stage::run_away(&processes);
         // Later than the init's word that the step has started, which is no matter of this test.
         let kill = "sleep 1; kill -9 $PPID; sleep 1";
@@ -110,7 +110,7 @@ fn without_user_namespaces_the_mount_is_public() {
     behind(IN_A_CHROOT, name, Who::User, || {
         let auto = || tiny_fs::mount(&MountOptions::default()).unwrap();
         both_ways(auto, |mount, processes| {
-            assert!(!mount.place().is_private());
+            assert!(!mount.point().is_private());
             let why = mount.why_public().unwrap();
             assert_eq!(why.remedy(), Some(Remedy::LoosenSandbox), "{why}");
             assert_eq!(

@@ -70,7 +70,7 @@ fn steps(what: &str, init: Option<&InitProgram>) {
     let null = File::open("/dev/null").unwrap();
     let mount = mounted(Visibility::Private);
     let start = Instant::now();
-    let processes = Processes::start(mount.place(), init).unwrap();
+    let processes = Processes::start(mount.point(), init).unwrap();
     let prepared = start.elapsed();
     let (started, ended) = (0..ROUNDS).map(|_| step(&processes, &null)).unzip();
     let start = Instant::now();
@@ -88,7 +88,7 @@ fn jobs(init: Option<&InitProgram>) {
     let times = (0..ROUNDS).map(|_| {
         let start = Instant::now();
         let mut mount = mounted(Visibility::Private);
-        let processes = Processes::start(mount.place(), init).unwrap();
+        let processes = Processes::start(mount.point(), init).unwrap();
         step(&processes, &null);
         processes.end().unwrap();
         mount.unmount().unwrap();

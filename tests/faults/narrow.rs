@@ -155,7 +155,7 @@ fn for_want_of_descriptors_no_mount_is_public() {
                     Err(error) => break error,
                 }
             };
-            assert!(mounts.iter().all(|it| it.place().is_private()));
+            assert!(mounts.iter().all(|it| it.point().is_private()));
             assert!(!refused.lacks_fuse());
             let remedy = refused.remedy();
             assert_eq!(remedy, Some(Remedy::RaiseDescriptors), "{refused}");

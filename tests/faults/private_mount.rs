@@ -207,7 +207,7 @@ fn a_mount_made_on_a_thread_that_ended_lives_on() {
         || {
             let make = || {
                 let mount = private();
-                let processes = Processes::start(mount.place(), Some(&init())).unwrap();
+                let processes = Processes::start(mount.point(), Some(&init())).unwrap();
                 (mount, processes)
             };
             let (mut mount, processes) = std::thread::spawn(make).join().unwrap();
@@ -228,7 +228,7 @@ fn a_step_under_an_init_sees_its_own_proc() {
         "private_mount::a_step_under_an_init_sees_its_own_proc",
         || {
             let mount = private();
-            let processes = Processes::start(mount.place(), Some(&init())).unwrap();
+            let processes = Processes::start(mount.point(), Some(&init())).unwrap();
             assert_eq!(processes.containment(), Containment::PidNamespace);
             let said = step(
                 &processes,
@@ -290,7 +290,7 @@ fn signals_from_the_terminal_do_not_end_the_init() {
         "private_mount::signals_from_the_terminal_do_not_end_the_init",
         || {
             let mount = private();
-            let processes = Processes::start(mount.place(), Some(&init())).unwrap();
+            let processes = Processes::start(mount.point(), Some(&init())).unwrap();
             stage::eventually("its command line is set", || stage::inits().len() == 1);
             let [init] = stage::inits().try_into().unwrap();
             let signals = [
@@ -412,10 +412,10 @@ fn who_is_in_a_later_mount_is_not_taken_for_ours() {
         "private_mount::who_is_in_a_later_mount_is_not_taken_for_ours",
         || {
             let first = private();
-            let ours = Processes::start(first.place(), None).unwrap();
-            first.place().abort().unwrap();
+            let ours = Processes::start(first.point(), None).unwrap();
+            first.point().abort().unwrap();
             let second = private();
-            let theirs = Processes::start(second.place(), None).unwrap();
+            let theirs = Processes::start(second.point(), None).unwrap();
             let [sleep, time] = stage::sleep_for_long();
             let line = format!("exec {sleep} {time}");
             let running = stage::spawn(&theirs, &["sh", "-c", &line]);
@@ -434,10 +434,10 @@ fn the_running_program_can_be_the_init() {
     both("private_mount::the_running_program_can_be_the_init", || {
         let mount = private();
         let ourselves = InitProgram::new("/proc/self/exe", ["--list"]);
-        let processes = Processes::start(mount.place(), Some(&ourselves)).unwrap();
+        let processes = Processes::start(mount.point(), Some(&ourselves)).unwrap();
         assert_eq!(processes.containment(), Containment::PidNamespace);
         let missing = InitProgram::new("/no/such/program", ["--list"]);
-        assert!(Processes::start(mount.place(), Some(&missing)).is_err());
+        assert!(Processes::start(mount.point(), Some(&missing)).is_err());
         processes.end().unwrap();
     });
 }
@@ -471,8 +471,8 @@ fn ending_ones_own_leaves_those_of_others() {
         || {
             for init in [None, Some(init())] {
                 let mut mount = private();
-                let first = Processes::start(mount.place(), init.as_ref()).unwrap();
-                let second = Processes::start(mount.place(), init.as_ref()).unwrap();
+                let first = Processes::start(mount.point(), init.as_ref()).unwrap();
+                let second = Processes::start(mount.point(), init.as_ref()).unwrap();
                 let mut running = stage::spawn(&first, &stage::sleep_for_long()).unwrap();
                 let [sleep, time] = stage::sleep_for_long();
                 let family = format!("{sleep} {time} & {sleep} {time} & wait");

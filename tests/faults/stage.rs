@@ -259,7 +259,7 @@ pub fn run_away(processes: &Processes) {
 
 /// Runs a step whose processes each end once they have started the next one, and ends them all meanwhile.
 pub fn fork_and_end(mut mount: Mount) {
-    let processes = Processes::start(mount.place(), None).unwrap();
+    let processes = Processes::start(mount.point(), None).unwrap();
     let [sleep, time] = sleep_for_long();
     let runs_away = format!("((setsid {sleep} {time} &) &) &");
     assert_eq!(exit(&processes, &["sh", "-c", &runs_away]), Exit::Code(0));
@@ -330,7 +330,7 @@ pub fn init() -> InitProgram {
 pub fn both_ways(mount: impl Fn() -> Mount, part: impl Fn(&mut Mount, Processes)) {
     for init in [None, Some(init())] {
         let mut mount = mount();
-        let processes = Processes::start(mount.place(), init.as_ref()).unwrap();
+        let processes = Processes::start(mount.point(), init.as_ref()).unwrap();
         part(&mut mount, processes);
         mount.unmount().unwrap();
     }

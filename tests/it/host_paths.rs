@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 
-use notapipe::collect::WholeFile;
+use notapipe::collect::AtomicFile;
 use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 
 use crate::support::site::{Call, Site, Told, USER, Who, both, until, with_own_mounts};
@@ -254,7 +254,7 @@ fn a_whole_file_stays_in_the_directory_that_was_looked_at() {
     for opened_before in [true, false] {
         fs::create_dir(at("out")).unwrap();
         fs::create_dir(at("secret")).unwrap();
-        let mut file = Some(WholeFile::preflight(&at("out/x")).unwrap());
+        let mut file = Some(AtomicFile::preflight(&at("out/x")).unwrap());
         let open = || file.take().unwrap().open();
         let swap = || {
             fs::rename(at("out"), at("moved")).unwrap();

@@ -22,7 +22,7 @@ use super::error::Error;
 use super::followed_file::{ContentStamp, FollowedFile};
 use super::process::Interrupt;
 use crate::fuse::RequestCounts;
-use crate::mount::{BackedBy, Place, PlainWanted, Storage, TEMPORARY};
+use crate::mount::{BackedBy, MountPoint, PlainWanted, Storage, TEMPORARY};
 use crate::store::{Ino, Limits, PAGE_SIZE, Peak, Resource, Tree, TreePath};
 
 /// How often a directory is measured, at least: looking takes no more than a tenth of the time.
@@ -35,7 +35,7 @@ const FASTEST_TOOL: u64 = 8 << 20;
 /// Where the steps of such a job run.
 #[derive(Debug)]
 pub(super) struct PlainGround {
-    pub place: Arc<Place>,
+    pub place: Arc<MountPoint>,
     pub instead: BackedBy,
     /// The directory, for us: its processes may see it elsewhere.
     files: OwnedFd,
@@ -92,7 +92,7 @@ impl From<&Stat> for Stamp {
 impl PlainGround {
     /// Moves everything that is in `tree` to where it finds room, and gives the tree the limits of that.
     pub fn new(wanted: &PlainWanted<'_>, tree: &mut Tree) -> Result<Self, Error> {
-        let (place, files, instead) = Place::plain(wanted)?;
+        let (place, files, instead) = MountPoint::plain(wanted)?;
         let temporary = wanted.own_tmp.filter(|_| !place.has_own());
         let temporary = temporary.map(|_| instead.directory.with_file_name(TEMPORARY));
         let used = tree.usage();

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::{LAST_PATIENCE, PATIENCE, StillRunning};
-use crate::mount::{Membership, Place, ProcessInfo};
+use crate::mount::{Membership, MountPoint, ProcessInfo};
 use crate::sys::proc::{self, Held, Stuck, Whereabouts};
 
 /// How the processes of a job are found.
@@ -73,7 +73,7 @@ impl Census {
     /// Kills all members, in rounds until a look finds nobody: what was forked in between is found
     /// by the next. Members that wait for an answer from the mount are freed by aborting it, after a
     /// while.
-    pub(super) fn kill_all(mut self, place: &Place) -> Result<(), StillRunning> {
+    pub(super) fn kill_all(mut self, place: &MountPoint) -> Result<(), StillRunning> {
         let abort_at = Instant::now() + PATIENCE;
         let give_up_at = abort_at + LAST_PATIENCE;
         let (mut aborted, mut stuck) = (false, Stuck::default());
@@ -139,7 +139,7 @@ impl Census {
 pub(super) const ROUND: Duration = Duration::from_millis(50);
 
 /// Frees whoever waits for an answer from the mount.
-pub(super) fn abort(place: &Place) {
+pub(super) fn abort(place: &MountPoint) {
     if let Err(error) = place.abort() {
         log::debug!("{}: not aborted: {error}", place.path().display());
     }
@@ -158,7 +158,7 @@ fn wait_for_all(held: &[Held], until: Instant) {
 }
 
 impl StillRunning {
-    pub(super) fn new(place: &Place, left: Vec<i32>) -> Self {
+    pub(super) fn new(place: &MountPoint, left: Vec<i32>) -> Self {
         StillRunning {
             path: place.path().to_owned(),
             processes: left.into_iter().map(ProcessInfo::of).collect(),

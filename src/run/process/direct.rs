@@ -14,7 +14,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::census::{self, Census, ROUND};
 use super::running::{Patience, Running, Tracked};
 use super::{LAST_PATIENCE, PATIENCE, StillRunning};
-use crate::mount::Place;
+use crate::mount::MountPoint;
 use crate::sys::child::Child;
 use crate::sys::launch::{Launch, LaunchError, Stage};
 use crate::sys::namespaces::Namespaces;
@@ -22,7 +22,7 @@ use crate::sys::proc::Stuck;
 use crate::sys::vfork::{ChildFd, NO_CHILD};
 
 /// By descriptor, and so also when there are none left to look into /proc with.
-fn end_steps(steps: &mut Vec<Arc<Tracked>>, place: &Place) -> Result<(), StillRunning> {
+fn end_steps(steps: &mut Vec<Arc<Tracked>>, place: &MountPoint) -> Result<(), StillRunning> {
     let abort_at = Instant::now() + PATIENCE;
     let give_up_at = abort_at + LAST_PATIENCE;
     let (mut aborted, mut stuck) = (false, Stuck::default());
@@ -54,7 +54,7 @@ fn end_steps(steps: &mut Vec<Arc<Tracked>>, place: &Place) -> Result<(), StillRu
 fn start_within(
     launch: &Launch<'_>,
     namespaces: Option<&Namespaces>,
-    place: &Place,
+    place: &MountPoint,
     patience: Patience<'_>,
 ) -> Result<Child, LaunchError> {
     let failed = |error| LaunchError::new(Stage::Start, error);
@@ -113,7 +113,7 @@ impl Direct {
         &self,
         launch: &Launch<'_>,
         namespaces: Option<&Namespaces>,
-        place: &Place,
+        place: &MountPoint,
         patience: Patience<'_>,
     ) -> Result<Running, LaunchError> {
         // Before: a start returns once the program runs, and a short one may then be over.
@@ -139,7 +139,7 @@ impl Direct {
     /// Kills the steps and what descends from them, and collects them, so that no zombies stay.
     ///
     /// The steps go last: what loses its parent is a descendant no more.
-    pub(super) fn kill_descendants(&self, place: &Place) -> Result<(), StillRunning> {
+    pub(super) fn kill_descendants(&self, place: &MountPoint) -> Result<(), StillRunning> {
         let mut children = self.children.lock();
         children.retain(|child| !child.collect());
         for child in children.iter() {

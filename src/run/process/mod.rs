@@ -39,7 +39,7 @@ use super::group::Group;
 use super::limits::{LimitsBy, ResourceLimits};
 use super::own_tmp;
 use super::step::with_variables;
-use crate::mount::{MountError, Place, ProcessInfo, Standing, Writing, writing};
+use crate::mount::{MountError, MountPoint, MountState, ProcessInfo, Writing, writing};
 pub use crate::sys::child::Exit;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Stage, StreamFiles};
 use crate::sys::namespaces::Namespaces;
@@ -247,7 +247,7 @@ pub(super) struct Writer {
 /// Dropping it kills all of them, quietly.
 #[derive(Debug)]
 pub struct Processes {
-    place: Arc<Place>,
+    place: Arc<MountPoint>,
     kinship: Kinship,
     starter: Starter,
     ended: bool,
@@ -280,7 +280,7 @@ impl Processes {
     ///
     /// # Errors
     /// The init cannot be executed, or the mount is gone.
-    pub fn start(place: &Arc<Place>, init: Option<&InitProgram>) -> io::Result<Self> {
+    pub fn start(place: &Arc<MountPoint>, init: Option<&InitProgram>) -> io::Result<Self> {
         Self::start_limited(place, init, ResourceLimits::default())
     }
 
@@ -290,25 +290,25 @@ impl Processes {
     /// # Errors
     /// As for [`start`](Self::start).
     pub fn start_limited(
-        place: &Arc<Place>,
+        place: &Arc<MountPoint>,
         init: Option<&InitProgram>,
         limits: ResourceLimits,
     ) -> io::Result<Self> {
-        let kinship = place.with_standing(|standing| match standing {
-            Standing::Private(inside)
-            | Standing::Plain {
+        let kinship = place.with_state(|state| match state {
+            MountState::Private(inside)
+            | MountState::Plain {
                 inside: Some(inside),
                 ..
             } => Ok(Kinship::Inside(Arc::clone(inside))),
-            Standing::Public(_) | Standing::Plain { .. } => Ok(Kinship::Marked(Mark::new())),
-            Standing::Gone => Err(io::Error::from(io::ErrorKind::NotFound)),
+            MountState::Public(_) | MountState::Plain { .. } => Ok(Kinship::Marked(Mark::new())),
+            MountState::Gone => Err(io::Error::from(io::ErrorKind::NotFound)),
         })?;
         let group = Group::new(limits);
         let starter = match init {
             Some(program) => Starter::Init(Supervisor::start(place, program, group.entrance())?),
             None => Starter::Direct(Direct::default()),
         };
-        place.move_in();
+        place.add_process_set();
         Ok(Processes {
             place: Arc::clone(place),
             kinship,
@@ -395,7 +395,7 @@ impl Processes {
     /// Starts a step, and returns once its program has been executed.
     ///
     /// A program that lies in the mount is read from it before this returns; should nobody answer
-    /// there, [`Place::abort`] frees the call.
+    /// there, [`MountPoint::abort`] frees the call.
     ///
     /// # Errors
     /// [`SpawnError`]; nothing runs then.
@@ -428,21 +428,21 @@ impl Processes {
         }
         let started = self
             .place
-            .start_inside(|standing| match (&self.starter, standing) {
-                (_, Standing::Gone) => Err(LaunchError::new(
+            .start_inside(|state| match (&self.starter, state) {
+                (_, MountState::Gone) => Err(LaunchError::new(
                     Stage::Unmounted,
                     io::ErrorKind::NotFound.into(),
                 )),
                 (Starter::Init(supervisor), _) => supervisor.spawn(&launch, patience),
                 (
                     Starter::Direct(direct),
-                    Standing::Private(inside)
-                    | Standing::Plain {
+                    MountState::Private(inside)
+                    | MountState::Plain {
                         inside: Some(inside),
                         ..
                     },
                 ) => direct.start(&launch, Some(inside), &self.place, patience),
-                (Starter::Direct(direct), Standing::Public(_) | Standing::Plain { .. }) => {
+                (Starter::Direct(direct), MountState::Public(_) | MountState::Plain { .. }) => {
                     direct.start(&launch, None, &self.place, patience)
                 }
             });
@@ -531,7 +531,7 @@ impl Processes {
     fn members(&self) -> io::Result<Vec<i32>> {
         let look = || self.with_census(|mut census| census.members())?;
         let mut members = match self.kinship {
-            Kinship::Inside(_) => self.place.look_inside(look),
+            Kinship::Inside(_) => self.place.scan_processes(look),
             Kinship::Marked(_) => look(),
         }?;
         members.retain(|&pid| Some(pid) != self.init_pid());
@@ -567,7 +567,7 @@ impl Processes {
             return Ok(());
         }
         let place = Arc::clone(&self.place);
-        place.move_out(|is_last| self.kill_all(is_last))
+        place.remove_process_set(|is_last| self.kill_all(is_last))
     }
 
     /// Those that got away from their parents can be told from others' only when there are no others;
@@ -598,14 +598,13 @@ impl Processes {
     /// Looks for the processes while the mount stays as it is: what its numbers mean does not change
     /// meanwhile.
     fn with_census<T>(&self, look: impl FnOnce(Census) -> T) -> io::Result<T> {
-        self.place
-            .with_standing(|standing| Ok(look(self.census(standing)?)))
+        self.place.with_state(|state| Ok(look(self.census(state)?)))
     }
 
-    fn census(&self, standing: &Standing) -> io::Result<Census> {
+    fn census(&self, state: &MountState) -> io::Result<Census> {
         match (&self.kinship, &self.starter) {
             (Kinship::Inside(namespaces), _) => {
-                let stands = matches!(standing, Standing::Private(_));
+                let stands = matches!(state, MountState::Private(_));
                 let membership = self.place.membership(namespaces, stands);
                 membership.map(Census::Namespace)
             }

@@ -23,7 +23,7 @@ use super::running::{Patience, Running, Woken};
 use super::wire::{self, Report};
 use super::zygote::Zygote;
 use super::{Containment, LAST_PATIENCE, PATIENCE};
-use crate::mount::{Membership, Place, Standing, may_mount};
+use crate::mount::{Membership, MountPoint, MountState, may_mount};
 use crate::sys::cgroup::Entrance;
 use crate::sys::child::Child;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Stage};
@@ -140,12 +140,12 @@ impl Supervisor {
     /// Starts the init: in a PID namespace with its own /proc, or without where that is refused. It puts the steps
     /// into the control group, if there is one, and is not in it itself.
     pub(super) fn start(
-        place: &Place,
+        place: &MountPoint,
         program: &InitProgram,
         group: Option<Entrance<'_>>,
     ) -> io::Result<Self> {
-        let started = place.with_standing(|standing| {
-            let ground = Ground::of(standing)?;
+        let started = place.with_state(|state| {
+            let ground = Ground::of(state)?;
             let forked = ground
                 .may_contain
                 .then(|| Self::forked(program, ground.namespaces, group));
@@ -283,7 +283,7 @@ impl Supervisor {
     }
 
     /// Ends the init, and with it everything. Gives the numbers of what cannot be ended now.
-    pub(super) fn end(&mut self, place: &Place) -> Vec<i32> {
+    pub(super) fn end(&mut self, place: &MountPoint) -> Vec<i32> {
         if self.ended {
             return Vec::new();
         }
@@ -300,7 +300,7 @@ impl Supervisor {
     }
 
     /// Ends an init that is stopped, or that waits for a program that it is to start, and whatever is below it.
-    fn end_by_force(&mut self, place: &Place) -> Vec<i32> {
+    fn end_by_force(&mut self, place: &MountPoint) -> Vec<i32> {
         let init = self.init_pid();
         let below = proc::descendants(init).unwrap_or_default().into_iter();
         let held = |pid| Held::checked(pid, |pid| proc::descends(pid, init));
@@ -389,16 +389,16 @@ struct Ground<'p> {
 
 impl<'p> Ground<'p> {
     /// Nothing when the mount is gone.
-    fn of(standing: &'p Standing) -> Option<Self> {
-        let (namespaces, may_contain) = match standing {
-            Standing::Private(inside)
-            | Standing::Plain {
+    fn of(state: &'p MountState) -> Option<Self> {
+        let (namespaces, may_contain) = match state {
+            MountState::Private(inside)
+            | MountState::Plain {
                 inside: Some(inside),
                 ..
             } => (Some(&**inside), true),
             // An ordinary user makes no PID namespace without a user namespace.
-            Standing::Public(_) | Standing::Plain { .. } => (None, may_mount()),
-            Standing::Gone => return None,
+            MountState::Public(_) | MountState::Plain { .. } => (None, may_mount()),
+            MountState::Gone => return None,
         };
         Some(Self {
             namespaces,

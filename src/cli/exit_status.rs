@@ -16,7 +16,7 @@ use super::signals::Watch;
 
 /// The exit status by which env(1) and timeout(1) would tell it, and why.
 #[derive(Debug)]
-pub struct Ending<'e> {
+pub struct ExitStatus<'e> {
     pub code: u8,
     error: Option<&'e (dyn StdError + 'static)>,
     /// Somebody else has said it: the tool, or whoever sent the signal.
@@ -27,7 +27,7 @@ pub struct Ending<'e> {
     tmp_full: Option<(Resource, Limits)>,
 }
 
-impl<'e> Ending<'e> {
+impl<'e> ExitStatus<'e> {
     /// Everything succeeded.
     pub fn success() -> Self {
         Self {

@@ -176,11 +176,11 @@ impl Hidden {
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     pub(super) host: Host,
-    done: Vec<Done>,
+    done: Vec<Change>,
 }
 
 #[derive(Debug)]
-enum Done {
+enum Change {
     /// A directory that was not there.
     Directory(HostPath),
     /// A file where there was none.
@@ -191,7 +191,7 @@ enum Done {
 
 /// A destination that could not be put back; of a [`CollectError`](super::CollectError).
 #[derive(Debug)]
-pub struct Stranded {
+pub struct Unrestored {
     /// The destination.
     pub place: PathBuf,
     /// Where its old content is now, if it had any.
@@ -201,13 +201,13 @@ pub struct Stranded {
 }
 
 /// Destinations in a message.
-pub(super) struct List<'l>(pub(super) &'l [Stranded]);
+pub(super) struct UnrestoredList<'l>(pub(super) &'l [Unrestored]);
 
-impl fmt::Display for List<'_> {
+impl fmt::Display for UnrestoredList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (
             index,
-            Stranded {
+            Unrestored {
                 place,
                 aside,
                 error,
@@ -242,7 +242,7 @@ impl Journal {
     pub(super) fn directory(&mut self, place: &HostPath, mode: u32) -> io::Result<bool> {
         let made = self.host.make_directory(place, mode)?;
         if made.is_some() {
-            self.done.push(Done::Directory(place.clone()));
+            self.done.push(Change::Directory(place.clone()));
         }
         Ok(made.is_some())
     }
@@ -268,7 +268,7 @@ impl Journal {
                 None => {
                     if temporary.appear(&mut self.host, place)? {
                         *waits = None;
-                        self.done.push(Done::Appeared(place.clone(), id));
+                        self.done.push(Change::Appeared(place.clone(), id));
                         return self.is_there(place, id);
                     }
                 }
@@ -284,7 +284,7 @@ impl Journal {
                         Ok(aside) => {
                             // From here on the name holds the old file or nothing.
                             *waits = None;
-                            self.done.push(Done::Replaced {
+                            self.done.push(Change::Replaced {
                                 place: place.clone(),
                                 aside,
                             });
@@ -310,7 +310,7 @@ impl Journal {
     /// Lets everything stay and removes what was set aside.
     pub(super) fn keep(&mut self) {
         for done in std::mem::take(&mut self.done) {
-            if let Done::Replaced { aside, .. } = done {
+            if let Change::Replaced { aside, .. } = done {
                 // All is delivered; an old file that cannot be removed is no failure of that.
                 let _ = self.host.above(&aside).and_then(|(directory, name)| {
                     Ok(rustix::fs::unlinkat(directory, name, AtFlags::empty())?)
@@ -320,33 +320,33 @@ impl Journal {
     }
 
     /// Takes everything back, the last first; returns what could not be.
-    pub(super) fn take_back(&mut self) -> Vec<Stranded> {
+    pub(super) fn take_back(&mut self) -> Vec<Unrestored> {
         let mut left = Vec::new();
         let done = std::mem::take(&mut self.done);
         for made in &done {
-            if let Done::Directory(place) = made {
+            if let Change::Directory(place) = made {
                 // It may have got the mode of an output that must not be written.
-                let _ = self.host.open_up(place);
+                let _ = self.host.make_writable(place);
             }
         }
         for done in done.into_iter().rev() {
             let (place, aside, result) = match done {
-                Done::Directory(place) => {
+                Change::Directory(place) => {
                     let removed = self.host.remove_directory(&place);
                     (place, None, removed)
                 }
                 // Unless another process has removed or replaced it since.
-                Done::Appeared(place, ours) => {
+                Change::Appeared(place, ours) => {
                     let removed = self.host.remove_file(&place, ours);
                     (place, None, removed)
                 }
-                Done::Replaced { place, aside } => {
+                Change::Replaced { place, aside } => {
                     let back = rename(&mut self.host, &aside, &place);
                     (place, Some(aside), back)
                 }
             };
             if let Err(error) = result {
-                left.push(Stranded {
+                left.push(Unrestored {
                     place: to_host(&place),
                     aside: aside.as_ref().map(to_host),
                     error,

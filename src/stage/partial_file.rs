@@ -5,7 +5,7 @@ use crate::store::{Ino, NewKind, TreePath};
 
 /// A file of a [`Stage`] that is not complete yet.
 #[derive(Debug)]
-pub(crate) struct Growing {
+pub(crate) struct PartialFile {
     path: TreePath,
     ino: Ino,
     size: u64,
@@ -13,10 +13,10 @@ pub(crate) struct Growing {
 
 impl Stage<'_> {
     /// An empty file, mode 0644.
-    pub(crate) fn begin(&mut self, path: &TreePath) -> Result<Growing, StageError> {
+    pub(crate) fn begin_file(&mut self, path: &TreePath) -> Result<PartialFile, StageError> {
         let item = Item::new(&Source::Caller, path);
         let (parent, name) = self.place(item)?;
-        Ok(Growing {
+        Ok(PartialFile {
             path: path.clone(),
             ino: self.make(item, parent, name, NewKind::File, 0o644)?,
             size: 0,
@@ -24,7 +24,11 @@ impl Stage<'_> {
     }
 
     /// More of it.
-    pub(crate) fn grow(&mut self, file: &mut Growing, bytes: &[u8]) -> Result<(), StageError> {
+    pub(crate) fn append(
+        &mut self,
+        file: &mut PartialFile,
+        bytes: &[u8],
+    ) -> Result<(), StageError> {
         let item = Item::new(&Source::Caller, &file.path);
         self.write(item, file.ino, file.size, bytes)?;
         file.size += bytes.len() as u64;

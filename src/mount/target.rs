@@ -23,7 +23,7 @@ use crate::sys::mountinfo::{self, MountLine};
 
 /// A directory that is to be mounted over.
 #[derive(Debug)]
-pub(super) struct MountPoint(OwnedFd);
+pub(super) struct TargetDirectory(OwnedFd);
 
 /// A mount by its numbers, which stay its own wherever its path leads from.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ pub(super) struct MountId {
     pub(super) connection: Connection,
 }
 
-impl MountPoint {
+impl TargetDirectory {
     /// An existing directory; symlinks on the way to it are followed, this once.
     pub(super) fn given(at: &Path) -> Result<Self, MountError> {
         let failed = |errno: Errno| MountError::system(Operation::FindDirectory, at, errno.into());

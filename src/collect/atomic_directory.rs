@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, RenameFlags};
 use rustix::io::Errno;
 
-use super::attributes::{Keep, take_after, times};
+use super::attributes::{Keep, copy_attributes, times};
 use super::deliver::{Delivered, Delivery};
 use super::destination::is_mount_point;
 use super::host::{Host, Identity, hidden_name, identity, split};
-use super::place::Journal;
+use super::journal::Journal;
 use super::plan::{HostPath, absolute, to_host};
 use crate::progress::Progress;
 use crate::store::{Ino, Name, Tree};
@@ -27,7 +27,7 @@ use crate::store::{Ino, Name, Tree};
 /// ```
 /// use std::ops::ControlFlow;
 ///
-/// use notapipe::collect::WholeDirectory;
+/// use notapipe::collect::AtomicDirectory;
 /// use notapipe::stage::{Owner, Stage};
 /// use notapipe::store::{Limits, Timestamp, Tree, TreePath};
 ///
@@ -39,7 +39,7 @@ use crate::store::{Ino, Name, Tree};
 ///
 /// std::fs::create_dir(&host)?;
 /// std::fs::write(host.join("b"), "old")?;
-/// let whole = WholeDirectory::preflight(&host)?.keep_metadata();
+/// let whole = AtomicDirectory::preflight(&host)?.keep_metadata();
 /// assert!(whole.place().ends_with("saved"));
 /// let delivered = whole.write(&tree, |_so_far| ControlFlow::Continue(()))?;
 /// assert_eq!(delivered.progress.files, 1);
@@ -49,13 +49,13 @@ use crate::store::{Ino, Name, Tree};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct WholeDirectory {
+pub struct AtomicDirectory {
     host: Host,
     place: HostPath,
     keep: Keep,
 }
 
-impl WholeDirectory {
+impl AtomicDirectory {
     /// Looks at a place, there or not, and tries whether a directory can be made beside it. A symlink is followed.
     ///
     /// # Errors
@@ -153,7 +153,7 @@ impl WholeDirectory {
         let delivered = delivered.map_err(io::Error::other)?;
         match self.host.open_directory(&self.place) {
             Ok(old) => {
-                take_after(&new, &old)?;
+                copy_attributes(&new, &old)?;
                 self.finish(tree, &new)?;
                 self.exchange(hidden, id, identity(&rustix::fs::fstat(&old)?))?;
                 // Saved it is; what is left of the old one lies under the hidden name.

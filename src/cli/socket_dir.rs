@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use notapipe::control::Rooms;
 
 /// The directory of this session, the user's own whatever the environment says, and one that always works.
-pub fn rooms() -> Rooms {
+pub fn socket_dir() -> Rooms {
     let user = rustix::process::geteuid().as_raw();
     let session = std::env::var_os("XDG_RUNTIME_DIR")
         .map(PathBuf::from)

@@ -7,15 +7,15 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::attributes::keep_owner;
-use super::destination::{Spot, Target, Trouble};
+use super::destination::{FileTarget, Problem, Target};
 use super::host::Host;
-use super::place::{Journal, Temporary};
+use super::journal::{Journal, Temporary};
 use super::plan::{HostPath, absolute};
 use super::stream::Stream;
 
 /// A file of the host that is written beside its place, and put there when it is complete.
 ///
-/// Dropped before it is [placed](OpenWholeFile::place), nothing of it is left, also after a kill -9 where the file
+/// Dropped before it is [placed](OpenAtomicFile::place), nothing of it is left, also after a kill -9 where the file
 /// system knows unnamed files. A FIFO or device is written into. A file that is there is replaced and gives
 /// its mode; a symlink is followed, once, at the first look. From then on the directory is held open.
 ///
@@ -24,11 +24,11 @@ use super::stream::Stream;
 /// ```
 /// use std::io::Write;
 ///
-/// use notapipe::collect::WholeFile;
+/// use notapipe::collect::AtomicFile;
 ///
 /// # let directory = tempfile::tempdir()?;
 /// # let host = directory.path().join("all.tar");
-/// let mut file = WholeFile::preflight(&host)?.open()?;
+/// let mut file = AtomicFile::preflight(&host)?.open()?;
 /// file.writer().write_all(b"an archive")?;
 /// assert!(!host.exists());
 /// file.place()?;
@@ -36,41 +36,41 @@ use super::stream::Stream;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct WholeFile {
-    spot: Spot,
+pub struct AtomicFile {
+    target: FileTarget,
     host: Host,
 }
 
-/// A [`WholeFile`] that is being written.
+/// A [`AtomicFile`] that is being written.
 #[derive(Debug)]
-pub struct OpenWholeFile {
+pub struct OpenAtomicFile {
     file: File,
     /// None for what is written into, and once it has its place.
     beside: Option<(Temporary, HostPath)>,
     journal: Journal,
 }
 
-impl WholeFile {
+impl AtomicFile {
     /// Looks at a place and refuses what can be seen to fail.
     ///
     /// # Errors
     ///
     /// `IsADirectory`, or why no file can be made there.
     pub fn preflight(place: &Path) -> io::Result<Self> {
-        let told = |Trouble { problem, error }| {
+        let told = |Problem { problem, error }| {
             io::Error::new(error.kind(), format!("{problem}: {error}"))
         };
         let target = Target::locate(place, None).map_err(told)?;
-        if matches!(target.as_file, Spot::DirectoryOnly) {
+        if matches!(target.as_file, FileTarget::DirectoryOnly) {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         target.check().map_err(told)?;
         let mut host = Host::default();
-        if let Spot::Path(place) = &target.as_file {
+        if let FileTarget::Path(place) = &target.as_file {
             host.hold(&absolute(place)?.parent().unwrap_or_default())?;
         }
         Ok(Self {
-            spot: target.as_file,
+            target: target.as_file,
             host,
         })
     }
@@ -80,23 +80,25 @@ impl WholeFile {
     /// # Errors
     ///
     /// Why no file can be made, or what is there not be written.
-    pub fn open(self) -> io::Result<OpenWholeFile> {
+    pub fn open(self) -> io::Result<OpenAtomicFile> {
         let mut host = self.host;
-        let into = |file| OpenWholeFile {
+        let into = |file| OpenAtomicFile {
             file,
             beside: None,
             journal: Journal::default(),
         };
-        let place = match self.spot {
-            Spot::Path(place) => absolute(&place)?,
-            Spot::Stream(Stream::Descriptor(descriptor)) => return Ok(into(descriptor.into())),
-            Spot::Stream(stream) => return Ok(into(stream.open_path(OFlags::empty())?)),
-            Spot::DirectoryOnly => return Err(io::ErrorKind::IsADirectory.into()),
+        let place = match self.target {
+            FileTarget::Path(place) => absolute(&place)?,
+            FileTarget::Stream(Stream::Descriptor(descriptor)) => {
+                return Ok(into(descriptor.into()));
+            }
+            FileTarget::Stream(stream) => return Ok(into(stream.open_path(OFlags::empty())?)),
+            FileTarget::DirectoryOnly => return Err(io::ErrorKind::IsADirectory.into()),
         };
         let (above, _) = host.nearest(&place.parent().unwrap_or_default())?;
         // The mode that a program's new files have.
         let (temporary, file) = Temporary::file(&mut host, &above, 0o666)?;
-        Ok(OpenWholeFile {
+        Ok(OpenAtomicFile {
             file: file.try_clone()?,
             beside: Some((temporary, place)),
             journal: Journal::from(host),
@@ -104,8 +106,8 @@ impl WholeFile {
     }
 }
 
-impl OpenWholeFile {
-    /// What is written; see [`WholeFile`].
+impl OpenAtomicFile {
+    /// What is written; see [`AtomicFile`].
     pub fn writer(&mut self) -> &mut File {
         &mut self.file
     }
@@ -121,11 +123,11 @@ impl OpenWholeFile {
     /// ```
     /// use std::io::Write;
     ///
-    /// use notapipe::collect::WholeFile;
+    /// use notapipe::collect::AtomicFile;
     ///
     /// # let directory = tempfile::tempdir()?;
     /// # let host = directory.path().join("all.tar");
-    /// let mut file = WholeFile::preflight(&host)?.open()?;
+    /// let mut file = AtomicFile::preflight(&host)?.open()?;
     /// file.writer().write_all(b"to outlast a power failure")?;
     /// file.place_on_disk()?;
     /// # Ok::<(), std::io::Error>(())
@@ -137,7 +139,7 @@ impl OpenWholeFile {
         self.place()
     }
 
-    /// Puts it into its place; directories above that are missing are made. See [`WholeFile`].
+    /// Puts it into its place; directories above that are missing are made. See [`AtomicFile`].
     ///
     /// # Errors
     ///
@@ -167,7 +169,7 @@ impl OpenWholeFile {
     }
 }
 
-impl Drop for OpenWholeFile {
+impl Drop for OpenAtomicFile {
     fn drop(&mut self) {
         if let Some((temporary, _)) = self.beside.take() {
             temporary.discard(&mut self.journal.host);

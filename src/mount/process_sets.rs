@@ -7,36 +7,36 @@ use parking_lot::Mutex;
 
 /// Those who start processes inside, and what they know of these.
 #[derive(Debug, Default)]
-pub(super) struct Tenants {
+pub(super) struct ProcessSets {
     /// How many there are. Held while one of them ends its own processes, so that the last one to leave ends nobody
-    /// else's. Lock order: before `Place::standing`.
+    /// else's. Lock order: before `MountPoint::state`.
     count: Mutex<usize>,
     /// Whether processes are inside that could not be ended.
-    left_behind: AtomicBool,
+    has_unended: AtomicBool,
     /// Counts before and after each start of a process.
     starts: AtomicU64,
     /// What `starts` was when somebody looked and found nobody.
     starts_when_empty: AtomicU64,
 }
 
-impl Tenants {
-    pub(super) fn move_in(&self) {
+impl ProcessSets {
+    pub(super) fn add(&self) {
         *self.count.lock() += 1;
     }
 
-    /// Takes back `move_in`. `leave` is told whether that was the last one.
-    pub(super) fn move_out<E>(&self, leave: impl FnOnce(bool) -> Result<(), E>) -> Result<(), E> {
+    /// Takes back `add`. `leave` is told whether that was the last one.
+    pub(super) fn remove<E>(&self, leave: impl FnOnce(bool) -> Result<(), E>) -> Result<(), E> {
         let mut count = self.count.lock();
         *count -= 1;
         let left = leave(*count == 0);
         if left.is_err() {
-            self.left_behind.store(true, Ordering::Release);
+            self.has_unended.store(true, Ordering::Release);
         }
         left
     }
 
-    pub(super) fn left_somebody_behind(&self) -> bool {
-        self.left_behind.load(Ordering::Acquire)
+    pub(super) fn has_unended(&self) -> bool {
+        self.has_unended.load(Ordering::Acquire)
     }
 
     /// Starts a process inside.
@@ -48,7 +48,7 @@ impl Tenants {
     }
 
     /// Looks at all processes that are inside, and remembers when there are none.
-    pub(super) fn look(&self, look: impl FnOnce() -> io::Result<Vec<i32>>) -> io::Result<Vec<i32>> {
+    pub(super) fn scan(&self, look: impl FnOnce() -> io::Result<Vec<i32>>) -> io::Result<Vec<i32>> {
         let starts = self.starts.load(Ordering::SeqCst);
         let found = look()?;
         if found.is_empty() {
@@ -58,7 +58,7 @@ impl Tenants {
     }
 
     /// Whether nobody can be inside: nobody was at the last look, and processes come from processes.
-    pub(super) fn are_out(&self) -> bool {
+    pub(super) fn is_known_empty(&self) -> bool {
         self.starts_when_empty.load(Ordering::SeqCst) == self.starts.load(Ordering::SeqCst)
     }
 }
@@ -69,28 +69,28 @@ mod tests {
 
     #[test]
     fn a_look_tells_of_the_starts_before_it() {
-        let tenants = Tenants::default();
-        assert!(tenants.are_out());
-        tenants.start(|| assert!(!tenants.are_out()));
-        assert!(!tenants.are_out());
-        assert_eq!(tenants.look(|| Ok(vec![7])).unwrap(), [7]);
-        assert!(!tenants.are_out());
-        assert_eq!(tenants.look(|| Ok(Vec::new())).unwrap(), [0; 0]);
-        assert!(tenants.are_out());
-        tenants.start(|| ());
-        assert!(!tenants.are_out());
+        let process_sets = ProcessSets::default();
+        assert!(process_sets.is_known_empty());
+        process_sets.start(|| assert!(!process_sets.is_known_empty()));
+        assert!(!process_sets.is_known_empty());
+        assert_eq!(process_sets.scan(|| Ok(vec![7])).unwrap(), [7]);
+        assert!(!process_sets.is_known_empty());
+        assert_eq!(process_sets.scan(|| Ok(Vec::new())).unwrap(), [0; 0]);
+        assert!(process_sets.is_known_empty());
+        process_sets.start(|| ());
+        assert!(!process_sets.is_known_empty());
     }
 
     #[test]
     fn a_look_that_meets_a_start_tells_nothing() {
-        let tenants = Tenants::default();
+        let process_sets = ProcessSets::default();
         let during_the_look = || {
-            tenants.start(|| ());
+            process_sets.start(|| ());
             Ok(Vec::new())
         };
-        tenants.look(during_the_look).unwrap();
-        assert!(!tenants.are_out());
-        tenants.start(|| tenants.look(|| Ok(Vec::new())).unwrap());
-        assert!(!tenants.are_out());
+        process_sets.scan(during_the_look).unwrap();
+        assert!(!process_sets.is_known_empty());
+        process_sets.start(|| process_sets.scan(|| Ok(Vec::new())).unwrap());
+        assert!(!process_sets.is_known_empty());
     }
 }

@@ -17,22 +17,22 @@ use super::stream::{Sink, Stream};
 /// use std::io::{Read, Write};
 /// use std::ops::ControlFlow;
 ///
-/// use notapipe::collect::Outlet;
+/// use notapipe::collect::InterruptibleWriter;
 ///
 /// let (mut reader, writer) = std::io::pipe()?;
-/// let mut outlet = Outlet::new(writer.into(), || ControlFlow::Break(()))?;
+/// let mut outlet = InterruptibleWriter::new(writer.into(), || ControlFlow::Break(()))?;
 /// outlet.write_all(b"this fits")?;
 /// assert!(outlet.write_all(&[0; 1 << 20]).is_err(), "nobody reads");
 /// # drop(outlet);
 /// # reader.read_to_end(&mut Vec::new())?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub struct Outlet<'g> {
+pub struct InterruptibleWriter<'g> {
     sink: Sink,
     go_on: Box<dyn FnMut() -> ControlFlow<()> + Send + 'g>,
 }
 
-impl<'g> Outlet<'g> {
+impl<'g> InterruptibleWriter<'g> {
     /// Takes the descriptor over.
     ///
     /// # Errors
@@ -48,13 +48,14 @@ impl<'g> Outlet<'g> {
     }
 }
 
-impl std::fmt::Debug for Outlet<'_> {
+impl std::fmt::Debug for InterruptibleWriter<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outlet").finish_non_exhaustive()
+        f.debug_struct("InterruptibleWriter")
+            .finish_non_exhaustive()
     }
 }
 
-impl Write for Outlet<'_> {
+impl Write for InterruptibleWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let go_on = &mut self.go_on;
         self.sink.write(bytes, || match go_on() {
