@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use notapipe::control::Rooms;
+use notapipe::control::SocketDirs;
 
 /// The directory of this session, the user's own whatever the environment says, and one that always works.
-pub fn socket_dir() -> Rooms {
+pub fn socket_dir() -> SocketDirs {
     let user = rustix::process::geteuid().as_raw();
     let session = std::env::var_os("XDG_RUNTIME_DIR")
         .map(PathBuf::from)
@@ -21,5 +21,5 @@ pub fn socket_dir() -> Rooms {
         .collect();
     directories.push(format!("/tmp/notapipe-{user}").into());
     directories.dedup();
-    Rooms::new(directories)
+    SocketDirs::new(directories)
 }

@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::connection::Connection;
 use super::error::ControlError;
 use super::protocol::{Answer, Command, Packed, Request, Status, Unmounted, VERSION};
-use super::wire::Wire;
 use crate::archive::Format;
 use crate::progress::Progress;
 use crate::sys::proc;
@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A connection to the process that serves a mount.
 #[derive(Debug)]
 pub struct Client {
-    wire: Wire,
+    connection: Connection,
     socket: PathBuf,
     pid: i32,
 }
@@ -41,7 +41,7 @@ impl Client {
             return Err(failed("trust", &socket, error));
         }
         Ok(Self {
-            wire: Wire::new(OwnedFd::from(stream)),
+            connection: Connection::new(OwnedFd::from(stream)),
             socket,
             pid: peer.pid.as_raw_nonzero().get(),
         })
@@ -144,7 +144,7 @@ impl Client {
             version: VERSION,
             command,
         };
-        let sent = self.wire.send(&request, descriptor);
+        let sent = self.connection.send(&request, descriptor);
         sent.map_err(|error| failed("write to", &self.socket, error))
     }
 
@@ -156,7 +156,7 @@ impl Client {
     fn answer_within(&mut self, patience: Option<Duration>) -> Result<Answer, ControlError> {
         let give_up = patience.map(|patience| Instant::now() + patience);
         let (line, _) = loop {
-            match self.wire.receive() {
+            match self.connection.receive() {
                 Ok(Some(received)) => break received,
                 Ok(None) => {
                     let error = io::ErrorKind::UnexpectedEof.into();

@@ -11,7 +11,7 @@ use crate::text::{quoted, shown};
 pub enum ControlError {
     /// The directory for sockets is not ours alone.
     #[error("the directory {path} for sockets {problem}", path = quoted(path))]
-    Room {
+    SocketDir {
         /// The directory.
         path: PathBuf,
         /// What is wrong with it.

@@ -2,7 +2,7 @@
 //!
 //! A [`Server`] stands beside a [`Scratch`](crate::Scratch) and listens on a Unix socket in a directory that only its
 //! user may enter; a [`Client`] finds it by the mounted directory. The library takes the directory as a parameter
-//! ([`Rooms`]): which one it is, the program decides.
+//! ([`SocketDirs`]): which one it is, the program decides.
 //!
 //! # The protocol
 //!
@@ -27,7 +27,7 @@
 //!
 //! use notapipe::archive::Format;
 //! use notapipe::control::{
-//!     Client, ControlError, Description, Found, Packed, Rooms, Server, Status, Unmounted,
+//!     Client, ControlError, Description, LiveMount, Packed, SocketDirs, Server, Status, Unmounted,
 //! };
 //! use notapipe::{Interrupt, Scratch};
 //!
@@ -35,17 +35,17 @@
 //! # let host = tempfile::tempdir()?;
 //! # let directory = host.path().join("scratch");
 //! # std::fs::create_dir(&directory)?;
-//! # let room = host.path().join("room");
-//! let rooms = Rooms::new([room]);
+//! # let dir = host.path().join("dir");
+//! let socket_dirs = SocketDirs::new([dir]);
 //! let scratch = Scratch::builder().public_at(&directory).build()?;
 //! scratch.write("word", "ceci")?;
-//! let server = Server::start(&rooms, scratch.handle(), Description::default())?;
-//! let Found { socket, .. } = rooms.all().remove(0);
-//! assert_eq!(socket.parent(), Some(rooms.open()?));
+//! let server = Server::start(&socket_dirs, scratch.handle(), Description::default())?;
+//! let LiveMount { socket, .. } = socket_dirs.all().remove(0);
+//! assert_eq!(socket.parent(), Some(socket_dirs.open()?));
 //!
 //! // Another process, or here another thread:
 //! let ask = move || {
-//!     let mut client: Client = rooms.find(&directory)?;
+//!     let mut client: Client = socket_dirs.find(&directory)?;
 //!     let status: Status = client.status()?;
 //!     assert_eq!(status.used_bytes, 4096);
 //!     assert_eq!(client.resize(Some(1 << 20), None)?.limit_bytes, 1 << 20);
@@ -67,14 +67,14 @@
 //! ```
 
 mod client;
+mod connection;
 mod error;
 mod protocol;
-mod rooms;
 mod server;
-mod wire;
+mod socket_dirs;
 
 pub use client::Client;
 pub use error::ControlError;
 pub use protocol::{Description, Packed, Status, Unmounted};
-pub use rooms::{Found, Rooms};
 pub use server::Server;
+pub use socket_dirs::{LiveMount, SocketDirs};

@@ -15,12 +15,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use super::connection::Connection;
 use super::error::ControlError;
 use super::protocol::{
     Answer, Command, Description, Packed, Request, Status, Unmounted, VERSION, text,
 };
-use super::rooms::{Rooms, socket_name};
-use super::wire::Wire;
+use super::socket_dirs::{SocketDirs, socket_name};
 use crate::archive::{Format, Pack};
 use crate::collect::InterruptibleWriter;
 use crate::mount::MountError;
@@ -70,13 +70,13 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ControlError::Room`] where no directory can be used, [`ControlError::Socket`].
+    /// [`ControlError::SocketDir`] where no directory can be used, [`ControlError::Socket`].
     pub fn start(
-        rooms: &Rooms,
+        socket_dirs: &SocketDirs,
         mount: Handle,
         description: Description,
     ) -> Result<Self, ControlError> {
-        let socket = rooms.open()?.join(socket_name(&mount.device()));
+        let socket = socket_dirs.open()?.join(socket_name(&mount.device()));
         let failed = |error| ControlError::Socket {
             operation: "listen at",
             socket: socket.clone(),
@@ -207,24 +207,29 @@ impl Caller {
         }
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut wire = Wire::new(OwnedFd::from(stream));
-        while let Some((line, descriptor)) = wire.receive()? {
+        let mut connection = Connection::new(OwnedFd::from(stream));
+        while let Some((line, descriptor)) = connection.receive()? {
             let answer = match serde_json::from_slice::<Request>(&line) {
                 Ok(Request { version, .. }) if version != VERSION => {
                     let message = format!("version {version} is asked for, {VERSION} is spoken");
                     Answer::error("request", message)
                 }
-                Ok(request) => self.0.answer(request.command, descriptor, &wire),
+                Ok(request) => self.0.answer(request.command, descriptor, &connection),
                 Err(error) => Answer::error("request", error.to_string()),
             };
-            wire.send(&answer, None)?;
+            connection.send(&answer, None)?;
         }
         Ok(())
     }
 }
 
 impl Shared {
-    fn answer(&self, command: Command, descriptor: Option<OwnedFd>, wire: &Wire) -> Answer {
+    fn answer(
+        &self,
+        command: Command,
+        descriptor: Option<OwnedFd>,
+        connection: &Connection,
+    ) -> Answer {
         match command {
             Command::Status => Answer::Status(Box::new(self.status())),
             Command::Resize { bytes, inodes } => match self.mount.resize(bytes, inodes) {
@@ -232,11 +237,11 @@ impl Shared {
                 Err(error) => Answer::error("below-used", error.to_string()),
             },
             Command::Snapshot { format } => match (format_of(&format), descriptor) {
-                (Some(format), Some(target)) => self.snapshot(format, target, wire),
+                (Some(format), Some(target)) => self.snapshot(format, target, connection),
                 (None, _) => Answer::error("request", format!("no format is called {format:?}")),
                 (_, None) => Answer::error("request", "no descriptor came with the request"),
             },
-            Command::Unmount { lazy } => self.unmount(lazy, wire),
+            Command::Unmount { lazy } => self.unmount(lazy, connection),
         }
     }
 
@@ -266,7 +271,7 @@ impl Shared {
         }
     }
 
-    fn snapshot(&self, format: Format, target: OwnedFd, wire: &Wire) -> Answer {
+    fn snapshot(&self, format: Format, target: OwnedFd, connection: &Connection) -> Answer {
         let tree = self.mount.snapshot();
         let mut told = Instant::now();
         let listener = |progress: Progress| {
@@ -276,12 +281,12 @@ impl Shared {
             told = Instant::now();
             let Progress { files, bytes } = progress;
             // Also how we learn that nobody waits for it any more.
-            match wire.send(&Answer::Progress { files, bytes }, None) {
-                Ok(()) if !has_hung_up(wire) => ControlFlow::Continue(()),
+            match connection.send(&Answer::Progress { files, bytes }, None) {
+                Ok(()) if !has_hung_up(connection) => ControlFlow::Continue(()),
                 _ => ControlFlow::Break(()),
             }
         };
-        let go_on = || match has_hung_up(wire) {
+        let go_on = || match has_hung_up(connection) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
@@ -305,7 +310,7 @@ impl Shared {
         files.iter().map(ToString::to_string).collect()
     }
 
-    fn unmount(&self, lazy: bool, wire: &Wire) -> Answer {
+    fn unmount(&self, lazy: bool, connection: &Connection) -> Answer {
         match self.mount.unmount(lazy) {
             Ok(()) => {}
             Err(error @ MountError::Busy { .. }) => {
@@ -328,7 +333,7 @@ impl Shared {
             }
             if self.changed.wait_for(&mut state, SAVING_EVERY).timed_out() {
                 // A caller that has gone is noticed with the answer.
-                let _ = MutexGuard::unlocked(&mut state, || wire.send(&Answer::Saving, None));
+                let _ = MutexGuard::unlocked(&mut state, || connection.send(&Answer::Saving, None));
             }
         }
     }
@@ -338,8 +343,11 @@ fn format_of(name: &str) -> Option<Format> {
     Format::of_name(Path::new(&format!("x.{name}")))
 }
 
-fn has_hung_up(wire: &Wire) -> bool {
-    let mut event = [PollFd::from_borrowed_fd(wire.as_fd(), PollFlags::RDHUP)];
+fn has_hung_up(connection: &Connection) -> bool {
+    let mut event = [PollFd::from_borrowed_fd(
+        connection.as_fd(),
+        PollFlags::RDHUP,
+    )];
     let now = Timespec {
         tv_sec: 0,
         tv_nsec: 0,

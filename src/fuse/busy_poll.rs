@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::locality::Asker;
+use super::locality::Requester;
 
 /// How long the next request is polled for. Twice as long was no better.
 const WINDOW: Duration = Duration::from_micros(50);
@@ -60,22 +60,22 @@ pub(super) fn poll_from(replied: Instant, device: BorrowedFd<'_>) -> bool {
 
 /// Whether requests follow each other.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct RequestPace {
     replied: Option<Instant>,
     /// How many have come soon after the reply before them, without one that did not.
     streak: u32,
     /// How many of the last of them came of the same thread, and moved little.
     of_one: u32,
-    asker: u32,
+    requester: u32,
 }
 
-impl Pace {
-    pub fn asked(&mut self, asker: Asker, now: Instant) {
+impl RequestPace {
+    pub fn asked(&mut self, requester: Requester, now: Instant) {
         let followed = self
             .replied
             .is_some_and(|replied| now.saturating_duration_since(replied) <= SOON);
-        let is_the_same = self.asker == asker.tid && !asker.moves_much;
-        self.asker = asker.tid;
+        let is_the_same = self.requester == requester.tid && !requester.moves_much;
+        self.requester = requester.tid;
         let counted = |so_far: u32, goes_on: bool| match goes_on {
             true => so_far.saturating_add(1),
             false => 0,
@@ -97,8 +97,8 @@ impl Pace {
     }
 
     /// The thread that asked last.
-    pub fn asker(&self) -> u32 {
-        self.asker
+    pub fn requester(&self) -> u32 {
+        self.requester
     }
 
     /// Polled in vain: the next streak begins anew.
@@ -115,23 +115,29 @@ mod tests {
 
     use super::*;
 
-    const ONE: Asker = Asker {
+    const ONE: Requester = Requester {
         tid: 1,
         moves_much: false,
     };
 
     /// The pace after so many requests, each so long after the reply before it.
-    fn asked(pace: &mut Pace, now: &mut Instant, asker: Asker, requests: u32, gap: Duration) {
+    fn asked(
+        pace: &mut RequestPace,
+        now: &mut Instant,
+        requester: Requester,
+        requests: u32,
+        gap: Duration,
+    ) {
         for _ in 0..requests {
             *now += gap;
-            pace.asked(asker, *now);
+            pace.asked(requester, *now);
             pace.replied(*now);
         }
     }
 
     #[test]
     fn requests_that_follow_each_other_are_a_streak_and_others_are_not() {
-        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        let (mut pace, mut now) = (RequestPace::default(), Instant::now());
         asked(&mut pace, &mut now, ONE, 100, SOON * 2);
         assert_eq!(pace.streak(), 0);
         asked(&mut pace, &mut now, ONE, 100, SOON);
@@ -146,15 +152,15 @@ mod tests {
 
     #[test]
     fn a_streak_is_of_one_only_while_one_asks_for_little() {
-        let (mut pace, mut now) = (Pace::default(), Instant::now());
-        let other = Asker { tid: 2, ..ONE };
-        let much = Asker {
+        let (mut pace, mut now) = (RequestPace::default(), Instant::now());
+        let other = Requester { tid: 2, ..ONE };
+        let much = Requester {
             moves_much: true,
             ..ONE
         };
         asked(&mut pace, &mut now, ONE, 10, SOON);
         asked(&mut pace, &mut now, other, 1, SOON);
-        assert_eq!((pace.of_one(), pace.asker()), (0, 2));
+        assert_eq!((pace.of_one(), pace.requester()), (0, 2));
         asked(&mut pace, &mut now, other, 3, SOON);
         assert_eq!(pace.of_one(), 3);
         asked(&mut pace, &mut now, ONE, 3, SOON);

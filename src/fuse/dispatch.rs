@@ -167,7 +167,7 @@ impl Dispatcher {
     }
 
     pub fn lookup(self: &Arc<Self>, (parent, name): Entry<'_>, reply: impl Reply<Attr>) {
-        match self.ops.awaited_entry(parent, name) {
+        match self.ops.pending_entry(parent, name) {
             None => self.lookup_now((parent, name), reply),
             Some(ino) => {
                 let name = name.to_owned();
@@ -382,7 +382,7 @@ impl Dispatcher {
 
     /// Replies how many bytes were written.
     pub fn write(self: &Arc<Self>, write: Write, data: &[u8], reply: impl Reply<u32>) {
-        if self.ops.is_awaited(write.ino) {
+        if self.ops.is_pending(write.ino) {
             let data = data.to_vec();
             self.later(write.ino, move |this| this.write_now(write, &data, reply));
         } else {
@@ -685,7 +685,7 @@ impl Dispatcher {
 
     /// Runs `answer`, which needs a file's content: at once, or when the file has been made.
     fn when_made(self: &Arc<Self>, ino: Ino, answer: impl FnOnce(&Arc<Self>) + Send + 'static) {
-        if self.ops.is_awaited(ino) {
+        if self.ops.is_pending(ino) {
             self.later(ino, answer);
         } else {
             answer(self);
@@ -698,7 +698,7 @@ impl Dispatcher {
         ino: Ino,
         answer: impl FnOnce(&Arc<Self>) + Send + 'static,
     ) {
-        if self.ops.is_size_awaited(ino) {
+        if self.ops.is_size_pending(ino) {
             self.later(ino, answer);
         } else {
             answer(self);
@@ -708,7 +708,7 @@ impl Dispatcher {
     /// Runs `answer` when the file has been made, on the thread that makes it.
     fn later(self: &Arc<Self>, ino: Ino, answer: impl FnOnce(&Arc<Self>) + Send + 'static) {
         let this = Arc::clone(self);
-        self.lazy.reach(ino, move || answer(&this));
+        self.lazy.demand(ino, move || answer(&this));
     }
 
     /// Answers a request that needs room, with a second chance: a file that was unlinked is freed when the kernel

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::locality::at_normal_priority;
 use crate::store::{Ino, Source};
 use crate::sync::{Mutex, thread};
-use crate::view::{Reach, View, Waiter};
+use crate::view::{Demand, View, Waiter};
 
 /// The most sources that are made at the same time in one mount; the others wait until one is done.
 const MAX_THREADS: usize = 16;
@@ -45,14 +45,14 @@ impl Pool {
         })
     }
 
-    /// Calls `then` when the file is made or has failed: at once if it is neither awaited nor being made,
+    /// Calls `then` when the file is made or has failed: at once if it is neither pending nor being made,
     /// otherwise on another thread. Does not wait.
-    pub fn reach(self: &Arc<Self>, ino: Ino, then: impl FnOnce() + Send + 'static) {
-        let reached = self.view.lock().reach(ino, Waiter::new(then));
+    pub fn demand(self: &Arc<Self>, ino: Ino, then: impl FnOnce() + Send + 'static) {
+        let reached = self.view.lock().demand(ino, Waiter::new(then));
         match reached {
-            Reach::Now(waiter) => waiter.resume(),
-            Reach::Later => {}
-            Reach::Make(source) => self.make(ino, source),
+            Demand::Ready(waiter) => waiter.resume(),
+            Demand::Waiting => {}
+            Demand::Make(source) => self.make(ino, source),
         }
     }
 
@@ -145,19 +145,19 @@ mod interleavings {
         Pool::of_threads(1, Arc::new(view()))
     }
 
-    fn awaited(pool: &Pool, name: &str, source: Source) -> Ino {
+    fn lazy_file(pool: &Pool, name: &str, source: Source) -> Ino {
         let mut view = pool.view.lock();
         let ino = make(&mut view, Ino::ROOT, name, NewKind::File);
-        view.await_source(ino, source, NOW).unwrap();
+        view.set_source(ino, source, NOW).unwrap();
         ino
     }
 
     /// Reaches for a file on another thread, and waits there until it is made or cannot be.
-    fn reaching(pool: &Arc<Pool>, ino: Ino) -> thread::JoinHandle<()> {
+    fn demanding(pool: &Arc<Pool>, ino: Ino) -> thread::JoinHandle<()> {
         let pool = Arc::clone(pool);
         thread::spawn(move || {
             let (resume, resumed) = mpsc::channel();
-            pool.reach(ino, move || resume.send(()).unwrap());
+            pool.demand(ino, move || resume.send(()).unwrap());
             resumed.recv().expect("a waiter is resumed");
         })
     }
@@ -173,12 +173,12 @@ mod interleavings {
                     made.fetch_add(1, Ordering::SeqCst);
                     Ok("content")
                 });
-                awaited(&pool, name, source)
+                lazy_file(&pool, name, source)
             };
             let files = ["a", "b", "c"].map(file);
             let twice = files.iter().chain(&files);
-            let reaching: Vec<_> = twice.map(|&ino| reaching(&pool, ino)).collect();
-            reaching.into_iter().for_each(|it| it.join().unwrap());
+            let demanding: Vec<_> = twice.map(|&ino| demanding(&pool, ino)).collect();
+            demanding.into_iter().for_each(|it| it.join().unwrap());
             for ino in files {
                 let content = pool.view.lock().read(ino, 0, 100).unwrap();
                 assert_eq!(content.to_vec(), b"content");
@@ -196,10 +196,10 @@ mod interleavings {
                 stuck.recv().expect("it is let go");
                 Ok("late")
             });
-            let ino = awaited(&pool, "a", source);
-            let reaching = [(); 2].map(|()| reaching(&pool, ino));
+            let ino = lazy_file(&pool, "a", source);
+            let demanding = [(); 2].map(|()| demanding(&pool, ino));
             pool.view.end();
-            reaching.into_iter().for_each(|it| it.join().unwrap());
+            demanding.into_iter().for_each(|it| it.join().unwrap());
             assert!(pool.view.lock().read(ino, 0, 100).is_err());
             // Nobody may have asked for it.
             let _ = let_go.send(());

@@ -6,11 +6,11 @@
 //! CPU (`--cpus one`) helps, and takes all parallelism from the tool.
 //!
 //! But a CPU on which only threads of the policy `SCHED_IDLE` run counts as idle. A serving thread of that policy, held
-//! on the CPU of the thread that asks, is next there when the asker goes to sleep, and the asker is woken where it is,
+//! on the CPU of the thread that asks, is next there when the requester goes to sleep, and the requester is woken where it is,
 //! before the server sleeps: no other CPU has part in it, and nothing is asked of the tool. So there are two threads:
 //!
 //! - the *floating worker* runs where the scheduler likes. It serves when many ask, or little is asked: most of the time.
-//! - the *pinned worker* is held on the asker's CPU, and serves when requests of one thread follow each other and no
+//! - the *pinned worker* is held on the requester's CPU, and serves when requests of one thread follow each other and no
 //!   other thread wants that CPU.
 //!
 //! Only one of them reads requests; the other is parked when it has replied. Should the pinned worker not get to run,
@@ -33,14 +33,14 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::thread::{CpuSet, Pid, gettid};
 
-use super::busy_poll::{self, Pace, STREAK};
+use super::busy_poll::{self, RequestPace, STREAK};
 use crate::sys::cpu::{self, CpuOf, Running};
 
 /// How often the floating worker looks after the pinned one.
 const TICK: Duration = Duration::from_millis(1);
 /// After so many ticks in which a request was there and none was answered, the pinned worker does not get to run.
 const STARVED_TICKS: u32 = 2;
-/// After so many ticks without a request the asker is done.
+/// After so many ticks without a request the requester is done.
 const QUIET_TICKS: u32 = 5;
 /// How long a worker that is about to read a request may take for it.
 const GRACE: Duration = Duration::from_micros(200);
@@ -51,9 +51,9 @@ const PENALTY: Duration = Duration::from_millis(20);
 const MOST_PENALTY: Duration = Duration::from_secs(2);
 /// So many requests were worth it, whatever went wrong before.
 const WORTH_IT: u64 = 1000;
-/// After so many requests of others in a row there is not one asker any more.
+/// After so many requests of others in a row there is not one requester any more.
 const MOST_STRANGERS: u32 = 2;
-/// How many requests may pass until the asker's CPU is looked up again; fewer when it takes long to ask again, which it
+/// How many requests may pass until the requester's CPU is looked up again; fewer when it takes long to ask again, which it
 /// does when it has moved.
 const LOOK_AFTER: u32 = 16;
 const LOOK_AFTER_LATE: u32 = 4;
@@ -61,14 +61,14 @@ const LATE: Duration = Duration::from_micros(30);
 
 /// Who asks, and how.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asker {
+pub(super) struct Requester {
     /// The thread, as we see it; 0 where we do not.
     pub tid: u32,
     /// Whether copying the bytes takes longer than waking a thread: that is then better done on two CPUs.
     pub moves_much: bool,
 }
 
-impl Asker {
+impl Requester {
     /// Who asks for so many bytes to be moved.
     pub fn new(tid: u32, bytes: usize) -> Self {
         /// So many are copied in less time than a CPU takes to wake up.
@@ -112,14 +112,14 @@ impl Locality {
     #[must_use]
     pub fn begin<'d>(
         &self,
-        asker: Asker,
+        requester: Requester,
         device: BorrowedFd<'d>,
         starter: &'d dyn Starter,
     ) -> RequestGuard<'d> {
         let mut serving = SERVING
             .take()
             .unwrap_or_else(|| Serving::join(&self.shared));
-        serving.asked(asker, Instant::now());
+        serving.asked(requester, Instant::now());
         SERVING.set(Some(serving));
         RequestGuard {
             device,
@@ -205,13 +205,13 @@ impl Serving {
             Role::Floating(Box::default())
         } else if state.pinned.is_none() && cpu::yield_to_all_others().is_ok() {
             state.pinned = Some(gettid());
-            let order = state.order.take();
-            if let Some(order) = &order {
+            let assignment = state.assignment.take();
+            if let Some(assignment) = &assignment {
                 // Refused, it is served a little slower.
-                let _ = cpu::hold(gettid(), order.cpu);
+                let _ = cpu::hold(gettid(), assignment.cpu);
             }
             Role::Pinned(PinnedWorker {
-                order,
+                assignment,
                 ..PinnedWorker::default()
             })
         } else {
@@ -222,12 +222,12 @@ impl Serving {
         Self { shared, role }
     }
 
-    fn asked(&mut self, asker: Asker, now: Instant) {
+    fn asked(&mut self, requester: Requester, now: Instant) {
         match &mut self.role {
-            Role::Floating(floating) => floating.pace.asked(asker, now),
+            Role::Floating(floating) => floating.pace.asked(requester, now),
             Role::Pinned(pinned) => {
                 self.shared.in_hand.store(true, Ordering::Relaxed);
-                pinned.asked(asker, now);
+                pinned.asked(requester, now);
             }
             Role::Any => {}
         }
@@ -281,14 +281,14 @@ struct State {
     pinned: Option<Pid>,
     is_parked: bool,
     /// What it is to do next.
-    order: Option<Order>,
+    assignment: Option<Assignment>,
     /// Whether the floating worker waits here, and runs tasks.
     stands_by: bool,
     tasks: Vec<Box<dyn FnOnce() + Send>>,
     ended: bool,
 }
 
-struct Order {
+struct Assignment {
     tid: u32,
     cpu: usize,
     cpu_of: CpuOf,
@@ -326,20 +326,20 @@ impl Shared {
     }
 
     /// Has the pinned worker serve, and starts it the first time. False when that cannot be, or not on that CPU.
-    fn hand_over(&self, order: Order, starter: &dyn Starter) -> bool {
+    fn hand_over(&self, assignment: Assignment, starter: &dyn Starter) -> bool {
         let mut state = self.state.lock();
         let is_new = !std::mem::replace(&mut state.is_second_started, true);
         if state.ended || !(is_new || state.is_parked) {
             return false;
         }
         if let Some(pinned) = state.pinned
-            && cpu::hold(pinned, order.cpu).is_err()
+            && cpu::hold(pinned, assignment.cpu).is_err()
         {
             return false;
         }
         state.is_parked = false;
         state.stands_by = true;
-        state.order = Some(order);
+        state.assignment = Some(assignment);
         self.is_out.store(true, Ordering::Relaxed);
         self.is_wanted.store(true, Ordering::Relaxed);
         drop(state);
@@ -353,14 +353,14 @@ impl Shared {
             self.is_out.store(false, Ordering::Relaxed);
             self.is_wanted.store(false, Ordering::Relaxed);
             let mut state = self.state.lock();
-            state.order = None;
+            state.assignment = None;
             state.stands_by = false;
         }
         started.is_ok()
     }
 
     /// Parks the pinned worker until it is wanted again; nothing when the session ends.
-    fn park(&self) -> Option<Order> {
+    fn park(&self) -> Option<Assignment> {
         let mut state = self.state.lock();
         self.is_wanted.store(false, Ordering::Relaxed);
         self.is_out.store(false, Ordering::Relaxed);
@@ -370,8 +370,8 @@ impl Shared {
             if state.ended {
                 return None;
             }
-            if let Some(order) = state.order.take() {
-                return Some(order);
+            if let Some(assignment) = state.assignment.take() {
+                return Some(assignment);
             }
             self.to_pinned.wait(&mut state);
         }
@@ -402,20 +402,20 @@ impl Shared {
 /// The thread that runs where the scheduler likes.
 #[derive(Default)]
 struct FloatingWorker {
-    pace: Pace,
-    machine: Option<Machine>,
+    pace: RequestPace,
+    machine: Option<MachineLoad>,
     /// It is not tried before.
     not_before: Option<Instant>,
     penalty: Duration,
 }
 
 /// What is asked of the machine before the pinned worker serves.
-struct Machine {
+struct MachineLoad {
     running: Running,
     allowed: CpuSet,
 }
 
-impl Machine {
+impl MachineLoad {
     fn new() -> io::Result<Self> {
         let (allowed, _) = cpu::allowed()?;
         Ok(Self {
@@ -424,14 +424,14 @@ impl Machine {
         })
     }
 
-    /// Whether others than this many may want the asker's CPU.
+    /// Whether others than this many may want the requester's CPU.
     fn is_crowded(&self, most: usize) -> bool {
         self.running.now().is_none_or(|running| running >= most)
     }
 }
 
 /// Why the pinned worker serves no more.
-enum Relief {
+enum ServiceEnd {
     /// It has parked itself.
     Left,
     Quiet,
@@ -446,8 +446,8 @@ impl FloatingWorker {
         if shared.is_out.load(Ordering::Relaxed) {
             shared.recall(device);
         } else if self.pace.of_one() >= STREAK
-            && let Some(order) = self.order(now, shared.cpus)
-            && shared.hand_over(order, starter)
+            && let Some(assignment) = self.assignment(now, shared.cpus)
+            && shared.hand_over(assignment, starter)
         {
             self.stand_by(shared, device);
         } else if self.pace.streak() >= STREAK && !busy_poll::poll_from(now, device) {
@@ -456,91 +456,91 @@ impl FloatingWorker {
     }
 
     /// Where the pinned worker is to serve, if that is a good moment.
-    fn order(&mut self, now: Instant, cpus: usize) -> Option<Order> {
+    fn assignment(&mut self, now: Instant, cpus: usize) -> Option<Assignment> {
         if self.not_before.is_some_and(|moment| now < moment) {
             return None;
         }
         self.not_before = Some(now + CROWDED_PAUSE);
         if self.machine.is_none() {
-            self.machine = Machine::new().ok();
+            self.machine = MachineLoad::new().ok();
         }
         let machine = self.machine.as_ref()?;
-        // Only this thread runs: the asker is about to.
+        // Only this thread runs: the requester is about to.
         if machine.is_crowded(cpus) {
             return None;
         }
-        let tid = self.pace.asker();
+        let tid = self.pace.requester();
         let cpu_of = CpuOf::thread(i32::try_from(tid).ok().filter(|&tid| tid > 0)?).ok()?;
         let cpu = cpu_of.now()?;
         let is_ours = cpu < CpuSet::MAX_CPU && machine.allowed.is_set(cpu);
-        is_ours.then_some(Order { tid, cpu, cpu_of })
+        is_ours.then_some(Assignment { tid, cpu, cpu_of })
     }
 
     /// Until the pinned worker is done.
     fn stand_by(&mut self, shared: &Shared, device: BorrowedFd<'_>) {
         let before = shared.served.load(Ordering::Relaxed);
-        let relief = self.look_after(shared, device);
+        let end = self.look_after(shared, device);
         if shared.served.load(Ordering::Relaxed) - before >= WORTH_IT {
             self.penalty = Duration::ZERO;
         }
-        let pause = match relief {
-            Relief::Left | Relief::Quiet => Duration::ZERO,
-            Relief::Crowded => CROWDED_PAUSE,
-            Relief::Starved => {
+        let pause = match end {
+            ServiceEnd::Left | ServiceEnd::Quiet => Duration::ZERO,
+            ServiceEnd::Crowded => CROWDED_PAUSE,
+            ServiceEnd::Starved => {
                 self.penalty = (self.penalty * 2).clamp(PENALTY, MOST_PENALTY);
                 self.penalty
             }
         };
         self.not_before = Some(Instant::now() + pause);
-        self.pace = Pace::default();
-        if !matches!(relief, Relief::Left) {
+        self.pace = RequestPace::default();
+        if !matches!(end, ServiceEnd::Left) {
             shared.recall(device);
         }
     }
 
-    fn look_after(&self, shared: &Shared, device: BorrowedFd<'_>) -> Relief {
+    fn look_after(&self, shared: &Shared, device: BorrowedFd<'_>) -> ServiceEnd {
         let mut served = shared.served.load(Ordering::Relaxed);
         let (mut quiet, mut starved) = (0, 0);
         let mut state = shared.state.lock();
-        let relief = loop {
+        let end = loop {
             shared.to_floating.wait_for(&mut state, TICK);
             run_tasks(&mut state);
             if state.is_parked || state.ended {
-                break Relief::Left;
+                break ServiceEnd::Left;
             }
             let now_served = shared.served.load(Ordering::Relaxed);
             if now_served != served {
                 (served, quiet, starved) = (now_served, 0, 0);
-                // Of ours, this thread, the asker and the pinned worker, which may both be ready to run.
+                // Of ours, this thread, the requester and the pinned worker, which may both be ready to run.
                 if self
                     .machine
                     .as_ref()
                     .is_some_and(|it| it.is_crowded(shared.cpus + 2))
                 {
-                    break Relief::Crowded;
+                    break ServiceEnd::Crowded;
                 }
             } else if shared.in_hand.load(Ordering::Relaxed) || busy_poll::is_request_there(device)
             {
                 starved += 1;
                 if starved == STARVED_TICKS {
-                    break Relief::Starved;
+                    break ServiceEnd::Starved;
                 }
             } else {
                 quiet += 1;
                 if quiet == QUIET_TICKS {
-                    break Relief::Quiet;
+                    break ServiceEnd::Quiet;
                 }
             }
         };
         state.stands_by = false;
         shared.is_wanted.store(false, Ordering::Relaxed);
-        if let (Relief::Starved, Some(pinned), Some(machine)) =
-            (&relief, state.pinned, &self.machine)
+        if let (ServiceEnd::Starved, Some(pinned), Some(machine)) =
+            (&end, state.pinned, &self.machine)
         {
             // It may have a request in hand, or a lock: another CPU may have time for it.
             let _ = cpu::let_run_on(pinned, &machine.allowed);
         }
-        relief
+        end
     }
 }
 
@@ -550,12 +550,12 @@ fn run_tasks(state: &mut MutexGuard<'_, State>) {
     }
 }
 
-/// The thread that is held on the asker's CPU.
+/// The thread that is held on the requester's CPU.
 #[derive(Default)]
 struct PinnedWorker {
-    order: Option<Order>,
+    assignment: Option<Assignment>,
     replied: Option<Instant>,
-    /// Requests since the asker's CPU was looked up.
+    /// Requests since the requester's CPU was looked up.
     since_look: u32,
     /// Requests of others in a row.
     strangers: u32,
@@ -564,13 +564,13 @@ struct PinnedWorker {
 }
 
 impl PinnedWorker {
-    fn asked(&mut self, asker: Asker, now: Instant) {
-        let tid = self.order.as_ref().map(|order| order.tid);
-        self.strangers = match tid == Some(asker.tid) {
+    fn asked(&mut self, requester: Requester, now: Instant) {
+        let tid = self.assignment.as_ref().map(|assignment| assignment.tid);
+        self.strangers = match tid == Some(requester.tid) {
             true => 0,
             false => self.strangers + 1,
         };
-        self.moves_much = asker.moves_much;
+        self.moves_much = requester.moves_much;
         self.is_late = self
             .replied
             .is_some_and(|replied| now.saturating_duration_since(replied) > LATE);
@@ -587,27 +587,31 @@ impl PinnedWorker {
     fn park_unless_wanted(&mut self, shared: &Shared, is_done: bool) {
         if is_done || !shared.is_wanted.load(Ordering::Relaxed) {
             *self = Self {
-                order: shared.park(),
+                assignment: shared.park(),
                 ..Self::default()
             };
         }
     }
 
-    /// To where the asker is now.
+    /// To where the requester is now.
     fn follow(&mut self) {
         self.since_look += 1;
         let enough = match self.is_late {
             true => LOOK_AFTER_LATE,
             false => LOOK_AFTER,
         };
-        let Some(order) = self.order.as_mut().filter(|_| self.since_look >= enough) else {
+        let Some(assignment) = self
+            .assignment
+            .as_mut()
+            .filter(|_| self.since_look >= enough)
+        else {
             return;
         };
         self.since_look = 0;
-        if let Some(cpu) = order.cpu_of.now().filter(|&cpu| cpu != order.cpu)
+        if let Some(cpu) = assignment.cpu_of.now().filter(|&cpu| cpu != assignment.cpu)
             && cpu::hold(gettid(), cpu).is_ok()
         {
-            order.cpu = cpu;
+            assignment.cpu = cpu;
         }
     }
 }
@@ -641,7 +645,7 @@ mod tests {
     struct Server {
         device: OwnedFd,
         locality: Locality,
-        asker: Asker,
+        requester: Requester,
         answer: Sender<Pid>,
         held: Mutex<Receiver<()>>,
         is_held: AtomicBool,
@@ -666,7 +670,9 @@ mod tests {
                     Ok((1.., _)) => {}
                     _ => return self.locality.end(),
                 }
-                let _guard = self.locality.begin(self.asker, self.device.as_fd(), &self);
+                let _guard = self
+                    .locality
+                    .begin(self.requester, self.device.as_fd(), &self);
                 match request {
                     [HOLD_ON] if self.pinned() == Some(this) => {
                         self.is_held.store(true, Ordering::SeqCst);
@@ -702,7 +708,7 @@ mod tests {
                 device,
                 // No machine is crowded for so many CPUs.
                 locality: Locality::on(usize::MAX / 2),
-                asker: Asker {
+                requester: Requester {
                     tid: gettid().as_raw_nonzero().get().unsigned_abs(),
                     moves_much: false,
                 },

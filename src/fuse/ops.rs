@@ -116,23 +116,23 @@ impl Ops {
     }
 
     /// Whether a request that needs the content must wait until it is made.
-    pub fn is_awaited(&self, ino: Ino) -> bool {
-        self.view.may_await() && self.view.lock().is_awaited(ino)
+    pub fn is_pending(&self, ino: Ino) -> bool {
+        self.view.may_have_lazy_files() && self.view.lock().is_pending(ino)
     }
 
     /// Whether a request that needs the size must wait until the content is made.
-    pub fn is_size_awaited(&self, ino: Ino) -> bool {
-        self.view.may_await() && self.view.lock().is_size_awaited(ino)
+    pub fn is_size_pending(&self, ino: Ino) -> bool {
+        self.view.may_have_lazy_files() && self.view.lock().is_size_pending(ino)
     }
 
     /// The inode of an entry, if a lookup of it must wait until its content is made.
-    pub fn awaited_entry(&self, parent: Ino, name: &[u8]) -> Option<Ino> {
-        if !self.view.may_await() {
+    pub fn pending_entry(&self, parent: Ino, name: &[u8]) -> Option<Ino> {
+        if !self.view.may_have_lazy_files() {
             return None;
         }
         let view = self.view.lock();
         let found = view.lookup(parent, name).ok();
-        found.filter(|&ino| view.is_size_awaited(ino))
+        found.filter(|&ino| view.is_size_pending(ino))
     }
 
     /// Whether files without a name take room, until the kernel forgets them or they are closed.
@@ -172,7 +172,7 @@ impl Ops {
                 let attr = match view.attr(ino) {
                     // It came after this lookup was found to have nothing to wait for: it was not there yet
                     // when this was asked.
-                    Err(StoreError::NotMade) if view.is_awaited(ino) => {
+                    Err(StoreError::NotMade) if view.is_pending(ino) => {
                         return Err(StoreError::NotFound);
                     }
                     attr => attr?,

@@ -16,7 +16,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::dispatch::Dispatcher;
 use super::fuser::{Notifier, Thread};
 use super::lazy;
-use super::locality::{Asker, Locality, RequestGuard, Starter};
+use super::locality::{Locality, RequestGuard, Requester, Starter};
 use super::profile::ServeOptions;
 use super::requests::RequestCounts;
 use super::session_end::{SessionEnd, is_connected};
@@ -128,12 +128,12 @@ struct Connection {
     /// The number of the first session's descriptor.
     first_device: RawFd,
     /// Lock order: held alone.
-    second: Mutex<Option<Second>>,
+    second: Mutex<Option<SecondSession>>,
 }
 
 /// The session of the pinned worker; see [`Locality`].
 #[derive(Debug)]
-struct Second {
+struct SecondSession {
     thread: Thread,
     device: RawFd,
 }
@@ -157,7 +157,7 @@ impl Session {
 
     /// As [`begin`](Self::begin), for a request that moves so many bytes.
     pub fn begin_to_move(&self, tid: u32, bytes: usize) -> BegunRequest<'_> {
-        self.begun(|locality| locality.begin(Asker::new(tid, bytes), self.device(), self))
+        self.begun(|locality| locality.begin(Requester::new(tid, bytes), self.device(), self))
     }
 
     /// As [`begin`](Self::begin), for a request that has no reply.
@@ -248,7 +248,7 @@ impl Starter for Session {
 /// fuser 0.18 begins every session with INIT, which the kernel sends once. So the session begins on a socket, where we
 /// send it, and the device takes the place of the socket afterwards. (`Config::n_threads` would not do: fuser starts
 /// all threads at once, each with a buffer of 16 MiB, and does not notice when one of them ends.)
-fn start_second(connection: &Arc<Connection>, device: BorrowedFd<'_>) -> io::Result<Second> {
+fn start_second(connection: &Arc<Connection>, device: BorrowedFd<'_>) -> io::Result<SecondSession> {
     let (domain, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
     let (theirs, ours) = rustix::net::socketpair(domain, kind, SocketFlags::CLOEXEC, None)?;
     rustix::io::write(&ours, &init_request())?;
@@ -265,7 +265,7 @@ fn start_second(connection: &Arc<Connection>, device: BorrowedFd<'_>) -> io::Res
         devices::add(number);
         Ok(())
     })?;
-    Ok(Second {
+    Ok(SecondSession {
         thread,
         device: number,
     })

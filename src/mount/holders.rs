@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::privately::Connection;
 use crate::sys::mountinfo;
 use crate::sys::namespaces::NamespaceId;
-use crate::sys::proc::{self, Whereabouts};
+use crate::sys::proc::{self, IsMember};
 use crate::sys::unix_diag;
 
 fn is_gone(error: &io::Error) -> bool {
@@ -50,12 +50,12 @@ impl Membership {
     /// All processes inside.
     pub(crate) fn members(&mut self) -> io::Result<Vec<i32>> {
         self.others.clear();
-        proc::members(|pid| self.whereabouts(pid))
+        proc::members(|pid| self.is_member(pid))
     }
 
     pub(crate) fn contains(&mut self, pid: i32) -> bool {
         self.others.clear();
-        matches!(self.whereabouts(pid), Whereabouts::Inside)
+        matches!(self.is_member(pid), IsMember::Yes)
     }
 
     /// The mount may be gone, and its number be another's.
@@ -63,7 +63,7 @@ impl Membership {
         self.device = None;
     }
 
-    fn whereabouts(&mut self, pid: i32) -> Whereabouts {
+    fn is_member(&mut self, pid: i32) -> IsMember {
         let namespace_of = |thread| NamespaceId::at(&format!("/proc/{thread}/ns/mnt"));
         let (mut thread, mut its) = (pid, namespace_of(pid));
         if its.as_ref().is_err_and(is_gone) {
@@ -71,15 +71,15 @@ impl Membership {
             its = namespace_of(thread);
         }
         match its {
-            Ok(its) if self.is_inside(thread, its) => Whereabouts::Inside,
-            Ok(_) => Whereabouts::Outside,
-            Err(error) if is_gone(&error) => Whereabouts::Dead,
+            Ok(its) if self.is_inside(thread, its) => IsMember::Yes,
+            Ok(_) => IsMember::No,
+            Err(error) if is_gone(&error) => IsMember::Ended,
             // We may not look, or it ended just before its link was followed: both are EACCES (fs/proc/namespaces.c,
             // proc_ns_get_link).
-            Err(_) if proc::is_gone(pid) => Whereabouts::Dead,
+            Err(_) if proc::is_gone(pid) => IsMember::Ended,
             // Mounts are told of everybody. Only our own processes are worth the question.
-            Err(_) if proc::may_signal(pid) && self.holds_mount(thread) => Whereabouts::Inside,
-            Err(_) => Whereabouts::Outside,
+            Err(_) if proc::may_signal(pid) && self.holds_mount(thread) => IsMember::Yes,
+            Err(_) => IsMember::No,
         }
     }
 

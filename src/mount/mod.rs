@@ -47,10 +47,10 @@ use self::publicly::PublicMount;
 pub use self::publicly::unmount_at;
 pub use self::tmp::OwnTmp;
 use self::tmp::{OwnDirectories, OwnUsage};
+use crate::sys::descriptor_copies::CopyDetector;
 use crate::sys::mountinfo;
 use crate::sys::namespaces::Namespaces;
 pub use crate::sys::proc::ProcessInfo;
-use crate::sys::witness::Witness;
 
 /// How long a session may take to end once its mount is gone. It takes well under a millisecond.
 const SESSION_END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -130,7 +130,7 @@ pub struct MountPoint {
     /// What of the directories for temporary files is for its processes alone.
     own: Option<OwnDirectories>,
     /// Whether anybody else has the descriptors of a private mount. Lock order: after `state`.
-    witness: Mutex<Option<Witness>>,
+    copies: Mutex<Option<CopyDetector>>,
     /// Of a public mount: readable once [`leave`](Self::leave) has unmounted it.
     left: Option<OwnedFd>,
     /// Whether [`abort`](Self::abort) was called.
@@ -323,7 +323,7 @@ impl MountPoint {
             connection,
             own,
         } = privately::mount(options)?;
-        let witness = Witness::new()
+        let copies = CopyDetector::new()
             .map_err(|error| MountError::system(Operation::OpenNamespaces, &path, error))?;
         Ok((
             device,
@@ -333,7 +333,7 @@ impl MountPoint {
                 state: RwLock::new(MountState::Private(Arc::new(namespaces))),
                 process_sets: ProcessSets::default(),
                 own,
-                witness: Mutex::new(Some(witness)),
+                copies: Mutex::new(Some(copies)),
                 left: None,
                 is_aborted: AtomicBool::new(false),
             },
@@ -353,7 +353,7 @@ impl MountPoint {
                 state: RwLock::new(MountState::Public(mount)),
                 process_sets: ProcessSets::default(),
                 own: None,
-                witness: Mutex::new(None),
+                copies: Mutex::new(None),
                 left: Some(left),
                 is_aborted: AtomicBool::new(false),
             },
@@ -374,7 +374,7 @@ impl MountPoint {
             }),
             process_sets: ProcessSets::default(),
             own: made.own,
-            witness: Mutex::new(None),
+            copies: Mutex::new(None),
             left: None,
             is_aborted: AtomicBool::new(false),
         };
@@ -577,10 +577,10 @@ impl MountPoint {
         // Closing the descriptors is enough when nobody can be inside and nobody else has them, and
         // takes half the time. A child that our program forked for itself has them until it executes something.
         let nobody_inside = !self.process_sets.has_unended();
-        let witness = self.witness.lock().take();
+        let copies = self.copies.lock().take();
         if nobody_inside
             && Arc::strong_count(inside) == 1
-            && witness.is_some_and(Witness::saw_nobody)
+            && copies.is_some_and(CopyDetector::found_no_copy)
         {
             return Ok(());
         }

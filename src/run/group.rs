@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::error::Error;
 use super::limits::{LimitBy, LimitsBy, ResourceLimits};
 use super::process::Processes;
-use crate::sys::cgroup::{Cgroup, Entrance};
+use crate::sys::cgroup::{Cgroup, CgroupHandle};
 
 /// What processes may go on using after SIGXCPU, before they are killed: as RLIMIT_CPU has it here.
 const GRACE: Duration = Duration::from_secs(1);
@@ -64,8 +64,8 @@ impl Group {
     }
 
     /// For whoever starts the job's processes.
-    pub(super) fn entrance(&self) -> Option<Entrance<'_>> {
-        self.cgroup.as_ref().map(Cgroup::entrance)
+    pub(super) fn handle(&self) -> Option<CgroupHandle<'_>> {
+        self.cgroup.as_ref().map(Cgroup::handle)
     }
 
     /// Whether somebody must look again and again.

@@ -30,7 +30,7 @@ use super::process::wire::{self, Left, REQUEST_DESCRIPTORS, Report};
 use crate::sys::cgroup::Entry;
 use crate::sys::child::{End, Exit};
 use crate::sys::launch::{Launch, LaunchError};
-use crate::sys::proc::{self, Held};
+use crate::sys::proc::{self, ProcessHandle};
 use crate::sys::{signals, socket};
 
 /// The hidden first argument with which our binary becomes an init.
@@ -261,7 +261,9 @@ impl Init {
         let give_up = Instant::now() + PATIENCE;
         while self.collect() && Instant::now() < give_up {
             for pid in proc::descendants(ourselves).unwrap_or_default() {
-                if let Some(process) = Held::checked(pid, |pid| proc::descends(pid, ourselves)) {
+                if let Some(process) =
+                    ProcessHandle::checked(pid, |pid| proc::descends(pid, ourselves))
+                {
                     let _ = process.signal(Signal::KILL);
                 }
             }

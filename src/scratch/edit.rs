@@ -14,14 +14,14 @@ type Result<T> = std::result::Result<T, StoreError>;
 
 /// Something that the kernel may have cached and that is no longer so.
 #[derive(Debug)]
-pub(super) enum Stale {
+pub(super) enum StaleCache {
     /// What a name means.
     Entry(Ino, Name),
     /// An inode's attributes and pages.
     Inode(Ino),
 }
 
-impl Stale {
+impl StaleCache {
     pub fn tell(&self, notifier: &Notifier) {
         let told = match self {
             Self::Entry(parent, name) => notifier.entry_changed(*parent, name),
@@ -40,7 +40,7 @@ pub(super) struct Edit<'v> {
     view: Locked<'v>,
     owner: (u32, u32),
     now: Timestamp,
-    stale: Vec<Stale>,
+    stale: Vec<StaleCache>,
     /// Directories with other names in them. The kernel would tell a cached listing of them by another time, and two
     /// changes within a tick of the clock have the same.
     listings: BTreeSet<Ino>,
@@ -58,9 +58,9 @@ impl<'v> Edit<'v> {
     }
 
     /// Lets go of the lock and tells what became stale, also after a failure.
-    pub fn finish(self) -> Vec<Stale> {
+    pub fn finish(self) -> Vec<StaleCache> {
         let mut stale = self.stale;
-        stale.extend(self.listings.into_iter().map(Stale::Inode));
+        stale.extend(self.listings.into_iter().map(StaleCache::Inode));
         stale
     }
 
@@ -96,7 +96,7 @@ impl<'v> Edit<'v> {
             Err(error) => return Err(error),
         }
         let ino = self.create(parent, name, NewKind::File, 0o644)?;
-        self.view.await_source(ino, source, self.now)
+        self.view.set_source(ino, source, self.now)
     }
 
     /// Opens a file for our own API, and refers to it.
@@ -113,7 +113,7 @@ impl<'v> Edit<'v> {
             _ => return Err(StoreError::NotSupported),
         }
         if flags.truncate && flags.writes() {
-            self.stale.push(Stale::Inode(ino));
+            self.stale.push(StaleCache::Inode(ino));
             self.resize(ino, 0)?;
         }
         if self.view.is_observed() {
@@ -202,7 +202,7 @@ impl<'v> Edit<'v> {
             },
             self.now,
         )?;
-        self.stale.push(Stale::Entry(parent, name.clone()));
+        self.stale.push(StaleCache::Entry(parent, name.clone()));
         self.listings.insert(parent);
         Ok(attr.ino)
     }
@@ -220,7 +220,7 @@ impl<'v> Edit<'v> {
         if usage.bytes.saturating_sub(attr.blocks * 512) + needed > usage.limits.bytes {
             return Err(StoreError::NoSpace(Resource::Bytes));
         }
-        self.stale.push(Stale::Inode(ino));
+        self.stale.push(StaleCache::Inode(ino));
         self.resize(ino, 0)?;
         match self.view.write(ino, 0, bytes, self.now)? {
             written if written == bytes.len() => {
@@ -239,7 +239,7 @@ impl<'v> Edit<'v> {
             Kind::Directory => return Err(StoreError::IsDirectory),
             _ => return Err(StoreError::NotSupported),
         }
-        self.stale.push(Stale::Inode(ino));
+        self.stale.push(StaleCache::Inode(ino));
         self.view.note_resized(ino);
         let written = self.view.write(ino, attr.size, bytes, self.now)?;
         if written < bytes.len() {
@@ -265,10 +265,11 @@ impl<'v> Edit<'v> {
             self.now,
         )?;
         let inodes = [Some(moved), replaced];
-        self.stale.push(Stale::Entry(from_dir, from_name.clone()));
-        self.stale.push(Stale::Entry(to_dir, to_name.clone()));
         self.stale
-            .extend(inodes.into_iter().flatten().map(Stale::Inode));
+            .push(StaleCache::Entry(from_dir, from_name.clone()));
+        self.stale.push(StaleCache::Entry(to_dir, to_name.clone()));
+        self.stale
+            .extend(inodes.into_iter().flatten().map(StaleCache::Inode));
         self.listings.extend([from_dir, to_dir]);
         Ok(())
     }
@@ -281,7 +282,7 @@ impl<'v> Edit<'v> {
             ..SetAttr::default()
         };
         self.view.set_attr(ino, &change, self.now)?;
-        self.stale.push(Stale::Inode(ino));
+        self.stale.push(StaleCache::Inode(ino));
         Ok(())
     }
 
@@ -328,8 +329,8 @@ impl<'v> Edit<'v> {
             Kind::Directory => self.view.rmdir(parent, name.as_bytes(), self.now)?,
             _ => self.view.unlink(parent, name.as_bytes(), self.now)?,
         }
-        self.stale.push(Stale::Entry(parent, name.clone()));
-        self.stale.push(Stale::Inode(ino));
+        self.stale.push(StaleCache::Entry(parent, name.clone()));
+        self.stale.push(StaleCache::Inode(ino));
         self.listings.insert(parent);
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Scratch;
-use super::edit::Stale;
+use super::edit::StaleCache;
 use super::source::make;
 use crate::fuse::{Notifier, lazy};
 use crate::run::Error;
@@ -293,7 +293,7 @@ impl Open {
 
     /// Has the kernel forget what it keeps of the file.
     fn settle(&self) {
-        Stale::Inode(self.ino).tell(&self.notifier);
+        StaleCache::Inode(self.ino).tell(&self.notifier);
     }
 
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -27,7 +27,7 @@ use crate::store::{
     Attr, Cookie, Ino, Limits, Name, Resource, StoreError, Timestamp, Tree, TreePath, Usage,
 };
 use crate::view::{Locked, View};
-use edit::{Edit, Stale};
+use edit::{Edit, StaleCache};
 pub use file::{OpenOptions, ScratchFile};
 pub use follow::Follow;
 pub use handle::{Handle, ResizeError};
@@ -585,7 +585,7 @@ impl Scratch {
     fn write_back(&self, path: &TreePath) -> Result<(), Error> {
         let ino = self.view.lock().resolve(path.names());
         if let Ok(ino) = ino {
-            Stale::Inode(ino).tell(&self.notifier);
+            StaleCache::Inode(ino).tell(&self.notifier);
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ impl Scratch {
 
     /// Waits until the content of a file is made, if it has to be.
     pub(super) fn make(&self, path: &TreePath) -> Result<(), Error> {
-        if !self.view.may_await() {
+        if !self.view.may_have_lazy_files() {
             return Ok(());
         }
         let found = self.view.lock().resolve(path.names());
@@ -74,12 +74,12 @@ impl Scratch {
 
     /// The same where only the attributes are looked at.
     pub(super) fn make_size(&self, path: &TreePath) -> Result<(), Error> {
-        let awaited = self.view.may_await() && {
+        let pending = self.view.may_have_lazy_files() && {
             let view = self.view.lock();
             let found = view.resolve(path.names());
-            found.is_ok_and(|ino| view.is_size_awaited(ino))
+            found.is_ok_and(|ino| view.is_size_pending(ino))
         };
-        if awaited { self.make(path) } else { Ok(()) }
+        if pending { self.make(path) } else { Ok(()) }
     }
 
     /// Tells of a file that cannot be used because of its source, which says more than the tree can.
@@ -107,11 +107,11 @@ impl Scratch {
 
 /// Waits until a file is made, or has failed; at once for any other file.
 pub(super) fn make(view: &View, lazy: &Arc<lazy::Pool>, ino: Ino) {
-    if !(view.may_await() && view.lock().is_awaited(ino)) {
+    if !(view.may_have_lazy_files() && view.lock().is_pending(ino)) {
         return;
     }
     let (done, wait) = mpsc::channel();
-    lazy.reach(ino, move || {
+    lazy.demand(ino, move || {
         // Nobody listens any more only if this thread is gone.
         let _ = done.send(());
     });

@@ -186,9 +186,9 @@ mod tests {
 
     /// Hashes to the end of the number range, so that probing also wraps around.
     #[derive(Default)]
-    struct Poor(u64);
+    struct CollidingHasher(u64);
 
-    impl Hasher for Poor {
+    impl Hasher for CollidingHasher {
         fn finish(&self) -> u64 {
             u64::MAX - self.0 % 3
         }
@@ -207,7 +207,7 @@ mod tests {
         fn names_are_found_also_when_their_hashes_meet(
             ops in prop::collection::vec((0..12u8, any::<bool>()), 0..80),
         ) {
-            let hasher = BuildHasherDefault::<Poor>::default();
+            let hasher = BuildHasherDefault::<CollidingHasher>::default();
             let mut directory = Directory::new(Ino::ROOT);
             let mut expected = BTreeMap::new();
             for (step, (number, add)) in ops.into_iter().enumerate() {

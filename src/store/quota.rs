@@ -97,7 +97,7 @@ pub struct Peak {
 
 /// A tree's book of what it holds: asked before memory is taken, told when it is given back.
 #[derive(Clone, Debug)]
-pub(super) struct Ledger {
+pub(super) struct Quota {
     pages: u64,
     inodes: u64,
     most_pages: u64,
@@ -105,7 +105,7 @@ pub(super) struct Ledger {
     pub limits: Limits,
 }
 
-impl Ledger {
+impl Quota {
     /// The book of a tree with nothing but its root.
     pub fn new(limits: Limits) -> Self {
         Self {

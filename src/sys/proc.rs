@@ -94,12 +94,12 @@ fn command(pid: i32) -> OsString {
 
 /// A process held by a descriptor; the number behind it can no longer come to mean another one.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct ProcessHandle {
     pub(crate) pid: i32,
     pub(crate) descriptor: OwnedFd,
 }
 
-impl Held {
+impl ProcessHandle {
     /// Holds the process with this number if `belongs` is still true of it once it is held.
     ///
     /// When the number has been taken over in between, the descriptor's process is already dead:
@@ -107,7 +107,7 @@ impl Held {
     pub(crate) fn checked(pid: i32, belongs: impl FnOnce(i32) -> bool) -> Option<Self> {
         let descriptor =
             rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
-        belongs(pid).then_some(Held { pid, descriptor })
+        belongs(pid).then_some(ProcessHandle { pid, descriptor })
     }
 
     /// Whether it has, though its parent may not have collected it.
@@ -317,22 +317,20 @@ impl std::iter::Sum for Usage {
 ///
 /// # Errors
 /// Where the process is, when none can be read: outside only if it has none, or none for us.
-pub(crate) fn environment(pid: i32) -> Result<Vec<u8>, Whereabouts> {
+pub(crate) fn environment(pid: i32) -> Result<Vec<u8>, IsMember> {
     if let Some(text) = environment_of_thread(pid) {
         return Ok(text);
     }
-    let fields = stat(pid).ok_or(Whereabouts::Dead)?;
+    let fields = stat(pid).ok_or(IsMember::Ended)?;
     if !is_ending(&fields) {
         return Err(without_environment(&fields));
     }
     if !has_more_threads(&fields) {
-        return Err(Whereabouts::Dead);
+        return Err(IsMember::Ended);
     }
-    let thread = other_living_thread(OURS, pid).ok_or(Whereabouts::Unsettled)?;
+    let thread = other_living_thread(OURS, pid).ok_or(IsMember::Unknown)?;
     environment_of_thread(thread).ok_or_else(|| {
-        stat(thread).map_or(Whereabouts::Unsettled, |fields| {
-            without_environment(&fields)
-        })
+        stat(thread).map_or(IsMember::Unknown, |fields| without_environment(&fields))
     })
 }
 
@@ -352,15 +350,15 @@ fn environment_of_thread(thread: i32) -> Option<Vec<u8>> {
 ///
 /// While it takes up a program (execve(2)), its memory begins to tell of an environment before that is there, and of the
 /// program's code after it (`fs/binfmt_elf.c`, load_elf_binary).
-fn without_environment(fields: &[String]) -> Whereabouts {
+fn without_environment(fields: &[String]) -> IsMember {
     /// A thread of the kernel, which has no memory; of `include/linux/sched.h`.
     const PF_KTHREAD: u64 = 0x0020_0000;
     let number = |field| number(fields, field).unwrap_or(0_u64);
     let (flags, start_code, [env_start, env_end]) = (number(9), number(26), [50, 51].map(number));
     // The latter is also told of whom we may not look into.
     match flags & PF_KTHREAD != 0 || start_code != 0 && env_start == env_end {
-        true => Whereabouts::Outside,
-        false => Whereabouts::Unsettled,
+        true => IsMember::No,
+        false => IsMember::Unknown,
     }
 }
 
@@ -375,14 +373,14 @@ pub(crate) fn may_signal(pid: i32) -> bool {
     Pid::from_raw(pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
-/// Where a process is, as one looks for the members of a group.
-pub(crate) enum Whereabouts {
-    Inside,
-    Outside,
-    /// It has ended, whether somebody has collected it or not.
-    Dead,
+/// Whether a process belongs to the set that is looked for.
+pub(crate) enum IsMember {
+    Yes,
+    No,
+    /// The process has ended, whether its parent has collected it or not.
+    Ended,
     /// It cannot be told at this moment.
-    Unsettled,
+    Unknown,
 }
 
 /// How often is looked for members while processes end on the machine faster than one can look: a look takes well under
@@ -395,16 +393,16 @@ const UNSETTLED: Duration = Duration::from_secs(1);
 ///
 /// A process that ended between the listing and the look at it may have left a child that the listing does not have
 /// yet. So a look that found nobody counts only when all who were dead in it had been so in the look before.
-pub(crate) fn members(mut whereabouts: impl FnMut(i32) -> Whereabouts) -> io::Result<Vec<i32>> {
+pub(crate) fn members(mut is_member: impl FnMut(i32) -> IsMember) -> io::Result<Vec<i32>> {
     members_by_looks(|pids| {
-        let looked_at = pids.into_iter().map(|pid| (pid, whereabouts(pid)));
+        let looked_at = pids.into_iter().map(|pid| (pid, is_member(pid)));
         looked_at.collect()
     })
 }
 
 /// The same, with a look at all that are listed at once.
 fn members_by_looks(
-    mut look: impl FnMut(Vec<i32>) -> Vec<(i32, Whereabouts)>,
+    mut look: impl FnMut(Vec<i32>) -> Vec<(i32, IsMember)>,
 ) -> io::Result<Vec<i32>> {
     let give_up = Instant::now() + UNSETTLED;
     let mut dead_before = HashSet::new();
@@ -412,14 +410,14 @@ fn members_by_looks(
     while looks < MOST_LOOKS {
         let (mut members, mut dead) = (Vec::new(), HashSet::new());
         let mut is_settled = true;
-        for (pid, whereabouts) in look(all()?) {
-            match whereabouts {
-                Whereabouts::Inside => members.push(pid),
-                Whereabouts::Outside => {}
-                Whereabouts::Dead => {
+        for (pid, is_member) in look(all()?) {
+            match is_member {
+                IsMember::Yes => members.push(pid),
+                IsMember::No => {}
+                IsMember::Ended => {
                     dead.insert(pid);
                 }
-                Whereabouts::Unsettled => is_settled = false,
+                IsMember::Unknown => is_settled = false,
             }
         }
         if !members.is_empty() || is_settled && dead.is_subset(&dead_before) {
@@ -448,12 +446,12 @@ pub(crate) fn descendants(ancestor: i32) -> io::Result<Vec<i32>> {
             let mut line = std::iter::successors(up(&pid), up).take(parents.len());
             line.any(|up| up == ancestor)
         };
-        let whereabouts = |pid| match parents[&pid] {
-            None | Some((_, true)) => Whereabouts::Dead,
-            Some(_) if descends(pid) => Whereabouts::Inside,
-            Some(_) => Whereabouts::Outside,
+        let is_member = |pid| match parents[&pid] {
+            None | Some((_, true)) => IsMember::Ended,
+            Some(_) if descends(pid) => IsMember::Yes,
+            Some(_) => IsMember::No,
         };
-        pids.iter().map(|&pid| (pid, whereabouts(pid))).collect()
+        pids.iter().map(|&pid| (pid, is_member(pid))).collect()
     })
 }
 
@@ -477,12 +475,12 @@ mod tests {
         let ourselves = rustix::process::getpid().as_raw_pid();
         let mut looks = 0;
         let found = members(|pid| match pid == ourselves {
-            false => Whereabouts::Outside,
+            false => IsMember::No,
             true => {
                 looks += 1;
                 match looks > 2 * MOST_LOOKS {
-                    true => Whereabouts::Inside,
-                    false => Whereabouts::Unsettled,
+                    true => IsMember::Yes,
+                    false => IsMember::Unknown,
                 }
             }
         });

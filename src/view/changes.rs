@@ -26,13 +26,19 @@ impl Locked<'_> {
         new: NewInode,
         now: Timestamp,
     ) -> Result<Attr> {
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         let State { tree, observed, .. } = &mut **state;
         let Some(observed) = observed else {
             return tree.create(parent, name, new, now);
         };
         let attr = tree.create(parent, name.clone(), new, now)?;
-        observed.named(tree, attr.ino, (parent, name.as_bytes()), attr.kind, calls);
+        observed.named(
+            tree,
+            attr.ino,
+            (parent, name.as_bytes()),
+            attr.kind,
+            wakeups,
+        );
         Ok(attr)
     }
 
@@ -43,11 +49,11 @@ impl Locked<'_> {
     ///
     /// As [`Tree::link`](crate::store::Tree::link).
     pub fn link(&mut self, ino: Ino, parent: Ino, name: Name, now: Timestamp) -> Result<Attr> {
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         let State { tree, observed, .. } = &mut **state;
         if let Some(observed) = observed {
             let attr = tree.link(ino, parent, name.clone(), now)?;
-            observed.named(tree, ino, (parent, name.as_bytes()), attr.kind, calls);
+            observed.named(tree, ino, (parent, name.as_bytes()), attr.kind, wakeups);
             Ok(attr)
         } else {
             tree.link(ino, parent, name, now)
@@ -77,10 +83,10 @@ impl Locked<'_> {
     }
 
     fn name_lost(&mut self, unlinked: Unlinked, place: (Ino, &[u8])) {
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         let State { tree, observed, .. } = &mut **state;
         if let Some(observed) = observed {
-            observed.unnamed(tree, unlinked.ino, place, unlinked.orphaned, calls);
+            observed.unnamed(tree, unlinked.ino, place, unlinked.orphaned, wakeups);
         }
         self.dispose(unlinked);
     }
@@ -128,22 +134,22 @@ impl Locked<'_> {
     }
 
     fn whiteout_left(&mut self, place: (Ino, &[u8])) {
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         let State { tree, observed, .. } = &mut **state;
         if let Some(observed) = observed
             && let Ok(ino) = tree.lookup(place.0, place.1)
         {
-            observed.named(tree, ino, place, Kind::CharDevice, calls);
+            observed.named(tree, ino, place, Kind::CharDevice, wakeups);
         }
     }
 
     fn name_moved(&mut self, ino: Ino, from: (Ino, &[u8]), to: (Ino, &[u8])) {
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         let State { tree, observed, .. } = &mut **state;
         if let Some(observed) = observed
             && let Ok(attr) = tree.attr(ino)
         {
-            observed.renamed(tree, (ino, attr.kind), from, to, calls);
+            observed.renamed(tree, (ino, attr.kind), from, to, wakeups);
         }
     }
 
@@ -162,19 +168,19 @@ impl Locked<'_> {
     ///
     /// As [`Tree::write`](crate::store::Tree::write).
     pub fn write(&mut self, ino: Ino, offset: u64, data: &[u8], now: Timestamp) -> Result<usize> {
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         let State {
             tree,
             observed,
-            awaited,
+            lazy,
             ..
         } = &mut **state;
-        awaited.check(ino)?;
+        lazy.check(ino)?;
         let written = tree.write(ino, offset, data, now)?;
         if let Some(observed) = observed
             && written > 0
         {
-            observed.written(tree, ino, offset..offset + written as u64, calls);
+            observed.written(tree, ino, offset..offset + written as u64, wakeups);
         }
         Ok(written)
     }
@@ -191,14 +197,14 @@ impl Locked<'_> {
         mode: AllocateMode,
         now: Timestamp,
     ) -> Result<()> {
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         let State {
             tree,
             observed,
-            awaited,
+            lazy,
             ..
         } = &mut **state;
-        awaited.check(ino)?;
+        lazy.check(ino)?;
         let Some(observed) = observed else {
             return tree.allocate(ino, range, mode, now);
         };
@@ -206,12 +212,12 @@ impl Locked<'_> {
         tree.allocate(ino, range.clone(), mode, now)?;
         let after = tree.attr(ino)?.size;
         if after != before {
-            observed.resized(tree, ino, after, calls);
+            observed.resized(tree, ino, after, wakeups);
         }
         let changed = range.start..range.end.min(before);
         let keeps_bytes = matches!(mode, AllocateMode::Extend | AllocateMode::KeepSize);
         if !keeps_bytes && !changed.is_empty() {
-            observed.written(tree, ino, changed, calls);
+            observed.written(tree, ino, changed, wakeups);
         }
         Ok(())
     }
@@ -228,20 +234,20 @@ impl Locked<'_> {
         len: u64,
         now: Timestamp,
     ) -> Result<u64> {
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         let State {
             tree,
             observed,
-            awaited,
+            lazy,
             ..
         } = &mut **state;
-        awaited.check(from.0)?;
-        awaited.check(to.0)?;
+        lazy.check(from.0)?;
+        lazy.check(to.0)?;
         let copied = tree.copy_range(from, to, len, now)?;
         if let Some(observed) = observed
             && copied > 0
         {
-            observed.written(tree, to.0, to.1..to.1 + copied, calls);
+            observed.written(tree, to.0, to.1..to.1 + copied, wakeups);
         }
         Ok(copied)
     }
@@ -252,28 +258,28 @@ impl Locked<'_> {
     ///
     /// As [`Tree::set_attr`](crate::store::Tree::set_attr).
     pub fn set_attr(&mut self, ino: Ino, change: &SetAttr, now: Timestamp) -> Result<Attr> {
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         let State {
             tree,
             observed,
-            awaited,
+            lazy,
             ..
         } = &mut **state;
         if change.size.is_some() {
-            awaited.check(ino)?;
+            lazy.check(ino)?;
         }
         let attr = match (change.size, observed) {
             (Some(size), Some(observed)) => {
                 let before = tree.attr(ino)?.size;
                 let attr = tree.set_attr(ino, change, now)?;
                 if before != size {
-                    observed.resized(tree, ino, size, calls);
+                    observed.resized(tree, ino, size, wakeups);
                 }
                 attr
             }
             _ => tree.set_attr(ino, change, now)?,
         };
-        match awaited.check(ino) {
+        match lazy.check(ino) {
             Ok(()) => Ok(attr),
             Err(_) => self.attr(ino),
         }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::calls::{Calls, Waker};
 use super::observed::NotObserved;
 use super::ranges::Ranges;
+use super::wakeups::{Waker, Wakeups};
 use super::{Locked, State};
 use crate::store::{Data, Ino, Kind, StoreError, TreePath};
 
@@ -51,9 +51,9 @@ enum Target {
 }
 
 impl Follower {
-    fn wake(&mut self, calls: &mut Calls) {
+    fn wake(&mut self, wakeups: &mut Wakeups) {
         if std::mem::take(&mut self.waits) {
-            calls.wake(&self.waker);
+            wakeups.wake(&self.waker);
         }
     }
 
@@ -64,32 +64,32 @@ impl Follower {
 
 impl Followers {
     /// Bytes of a file changed, or there are more of them.
-    pub fn rewritten(&mut self, ino: Ino, range: Range<u64>, calls: &mut Calls) {
+    pub fn rewritten(&mut self, ino: Ino, range: Range<u64>, wakeups: &mut Wakeups) {
         for follower in self.all.values_mut().filter(|it| it.follows(ino)) {
             let end = range.end.min(follower.given);
             follower.rewritten.add(range.start.min(end)..end);
-            follower.wake(calls);
+            follower.wake(wakeups);
         }
     }
 
     /// Something else happened to a file.
-    pub fn changed(&mut self, ino: Ino, calls: &mut Calls) {
+    pub fn changed(&mut self, ino: Ino, wakeups: &mut Wakeups) {
         let followers = self.all.values_mut();
         followers
             .filter(|it| it.follows(ino))
-            .for_each(|it| it.wake(calls));
+            .for_each(|it| it.wake(wakeups));
     }
 
     /// A name may lead to another file, or to one with a writer.
-    pub fn names_changed(&mut self, calls: &mut Calls) {
+    pub fn names_changed(&mut self, wakeups: &mut Wakeups) {
         let followers = self.all.values_mut();
         followers
             .filter(|it| matches!(it.target, Target::Name(_)))
-            .for_each(|it| it.wake(calls));
+            .for_each(|it| it.wake(wakeups));
     }
 
-    pub fn wake_all(&mut self, calls: &mut Calls) {
-        self.all.values_mut().for_each(|it| it.wake(calls));
+    pub fn wake_all(&mut self, wakeups: &mut Wakeups) {
+        self.all.values_mut().for_each(|it| it.wake(wakeups));
     }
 }
 

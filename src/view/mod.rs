@@ -11,11 +11,10 @@
 //! Nodeids are the inode numbers of the tree: both are never used twice, and `st_ino` is then the
 //! number that the tree's owner sees too.
 
-mod awaited;
-mod calls;
 mod changes;
 mod event;
 mod follow;
+mod lazy_files;
 mod names;
 mod observed;
 mod parties;
@@ -24,6 +23,7 @@ mod ranges;
 #[cfg(test)]
 pub(crate) mod tests;
 mod touched;
+mod wakeups;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
@@ -33,17 +33,17 @@ use std::sync::atomic::Ordering;
 
 use crate::store::{Ino, Resource, Tree, TreePath, Unlinked};
 use crate::sync::{AtomicBool, Mutex, MutexGuard};
-use awaited::Awaited;
-pub use awaited::{Reach, Waiter};
-use calls::Calls;
-pub use calls::Waker;
 pub use event::Event;
 pub use follow::{FollowId, Followed};
+use lazy_files::LazyFiles;
+pub use lazy_files::{Demand, Waiter};
 pub use observed::{Handle, Opener};
 use observed::{NotObserved, Observed};
 use parties::Parties;
 pub use queue::Queue;
 pub use touched::Touched;
+pub use wakeups::Waker;
+use wakeups::Wakeups;
 
 /// A tree, and who refers to its inodes.
 ///
@@ -55,7 +55,7 @@ pub struct View {
     /// Lock order: first this one, then a watcher's [`Queue`]; nothing else is taken under either.
     state: Mutex<State>,
     /// Whether there ever was a file that is made on demand: those who serve requests then look closer.
-    may_await: AtomicBool,
+    may_have_lazy_files: AtomicBool,
     /// Whether those who touch files are told apart.
     tells_apart: AtomicBool,
     /// Lock order: held alone.
@@ -75,7 +75,7 @@ struct State {
     /// Files that our own API gave another size while somebody referred to them.
     resized: HashSet<Ino>,
     /// Files that are made when somebody reaches for them.
-    awaited: Awaited,
+    lazy: LazyFiles,
     /// What is kept of opens, names and watchers where opens are seen. Nothing where they are not, and a
     /// change then costs no more than to find that.
     observed: Option<Box<Observed>>,
@@ -124,10 +124,10 @@ impl View {
                 hidden: None,
                 refused: None,
                 resized: HashSet::new(),
-                awaited: Awaited::default(),
+                lazy: LazyFiles::default(),
                 observed: None,
             }),
-            may_await: AtomicBool::new(false),
+            may_have_lazy_files: AtomicBool::new(false),
             tells_apart: AtomicBool::new(false),
             parties: Mutex::new(None),
         }
@@ -155,8 +155,8 @@ impl View {
         }
         Locked {
             state,
-            calls: Calls::default(),
-            may_await: &self.may_await,
+            wakeups: Wakeups::default(),
+            may_have_lazy_files: &self.may_have_lazy_files,
         }
     }
 
@@ -195,7 +195,7 @@ impl View {
     pub fn snapshot(&self) -> Tree {
         let state = self.state.lock();
         let mut fork = state.tree.fork();
-        state.awaited.take_out_of(&mut fork);
+        state.lazy.take_out_of(&mut fork);
         fork
     }
 
@@ -221,13 +221,13 @@ impl View {
     }
 
     /// Whether there may be a file that is still to be made. Takes no lock.
-    pub fn may_await(&self) -> bool {
-        self.may_await.load(Ordering::Acquire)
+    pub fn may_have_lazy_files(&self) -> bool {
+        self.may_have_lazy_files.load(Ordering::Acquire)
     }
 
     /// The files whose source failed, and how.
     pub fn failed_sources(&self) -> Vec<(TreePath, Arc<io::Error>)> {
-        self.state.lock().awaited.failed().to_vec()
+        self.state.lock().lazy.failed().to_vec()
     }
 
     /// From now on opens and closes are told to this view, and it tells events.
@@ -242,9 +242,9 @@ impl View {
         let closed = view.state.observed.as_ref();
         let closed = closed.map_or(Vec::new(), |it| it.closed_by_the_end());
         closed.into_iter().for_each(|handle| view.close(handle));
-        let Locked { state, calls, .. } = &mut view;
+        let Locked { state, wakeups, .. } = &mut view;
         if let Some(observed) = &mut state.observed {
-            observed.end(calls);
+            observed.end(wakeups);
         }
     }
 }
@@ -252,10 +252,10 @@ impl View {
 /// The tree and its references, locked. Derefs to the [`Tree`], for reading.
 #[derive(Debug)]
 pub struct Locked<'v> {
-    // The order of the fields counts: the lock is released first, then the calls are made.
+    // The order of the fields counts: the lock is released first, then the wakeups are made.
     state: MutexGuard<'v, State>,
-    calls: Calls,
-    may_await: &'v AtomicBool,
+    wakeups: Wakeups,
+    may_have_lazy_files: &'v AtomicBool,
 }
 
 impl Locked<'_> {
@@ -274,20 +274,20 @@ impl Locked<'_> {
 
     /// Gives back `count` references, and frees the inode if they were the last and no name is left.
     pub fn give_back_references(&mut self, ino: Ino, count: u64) {
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         let State {
             tree,
             references,
             resized,
-            awaited,
+            lazy,
             observed,
             ..
         } = &mut **state;
         if references.give_back(ino, count) {
             tree.free(ino);
             resized.remove(&ino);
-            if !awaited.is_empty() && tree.attr(ino).is_err() {
-                awaited.forget(ino, calls);
+            if !lazy.is_empty() && tree.attr(ino).is_err() {
+                lazy.forget(ino, wakeups);
             }
             if let Some(observed) = observed {
                 observed.forget(ino, tree);
@@ -300,17 +300,17 @@ impl Locked<'_> {
         if !unlinked.orphaned {
             return;
         }
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         let State {
             tree,
             references,
-            awaited,
+            lazy,
             observed,
             ..
         } = &mut **state;
         if !references.any(unlinked.ino) {
             tree.free(unlinked.ino);
-            awaited.forget(unlinked.ino, calls);
+            lazy.forget(unlinked.ino, wakeups);
             if let Some(observed) = observed {
                 observed.forget(unlinked.ino, tree);
             }

@@ -19,13 +19,13 @@ pub(super) struct Names {
 
 #[derive(Debug)]
 struct Known {
-    place: Place,
+    last: LastName,
     /// The path, and the moves when it was put together.
     path: Option<(u64, Arc<TreePath>)>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum LastName {
     In(Ino, Name),
     /// The last name is gone; this was the path.
     Gone(Arc<TreePath>),
@@ -34,21 +34,21 @@ enum Place {
 impl Names {
     /// Notes that `ino` was reached by this name.
     pub fn note(&mut self, ino: Ino, parent: Ino, name: &[u8]) {
-        let same = |known: &Known| matches!(&known.place, Place::In(dir, its) if *dir == parent && its.as_bytes() == name);
+        let same = |known: &Known| matches!(&known.last, LastName::In(dir, its) if *dir == parent && its.as_bytes() == name);
         if self.known.get(&ino).is_some_and(same) {
             return;
         }
         // What was found under a name has a valid one.
         if let Ok(name) = Name::new(name) {
-            let place = Place::In(parent, name);
-            self.known.insert(ino, Known { place, path: None });
+            let last = LastName::In(parent, name);
+            self.known.insert(ino, Known { last, path: None });
         }
     }
 
     /// Whether a name of `ino` is known.
     pub fn knows(&self, ino: Ino) -> bool {
         let known = self.known.get(&ino);
-        known.is_some_and(|known| matches!(known.place, Place::In(..)))
+        known.is_some_and(|known| matches!(known.last, LastName::In(..)))
     }
 
     /// Notes that a directory has another path now, and all below it.
@@ -59,8 +59,8 @@ impl Names {
     /// Notes that `ino` has lost this name, which was its last if it is `orphaned`.
     pub fn lost(&mut self, tree: &Tree, ino: Ino, (parent, name): (Ino, &[u8]), orphaned: bool) {
         if orphaned {
-            let place = Place::Gone(self.below(tree, parent, name));
-            self.known.insert(ino, Known { place, path: None });
+            let last = LastName::Gone(self.below(tree, parent, name));
+            self.known.insert(ino, Known { last, path: None });
         } else {
             self.known.remove(&ino);
         }
@@ -89,7 +89,7 @@ impl Names {
             if let Some(path) = self.kept(at) {
                 break path;
             }
-            let Some((parent, name)) = self.place(tree, at) else {
+            let Some((parent, name)) = self.last_name(tree, at) else {
                 // Not reached by any name, and not found by one: it has none any more.
                 break Arc::clone(&self.root);
             };
@@ -110,16 +110,16 @@ impl Names {
             return Some(Arc::clone(&self.root));
         }
         let known = self.known.get(&ino)?;
-        match (&known.place, &known.path) {
-            (Place::Gone(path), _) => Some(Arc::clone(path)),
+        match (&known.last, &known.path) {
+            (LastName::Gone(path), _) => Some(Arc::clone(path)),
             (_, Some((moves, path))) if *moves == self.moves => Some(Arc::clone(path)),
             _ => None,
         }
     }
 
-    fn place(&mut self, tree: &Tree, ino: Ino) -> Option<(Ino, Name)> {
+    fn last_name(&mut self, tree: &Tree, ino: Ino) -> Option<(Ino, Name)> {
         if let Some(Known {
-            place: Place::In(parent, name),
+            last: LastName::In(parent, name),
             ..
         }) = self.known.get(&ino)
         {
@@ -131,7 +131,7 @@ impl Names {
     }
 }
 
-/// A place of an inode that was not reached by a name. Slow; seldom needed.
+/// A name of an inode that was not reached by a name. Slow; seldom needed.
 fn find(tree: &Tree, ino: Ino) -> Option<(Ino, Name)> {
     if tree.attr(ino).ok()?.kind == Kind::Directory {
         let parent = tree.parent(ino).ok()?;

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::calls::{Calls, Waker};
 use super::event::Event;
 use super::follow::Followers;
 use super::names::Names;
 use super::queue::Queue;
-use super::touched::{Tallies, Tally, Touched};
+use super::touched::{Touched, TouchedLog, TouchedLogs};
+use super::wakeups::{Waker, Wakeups};
 use super::{Locked, State};
 use crate::store::{Ino, Kind, RenameMode, StoreError, Tree, TreePath};
 
@@ -43,7 +43,7 @@ pub(super) struct Observed {
     /// The mount is being taken down, and no process uses it any more.
     unused: bool,
     /// Kept from when it was first asked for.
-    tallies: Option<Tallies>,
+    logs: Option<TouchedLogs>,
     /// Whose change is being made, where that is known.
     pub party: Option<usize>,
     pub ended: bool,
@@ -76,50 +76,50 @@ impl Observed {
         &mut self,
         tree: &Tree,
         ino: Ino,
-        calls: &mut Calls,
+        wakeups: &mut Wakeups,
         event: impl FnOnce(Arc<TreePath>) -> Event,
     ) {
         if !self.watchers.is_empty() {
             let path = self.names.path(tree, ino);
-            self.send(ino, &event(path), calls);
+            self.send(ino, &event(path), wakeups);
         }
     }
 
     /// Counts something, where that is wanted.
-    fn count(&mut self, mut count: impl FnMut(&mut Tally, &mut Names)) {
-        if let Some(tallies) = &mut self.tallies {
-            let concerned = tallies.of(self.party);
-            concerned.for_each(|tally| count(tally, &mut self.names));
+    fn count(&mut self, mut count: impl FnMut(&mut TouchedLog, &mut Names)) {
+        if let Some(logs) = &mut self.logs {
+            let concerned = logs.of(self.party);
+            concerned.for_each(|log| count(log, &mut self.names));
         }
     }
 
     /// Counts that a file's content was changed.
     fn count_written(&mut self, tree: &Tree, ino: Ino) {
-        if let Some(tallies) = &mut self.tallies {
-            for tally in tallies.of_writer(self.party, ino) {
-                tally.written(ino, || self.names.path(tree, ino));
+        if let Some(logs) = &mut self.logs {
+            for log in logs.of_writer(self.party, ino) {
+                log.written(ino, || self.names.path(tree, ino));
             }
         }
     }
 
-    fn send(&self, ino: Ino, event: &Event, calls: &mut Calls) {
+    fn send(&self, ino: Ino, event: &Event, wakeups: &mut Wakeups) {
         for watcher in &self.watchers {
             if event.concerns(&watcher.below) {
-                watcher.queue.push(ino, event, calls);
+                watcher.queue.push(ino, event, wakeups);
             }
         }
     }
 
-    pub fn written(&mut self, tree: &Tree, ino: Ino, range: Range<u64>, calls: &mut Calls) {
-        self.followers.rewritten(ino, range.clone(), calls);
+    pub fn written(&mut self, tree: &Tree, ino: Ino, range: Range<u64>, wakeups: &mut Wakeups) {
+        self.followers.rewritten(ino, range.clone(), wakeups);
         self.count_written(tree, ino);
-        self.tell(tree, ino, calls, |path| Event::Written { path, range });
+        self.tell(tree, ino, wakeups, |path| Event::Written { path, range });
     }
 
-    pub fn resized(&mut self, tree: &Tree, ino: Ino, size: u64, calls: &mut Calls) {
-        self.followers.rewritten(ino, size..u64::MAX, calls);
+    pub fn resized(&mut self, tree: &Tree, ino: Ino, size: u64, wakeups: &mut Wakeups) {
+        self.followers.rewritten(ino, size..u64::MAX, wakeups);
         self.count_written(tree, ino);
-        self.tell(tree, ino, calls, |path| Event::Truncated { path, size });
+        self.tell(tree, ino, wakeups, |path| Event::Truncated { path, size });
     }
 
     /// A name appeared: the first of an inode, or another one.
@@ -129,17 +129,17 @@ impl Observed {
         ino: Ino,
         (parent, name): (Ino, &[u8]),
         kind: Kind,
-        calls: &mut Calls,
+        wakeups: &mut Wakeups,
     ) {
         // The kernel knows a hard link's inode by the old name, and opens it without asking again.
         if !self.names.knows(ino) {
             self.names.note(ino, parent, name);
         }
-        self.followers.names_changed(calls);
-        self.count(|tally, names| tally.named(ino, names.below(tree, parent, name)));
+        self.followers.names_changed(wakeups);
+        self.count(|log, names| log.named(ino, names.below(tree, parent, name)));
         if !self.watchers.is_empty() {
             let path = self.names.below(tree, parent, name);
-            self.send(ino, &Event::Created { path, kind }, calls);
+            self.send(ino, &Event::Created { path, kind }, wakeups);
         }
     }
 
@@ -150,14 +150,12 @@ impl Observed {
         ino: Ino,
         place: (Ino, &[u8]),
         orphaned: bool,
-        calls: &mut Calls,
+        wakeups: &mut Wakeups,
     ) {
-        self.count(|tally, names| {
-            tally.unnamed(ino, names.below(tree, place.0, place.1), orphaned)
-        });
+        self.count(|log, names| log.unnamed(ino, names.below(tree, place.0, place.1), orphaned));
         if !self.watchers.is_empty() {
             let path = self.names.below(tree, place.0, place.1);
-            self.send(ino, &Event::Removed { path }, calls);
+            self.send(ino, &Event::Removed { path }, wakeups);
         }
         self.names.lost(tree, ino, place, orphaned);
     }
@@ -169,36 +167,36 @@ impl Observed {
         (ino, kind): (Ino, Kind),
         from: (Ino, &[u8]),
         to: (Ino, &[u8]),
-        calls: &mut Calls,
+        wakeups: &mut Wakeups,
     ) {
         self.names.note(ino, to.0, to.1);
         if kind == Kind::Directory {
             self.names.directory_moved();
         }
-        self.followers.names_changed(calls);
+        self.followers.names_changed(wakeups);
         if !self.watchers.is_empty() {
             let from = self.names.below(tree, from.0, from.1);
             let to = self.names.path(tree, ino);
-            self.send(ino, &Event::Renamed { from, to }, calls);
+            self.send(ino, &Event::Renamed { from, to }, wakeups);
         }
     }
 
-    fn opened(&mut self, tree: &Tree, open: Open, calls: &mut Calls) -> Handle {
+    fn opened(&mut self, tree: &Tree, open: Open, wakeups: &mut Wakeups) -> Handle {
         let Open { ino, by, writable } = open;
         if writable {
             *self.writers.entry(ino).or_default() += 1;
-            self.followers.names_changed(calls);
-            if let Some(tallies) = &mut self.tallies {
-                tallies.note_writer(self.party, ino);
+            self.followers.names_changed(wakeups);
+            if let Some(logs) = &mut self.logs {
+                logs.note_writer(self.party, ino);
             }
         } else {
-            self.count(|tally, names| tally.read(ino, || names.path(tree, ino)));
+            self.count(|log, names| log.read(ino, || names.path(tree, ino)));
         }
         self.last_handle += 1;
         let handle = Handle(self.last_handle);
         self.open.insert(handle, open);
         let by = by.id();
-        self.tell(tree, ino, calls, |path| Event::Opened {
+        self.tell(tree, ino, wakeups, |path| Event::Opened {
             path,
             by,
             writable,
@@ -206,7 +204,7 @@ impl Observed {
         handle
     }
 
-    fn closed(&mut self, tree: &Tree, handle: Handle, calls: &mut Calls) {
+    fn closed(&mut self, tree: &Tree, handle: Handle, wakeups: &mut Wakeups) {
         let Some(Open { ino, by, writable }) = self.open.remove(&handle) else {
             return;
         };
@@ -214,10 +212,10 @@ impl Observed {
             if let Some(writers) = self.writers.get_mut(&ino) {
                 *writers = writers.saturating_sub(1);
             }
-            self.followers.changed(ino, calls);
+            self.followers.changed(ino, wakeups);
         }
         let by = by.id();
-        self.tell(tree, ino, calls, |path| Event::Closed {
+        self.tell(tree, ino, wakeups, |path| Event::Closed {
             path,
             by,
             writable,
@@ -232,14 +230,14 @@ impl Observed {
         to: (Ino, &[u8]),
         (was_there, mode): (bool, RenameMode),
     ) {
-        let Some(tallies) = &mut self.tallies else {
+        let Some(logs) = &mut self.logs else {
             return;
         };
         let from = self.names.below(tree, from.0, from.1);
         let to = self.names.below(tree, to.0, to.1);
         match mode {
-            RenameMode::Exchange => tallies.exchanged(self.party, &from, &to),
-            _ => tallies.renamed(self.party, &from, &to, was_there),
+            RenameMode::Exchange => logs.exchanged(self.party, &from, &to),
+            _ => logs.renamed(self.party, &from, &to, was_there),
         }
     }
 
@@ -249,9 +247,9 @@ impl Observed {
     }
 
     /// Somebody wrote without opening, and is done.
-    fn wrote(&mut self, ino: Ino, calls: &mut Calls) {
+    fn wrote(&mut self, ino: Ino, wakeups: &mut Wakeups) {
         self.writers.entry(ino).or_default();
-        self.followers.names_changed(calls);
+        self.followers.names_changed(wakeups);
     }
 
     /// Nobody refers to this inode any more; it may still have names.
@@ -278,10 +276,10 @@ impl Observed {
         handles.into_iter().map(|(handle, _)| *handle).collect()
     }
 
-    pub fn end(&mut self, calls: &mut Calls) {
+    pub fn end(&mut self, wakeups: &mut Wakeups) {
         self.ended = true;
-        self.watchers.drain(..).for_each(|it| it.queue.end(calls));
-        self.followers.wake_all(calls);
+        self.watchers.drain(..).for_each(|it| it.queue.end(wakeups));
+        self.followers.wake_all(wakeups);
     }
 }
 
@@ -294,7 +292,7 @@ impl Locked<'_> {
     /// not seen.
     pub fn open(&mut self, ino: Ino, by: Opener, writable: bool) -> Result<Handle, StoreError> {
         self.state.tree.attr(ino)?;
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         let State {
             tree,
             references,
@@ -303,18 +301,18 @@ impl Locked<'_> {
         } = &mut **state;
         let observed = observed.as_mut().ok_or(StoreError::NotSupported)?;
         references.take(ino);
-        Ok(observed.opened(tree, Open { ino, by, writable }, calls))
+        Ok(observed.opened(tree, Open { ino, by, writable }, wakeups))
     }
 
     /// Notes that what was opened is closed. No-op for what is closed already.
     pub fn close(&mut self, handle: Handle) {
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         let State { tree, observed, .. } = &mut **state;
         let Some(observed) = observed else {
             return;
         };
         let ino = observed.open.get(&handle).map(|open| open.ino);
-        observed.closed(tree, handle, calls);
+        observed.closed(tree, handle, wakeups);
         if let Some(ino) = ino {
             self.give_back_references(ino, 1);
         }
@@ -342,9 +340,9 @@ impl Locked<'_> {
 
     /// Notes that the file's content was written without opening it, and is complete.
     pub fn note_written(&mut self, ino: Ino) {
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         if let Some(observed) = &mut state.observed {
-            observed.wrote(ino, calls);
+            observed.wrote(ino, wakeups);
         }
     }
 
@@ -361,8 +359,8 @@ impl Locked<'_> {
     /// The same of each of several parties; begins to count for that many others.
     pub(super) fn take_touched_apart(&mut self, next: usize) -> Result<Vec<Touched>, NotObserved> {
         let observed = self.state.observed.as_mut().ok_or(NotObserved)?;
-        let tallies = observed.tallies.replace(Tallies::new(next));
-        Ok(tallies.map_or(Vec::new(), Tallies::finish))
+        let logs = observed.logs.replace(TouchedLogs::new(next));
+        Ok(logs.map_or(Vec::new(), TouchedLogs::finish))
     }
 
     /// From now on, tells what happens at or below a path. `waker` is called when there is something to
@@ -372,11 +370,11 @@ impl Locked<'_> {
     ///
     /// [`NotObserved`].
     pub fn watch(&mut self, below: TreePath, waker: Waker) -> Result<Arc<Queue>, NotObserved> {
-        let Self { state, calls, .. } = self;
+        let Self { state, wakeups, .. } = self;
         let observed = state.observed.as_mut().ok_or(NotObserved)?;
         let queue = Queue::new(waker);
         if observed.ended {
-            queue.end(calls);
+            queue.end(wakeups);
         } else {
             let queue = Arc::clone(&queue);
             observed.watchers.push(Watcher { below, queue });

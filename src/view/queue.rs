@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::calls::{Calls, Waker};
 use super::event::Event;
+use super::wakeups::{Waker, Wakeups};
 use crate::store::{Ino, TreePath};
 use crate::sync::Mutex;
 
@@ -72,18 +72,18 @@ impl Queue {
         state.ended && state.entries.is_empty()
     }
 
-    pub(super) fn push(&self, ino: Ino, event: &Event, calls: &mut Calls) {
+    pub(super) fn push(&self, ino: Ino, event: &Event, wakeups: &mut Wakeups) {
         let mut state = self.state.lock();
         let was_empty = state.entries.is_empty();
         state.push(ino, event);
         if was_empty {
-            calls.wake(&self.waker);
+            wakeups.wake(&self.waker);
         }
     }
 
-    pub(super) fn end(&self, calls: &mut Calls) {
+    pub(super) fn end(&self, wakeups: &mut Wakeups) {
         self.state.lock().ended = true;
-        calls.wake(&self.waker);
+        wakeups.wake(&self.waker);
     }
 }
 

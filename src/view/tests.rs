@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Event, Followed, Locked, Opener, Queue, Reach, View, Waiter, Waker};
+use super::{Demand, Event, Followed, Locked, Opener, Queue, View, Waiter, Waker};
 use crate::store::{
     Ino, Kind, Limits, Name, NewInode, NewKind, RenameMode, Source, StoreError, Timestamp, Tree,
     TreePath,
@@ -231,32 +231,32 @@ fn what_processes_had_open_is_closed_when_an_unused_mount_ends() {
 }
 
 /// Somebody who reaches for a file, and whether the wait is over.
-fn reach(view: &View, ino: Ino) -> (Reach, Arc<AtomicUsize>) {
+fn demand(view: &View, ino: Ino) -> (Demand, Arc<AtomicUsize>) {
     let resumed = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&resumed);
     let waiter = Waiter::new(move || {
         counter.fetch_add(1, Ordering::SeqCst);
     });
-    (view.lock().reach(ino, waiter), resumed)
+    (view.lock().demand(ino, waiter), resumed)
 }
 
-fn awaited(view: &View) -> Ino {
+fn lazy_file(view: &View) -> Ino {
     let mut locked = view.lock();
     let file = make(&mut locked, Ino::ROOT, "a", NewKind::File);
     let source = Source::new(|| Ok("hello"));
-    locked.await_source(file, source, NOW).unwrap();
+    locked.set_source(file, source, NOW).unwrap();
     file
 }
 
 #[test]
 fn the_first_who_reaches_makes_it_and_all_are_resumed() {
     let view = view();
-    let file = awaited(&view);
+    let file = lazy_file(&view);
     assert_eq!(view.lock().attr(file), Err(StoreError::NotMade));
-    let (Reach::Make(source), first) = reach(&view, file) else {
+    let (Demand::Make(source), first) = demand(&view, file) else {
         panic!("nobody was there before")
     };
-    let (Reach::Later, second) = reach(&view, file) else {
+    let (Demand::Waiting, second) = demand(&view, file) else {
         panic!("it is being made")
     };
     let mut offset = 0;
@@ -273,15 +273,15 @@ fn the_first_who_reaches_makes_it_and_all_are_resumed() {
     let resumed = [first, second].map(|it| it.load(Ordering::SeqCst));
     assert_eq!(resumed, [1, 1]);
     assert_eq!(&*view.lock().read(file, 0, 9).unwrap(), b"hello");
-    assert!(matches!(reach(&view, file).0, Reach::Now(_)));
+    assert!(matches!(demand(&view, file).0, Demand::Ready(_)));
     assert_eq!(view.snapshot().usage().inodes, 2);
 }
 
 #[test]
 fn what_is_made_after_a_cancel_is_dropped() {
     let view = view();
-    let file = awaited(&view);
-    let (Reach::Make(_source), resumed) = reach(&view, file) else {
+    let file = lazy_file(&view);
+    let (Demand::Make(_source), resumed) = demand(&view, file) else {
         panic!("nobody was there before")
     };
     view.lock().cancel_sources();
@@ -297,8 +297,8 @@ fn what_is_made_after_a_cancel_is_dropped() {
 #[test]
 fn a_failure_leaves_nothing_of_the_content() {
     let view = view();
-    let file = awaited(&view);
-    assert!(matches!(reach(&view, file).0, Reach::Make(_)));
+    let file = lazy_file(&view);
+    assert!(matches!(demand(&view, file).0, Demand::Make(_)));
     view.lock().fill(file, 0, &[1; 10_000]).unwrap();
     view.lock().made(file, Err(io::Error::other("broken")));
     assert_eq!(view.lock().usage().bytes, 0);

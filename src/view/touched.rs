@@ -1,5 +1,5 @@
 //! Which files were touched since a moment: for telling what a step of a job did, without a word for each of its
-//! calls.
+//! wakeups.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Touched {
 
 /// What has become of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum NameChange {
     Created,
     Deleted,
     /// Deleted, and there again.
@@ -50,15 +50,15 @@ enum Fate {
 
 /// The book from which [`Touched`] is made: no larger than the number of files.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct TouchedLog {
     read: HashMap<Ino, Arc<TreePath>>,
     written: HashMap<Ino, Arc<TreePath>>,
-    fates: HashMap<Arc<TreePath>, Fate>,
+    changes: HashMap<Arc<TreePath>, NameChange>,
     /// Inodes that got their name since the beginning.
     new: HashSet<Ino>,
 }
 
-impl Tally {
+impl TouchedLog {
     pub fn read(&mut self, ino: Ino, path: impl FnOnce() -> Arc<TreePath>) {
         self.read.entry(ino).or_insert_with(path);
     }
@@ -97,12 +97,12 @@ impl Tally {
     /// The same by somebody else: what this one made or wrote there is now found elsewhere.
     fn renamed_by_others(&mut self, from: &Arc<TreePath>, to: &Arc<TreePath>) {
         self.move_below(from, to);
-        let its = self.fates.get(from).copied();
-        if let Some(fate) = its.filter(|fate| *fate != Fate::Deleted) {
-            self.fates.remove(from);
-            let there = self.fates.insert(Arc::clone(to), fate);
-            if there == Some(Fate::Deleted) {
-                self.fates.insert(Arc::clone(to), Fate::Replaced);
+        let its = self.changes.get(from).copied();
+        if let Some(change) = its.filter(|change| *change != NameChange::Deleted) {
+            self.changes.remove(from);
+            let there = self.changes.insert(Arc::clone(to), change);
+            if there == Some(NameChange::Deleted) {
+                self.changes.insert(Arc::clone(to), NameChange::Replaced);
             }
         }
     }
@@ -110,37 +110,39 @@ impl Tally {
     /// Two names have changed places.
     fn exchanged(&mut self, one: &Arc<TreePath>, other: &Arc<TreePath>) {
         for path in [one, other] {
-            self.fates.entry(Arc::clone(path)).or_insert(Fate::Replaced);
+            self.changes
+                .entry(Arc::clone(path))
+                .or_insert(NameChange::Replaced);
         }
     }
 
     fn finish(self) -> Touched {
-        let with = |fate: Fate| {
-            let names = self.fates.iter().filter(move |(_, its)| **its == fate);
+        let with = |change: NameChange| {
+            let names = self.changes.iter().filter(move |(_, its)| **its == change);
             names.map(|(path, _)| Arc::clone(path))
         };
-        let is_new = |path: &Arc<TreePath>| self.fates.get(path) == Some(&Fate::Created);
+        let is_new = |path: &Arc<TreePath>| self.changes.get(path) == Some(&NameChange::Created);
         let written = self.written.values().filter(|path| !is_new(path));
         Touched {
             read: sorted(self.read.values().cloned()),
-            written: sorted(written.cloned().chain(with(Fate::Replaced))),
-            created: sorted(with(Fate::Created)),
-            deleted: sorted(with(Fate::Deleted)),
+            written: sorted(written.cloned().chain(with(NameChange::Replaced))),
+            created: sorted(with(NameChange::Created)),
+            deleted: sorted(with(NameChange::Deleted)),
         }
     }
 
     fn appear(&mut self, path: Arc<TreePath>) {
-        let fate = self.fates.entry(path).or_insert(Fate::Created);
-        if *fate == Fate::Deleted {
-            *fate = Fate::Replaced;
+        let change = self.changes.entry(path).or_insert(NameChange::Created);
+        if *change == NameChange::Deleted {
+            *change = NameChange::Replaced;
         }
     }
 
     fn vanish(&mut self, path: Arc<TreePath>) {
-        if self.fates.get(&path) == Some(&Fate::Created) {
-            self.fates.remove(&path);
+        if self.changes.get(&path) == Some(&NameChange::Created) {
+            self.changes.remove(&path);
         } else {
-            self.fates.insert(path, Fate::Deleted);
+            self.changes.insert(path, NameChange::Deleted);
         }
     }
 
@@ -154,14 +156,14 @@ impl Tally {
             }
         }
         let below: Vec<_> = self
-            .fates
+            .changes
             .keys()
             .filter(|path| ***path != *from && path.starts_with(from))
             .cloned()
             .collect();
         for path in below {
-            if let (Some(fate), Some(new)) = (self.fates.remove(&path), moved(&path)) {
-                self.fates.insert(new, fate);
+            if let (Some(change), Some(new)) = (self.changes.remove(&path), moved(&path)) {
+                self.changes.insert(new, change);
             }
         }
     }
@@ -169,17 +171,17 @@ impl Tally {
 
 /// A book for each of several parties.
 #[derive(Debug)]
-pub(super) struct Tallies {
-    each: Vec<Tally>,
+pub(super) struct TouchedLogs {
+    each: Vec<TouchedLog>,
     /// Who opened a file for writing, in case that its pages are written back by nobody in particular. Kept for several
     /// parties only.
     writers: HashMap<Ino, BTreeSet<usize>>,
 }
 
-impl Tallies {
+impl TouchedLogs {
     pub fn new(parties: usize) -> Self {
         Self {
-            each: std::iter::repeat_with(Tally::default)
+            each: std::iter::repeat_with(TouchedLog::default)
                 .take(parties)
                 .collect(),
             writers: HashMap::new(),
@@ -187,10 +189,10 @@ impl Tallies {
     }
 
     /// That of a party, or of all when it is not known.
-    pub fn of(&mut self, party: Option<usize>) -> impl Iterator<Item = &mut Tally> {
+    pub fn of(&mut self, party: Option<usize>) -> impl Iterator<Item = &mut TouchedLog> {
         let its = move |index: &usize| party.is_none_or(|party| party == *index);
         let each = self.each.iter_mut().enumerate();
-        each.filter_map(move |(index, tally)| its(&index).then_some(tally))
+        each.filter_map(move |(index, log)| its(&index).then_some(log))
     }
 
     /// The same for a change of a file's content: when the party is not known, it is one that opened the file.
@@ -198,13 +200,13 @@ impl Tallies {
         &mut self,
         party: Option<usize>,
         ino: Ino,
-    ) -> impl Iterator<Item = &mut Tally> {
+    ) -> impl Iterator<Item = &mut TouchedLog> {
         let Self { each, writers } = self;
         let known = party.map(|party| BTreeSet::from([party]));
         let known = known.or_else(|| writers.get(&ino).cloned());
         let its = move |index: &usize| known.as_ref().is_none_or(|known| known.contains(index));
         let each = each.iter_mut().enumerate();
-        each.filter_map(move |(index, tally)| its(&index).then_some(tally))
+        each.filter_map(move |(index, log)| its(&index).then_some(log))
     }
 
     pub fn note_writer(&mut self, party: Option<usize>, ino: Ino) {
@@ -220,21 +222,21 @@ impl Tallies {
         to: &Arc<TreePath>,
         was_there: bool,
     ) {
-        for (index, tally) in self.each.iter_mut().enumerate() {
+        for (index, log) in self.each.iter_mut().enumerate() {
             match party {
-                Some(party) if party != index => tally.renamed_by_others(from, to),
-                _ => tally.renamed(from, to, was_there),
+                Some(party) if party != index => log.renamed_by_others(from, to),
+                _ => log.renamed(from, to, was_there),
             }
         }
     }
 
     pub fn exchanged(&mut self, party: Option<usize>, one: &Arc<TreePath>, other: &Arc<TreePath>) {
-        self.of(party).for_each(|tally| tally.exchanged(one, other));
+        self.of(party).for_each(|log| log.exchanged(one, other));
     }
 
     /// What each of them touched.
     pub fn finish(self) -> Vec<Touched> {
-        self.each.into_iter().map(Tally::finish).collect()
+        self.each.into_iter().map(TouchedLog::finish).collect()
     }
 }
 
@@ -258,8 +260,8 @@ mod tests {
     }
 
     /// Read, written, created, deleted.
-    fn told(tally: Tally) -> [Vec<String>; 4] {
-        let touched = tally.finish();
+    fn told(log: TouchedLog) -> [Vec<String>; 4] {
+        let touched = log.finish();
         [
             words(&touched.read),
             words(&touched.written),
@@ -268,68 +270,68 @@ mod tests {
         ]
     }
 
-    fn expect(tally: Tally, lists: [&[&str]; 4]) {
-        assert_eq!(told(tally), lists.map(|list| list.to_vec()));
+    fn expect(log: TouchedLog, lists: [&[&str]; 4]) {
+        assert_eq!(told(log), lists.map(|list| list.to_vec()));
     }
 
     #[test]
     fn a_temporary_file_is_not_told() {
-        let mut tally = Tally::default();
-        tally.named(A, path("t"));
-        tally.written(A, || path("t"));
-        tally.read(A, || path("t"));
-        tally.unnamed(A, path("t"), true);
-        expect(tally, [&[], &[], &[], &[]]);
+        let mut log = TouchedLog::default();
+        log.named(A, path("t"));
+        log.written(A, || path("t"));
+        log.read(A, || path("t"));
+        log.unnamed(A, path("t"), true);
+        expect(log, [&[], &[], &[], &[]]);
     }
 
     #[test]
     fn a_file_that_is_written_beside_and_renamed_over_is_written() {
-        let mut tally = Tally::default();
-        tally.named(A, path("t"));
-        tally.written(A, || path("t"));
-        tally.renamed(&path("t"), &path("old"), true);
-        expect(tally, [&[], &["old"], &[], &[]]);
+        let mut log = TouchedLog::default();
+        log.named(A, path("t"));
+        log.written(A, || path("t"));
+        log.renamed(&path("t"), &path("old"), true);
+        expect(log, [&[], &["old"], &[], &[]]);
 
-        let mut tally = Tally::default();
-        tally.named(A, path("t"));
-        tally.written(A, || path("t"));
-        tally.renamed(&path("t"), &path("new"), false);
-        expect(tally, [&[], &[], &["new"], &[]]);
+        let mut log = TouchedLog::default();
+        log.named(A, path("t"));
+        log.written(A, || path("t"));
+        log.renamed(&path("t"), &path("new"), false);
+        expect(log, [&[], &[], &["new"], &[]]);
     }
 
     #[test]
     fn a_name_that_comes_back_is_written() {
-        let mut tally = Tally::default();
-        tally.unnamed(A, path("a"), true);
-        tally.named(B, path("a"));
-        expect(tally, [&[], &["a"], &[], &[]]);
+        let mut log = TouchedLog::default();
+        log.unnamed(A, path("a"), true);
+        log.named(B, path("a"));
+        expect(log, [&[], &["a"], &[], &[]]);
     }
 
     #[test]
     fn what_lies_below_a_renamed_directory_moves_with_it() {
-        let mut tally = Tally::default();
-        tally.named(A, path("d/new"));
-        tally.read(B, || path("d/e/old"));
-        tally.renamed(&path("d"), &path("f"), false);
-        expect(tally, [&["f/e/old"], &[], &["f", "f/new"], &["d"]]);
+        let mut log = TouchedLog::default();
+        log.named(A, path("d/new"));
+        log.read(B, || path("d/e/old"));
+        log.renamed(&path("d"), &path("f"), false);
+        expect(log, [&["f/e/old"], &[], &["f", "f/new"], &["d"]]);
     }
 
     #[test]
     fn exchanged_names_are_written() {
-        let mut tally = Tally::default();
-        tally.exchanged(&path("a"), &path("b"));
-        expect(tally, [&[], &["a", "b"], &[], &[]]);
+        let mut log = TouchedLog::default();
+        log.exchanged(&path("a"), &path("b"));
+        expect(log, [&[], &["a", "b"], &[], &[]]);
     }
 
     #[test]
     fn what_one_made_and_another_renamed_is_both_theirs() {
-        let mut tallies = Tallies::new(3);
-        for tally in tallies.of(Some(0)) {
-            tally.named(A, path("t"));
-            tally.written(A, || path("t"));
+        let mut logs = TouchedLogs::new(3);
+        for log in logs.of(Some(0)) {
+            log.named(A, path("t"));
+            log.written(A, || path("t"));
         }
-        tallies.renamed(Some(1), &path("t"), &path("new"), false);
-        let [one, other, third] = tallies.finish().try_into().unwrap();
+        logs.renamed(Some(1), &path("t"), &path("new"), false);
+        let [one, other, third] = logs.finish().try_into().unwrap();
         assert_eq!(words(&one.created), ["new"]);
         assert_eq!(words(&one.written), [""; 0]);
         assert_eq!(words(&other.created), ["new"]);
@@ -339,19 +341,15 @@ mod tests {
 
     #[test]
     fn pages_that_nobody_writes_back_are_those_of_who_opened_the_file() {
-        let mut tallies = Tallies::new(3);
-        tallies.note_writer(Some(1), A);
+        let mut logs = TouchedLogs::new(3);
+        logs.note_writer(Some(1), A);
         for ino in [A, B] {
             let name = if ino == A { "a" } else { "b" };
-            for tally in tallies.of_writer(None, ino) {
-                tally.written(ino, || path(name));
+            for log in logs.of_writer(None, ino) {
+                log.written(ino, || path(name));
             }
         }
-        let written: Vec<_> = tallies
-            .finish()
-            .iter()
-            .map(|it| words(&it.written))
-            .collect();
+        let written: Vec<_> = logs.finish().iter().map(|it| words(&it.written)).collect();
         assert_eq!(written, [vec!["b"], vec!["a", "b"], vec!["b"]]);
     }
 }

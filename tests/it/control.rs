@@ -9,7 +9,7 @@ use std::path::Path;
 
 use notapipe::Scratch;
 use notapipe::archive::{Format, Unpack};
-use notapipe::control::{ControlError, Description, Rooms, Server, Unmounted};
+use notapipe::control::{ControlError, Description, Server, SocketDirs, Unmounted};
 use notapipe::store::{Limits, Timestamp};
 
 use crate::support::{host_directory, owner, read, tree};
@@ -18,17 +18,17 @@ struct Live {
     host: crate::support::Host,
     scratch: Option<Scratch>,
     server: Option<Server>,
-    rooms: Rooms,
+    socket_dirs: SocketDirs,
 }
 
 impl Live {
     fn new() -> Self {
         let host = host_directory();
-        for name in ["m", "rooms"] {
+        for name in ["m", "sockets"] {
             fs::create_dir(host.path().join(name)).unwrap();
         }
-        let rooms = host.path().join("rooms");
-        fs::set_permissions(&rooms, fs::Permissions::from_mode(0o700)).unwrap();
+        let socket_dirs = host.path().join("sockets");
+        fs::set_permissions(&socket_dirs, fs::Permissions::from_mode(0o700)).unwrap();
         let limits = Limits {
             bytes: 16 << 20,
             inodes: 100,
@@ -38,17 +38,17 @@ impl Live {
             .public_at(host.path().join("m"))
             .build()
             .unwrap();
-        let rooms = Rooms::new([rooms]);
+        let socket_dirs = SocketDirs::new([socket_dirs]);
         let description = Description {
             name: "test".to_owned(),
             ..Description::default()
         };
-        let server = Server::start(&rooms, scratch.handle(), description);
+        let server = Server::start(&socket_dirs, scratch.handle(), description);
         Self {
             host,
             scratch: Some(scratch),
             server: Some(server.unwrap()),
-            rooms,
+            socket_dirs,
         }
     }
 
@@ -61,7 +61,7 @@ impl Live {
     }
 
     fn sockets(&self) -> Vec<std::path::PathBuf> {
-        let entries = fs::read_dir(self.host.path().join("rooms")).unwrap();
+        let entries = fs::read_dir(self.host.path().join("sockets")).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
     }
 }
@@ -70,7 +70,7 @@ impl Live {
 fn asked_and_answered() {
     let mut live = Live::new();
     live.scratch().write("a/b", "content").unwrap();
-    let mut client = live.rooms.find(&live.mount()).unwrap();
+    let mut client = live.socket_dirs.find(&live.mount()).unwrap();
     let status = client.status().unwrap();
     assert_eq!(Path::new(&status.path), live.mount());
     assert_eq!((status.used_bytes, status.used_inodes), (4096, 3));
@@ -97,7 +97,7 @@ fn asked_and_answered() {
     // While a file is open in it, it stays.
     let open = File::open(live.mount().join("a/b")).unwrap();
     let refused = live
-        .rooms
+        .socket_dirs
         .find(&live.mount())
         .unwrap()
         .unmount(false, || {});
@@ -109,7 +109,7 @@ fn asked_and_answered() {
     drop(open);
 
     // The end: who asked for it waits for how it went.
-    let client = live.rooms.find(&live.mount()).unwrap();
+    let client = live.socket_dirs.find(&live.mount()).unwrap();
     let asked = std::thread::spawn(move || client.unmount(false, || {}));
     let scratch = live.scratch.take().unwrap();
     scratch.wait(&notapipe::Interrupt::new().unwrap()).unwrap();
@@ -120,7 +120,7 @@ fn asked_and_answered() {
     assert_eq!(asked.join().unwrap().unwrap(), saved);
     assert_eq!(live.sockets().len(), 0);
     assert!(matches!(
-        live.rooms.find(&live.mount()),
+        live.socket_dirs.find(&live.mount()),
         Err(ControlError::NotMounted { .. })
     ));
 }
@@ -181,37 +181,37 @@ fn lines_of_json() {
 #[test]
 fn a_leftover_is_removed_and_an_open_room_not_trusted() {
     let live = Live::new();
-    let dead = live.host.path().join("rooms/0-99999.sock");
+    let dead = live.host.path().join("sockets/0-99999.sock");
     drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
     assert!(dead.exists());
-    let found = live.rooms.all();
+    let found = live.socket_dirs.all();
     assert_eq!(found.len(), 1);
     assert!(!dead.exists());
 
-    let rooms = live.host.path().join("rooms");
+    let socket_dirs = live.host.path().join("sockets");
     for mode in [0o777, 0o750, 0o701] {
-        fs::set_permissions(&rooms, fs::Permissions::from_mode(mode)).unwrap();
-        assert_eq!(live.rooms.all().len(), 0);
+        fs::set_permissions(&socket_dirs, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(live.socket_dirs.all().len(), 0);
         assert!(matches!(
-            live.rooms.find(&live.mount()),
+            live.socket_dirs.find(&live.mount()),
             Err(ControlError::NoAnswer { .. })
         ));
-        let refused = live.rooms.open().unwrap_err().to_string();
+        let refused = live.socket_dirs.open().unwrap_err().to_string();
         assert!(
             refused.contains("lets others in; chmod 700 it"),
             "{refused}"
         );
     }
-    fs::set_permissions(&rooms, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(&socket_dirs, fs::Permissions::from_mode(0o700)).unwrap();
     let link = live.host.path().join("link");
-    std::os::unix::fs::symlink(&rooms, &link).unwrap();
-    assert!(Rooms::new([link]).open().is_err());
+    std::os::unix::fs::symlink(&socket_dirs, &link).unwrap();
+    assert!(SocketDirs::new([link]).open().is_err());
     assert!(
-        Rooms::new([live.host.path().join("absent/deeper")])
+        SocketDirs::new([live.host.path().join("absent/deeper")])
             .open()
             .is_err()
     );
-    let made = Rooms::new([
+    let made = SocketDirs::new([
         live.host.path().join("absent/x"),
         live.host.path().join("made"),
     ]);
@@ -223,7 +223,7 @@ fn a_leftover_is_removed_and_an_open_room_not_trusted() {
 fn a_snapshot_into_a_closed_pipe_or_by_a_caller_that_went_ends() {
     let live = Live::new();
     live.scratch().write("big", vec![7_u8; 4 << 20]).unwrap();
-    let mut client = live.rooms.find(&live.mount()).unwrap();
+    let mut client = live.socket_dirs.find(&live.mount()).unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let told = client.snapshot(&writer, Format::Tar, |_| ControlFlow::Continue(()));

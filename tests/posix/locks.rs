@@ -217,7 +217,7 @@ fn deadlocks_are_found() {
     make("f", "");
     let file = reopen("f");
     lock(&file, libc::F_SETLK, WRITE, 0, 1).unwrap();
-    let (to_child, to_parent) = (Turn::new(), Turn::new());
+    let (to_child, to_parent) = (Token::new(), Token::new());
     let child = fork(|| {
         let own = reopen("f");
         lock(&own, libc::F_SETLK, WRITE, 1, 1).unwrap();

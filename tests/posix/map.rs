@@ -71,7 +71,7 @@ fn another_process_sees_it() {
     make("f", vec![b'.'; 8_192]);
     let file = reopen("f");
     let map = Map::shared(&file, 0, 8_192).unwrap();
-    let (to_child, to_parent) = (Turn::new(), Turn::new());
+    let (to_child, to_parent) = (Token::new(), Token::new());
     let child = fork(|| {
         // Not the inherited mapping: one of its own, through an open of its own.
         let own = Map::shared(reopen("f"), 0, 8_192).unwrap();

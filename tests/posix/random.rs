@@ -100,7 +100,7 @@ impl Play {
     }
 
     fn perform(&self) {
-        let turns: Vec<Turn> = self.users.iter().map(|_| Turn::new()).collect();
+        let turns: Vec<Token> = self.users.iter().map(|_| Token::new()).collect();
         let children: Vec<_> = (0..self.users.len())
             .map(|actor| fork(|| self.act(actor, &turns)))
             .collect();
@@ -112,7 +112,7 @@ impl Play {
     }
 
     /// The part of one process.
-    fn act(&self, actor: usize, turns: &[Turn]) {
+    fn act(&self, actor: usize, turns: &[Token]) {
         become_user(self.users[actor]);
         let mut process = Process {
             root: open(".", O::RDONLY | O::DIRECTORY, 0).unwrap(),

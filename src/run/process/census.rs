@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::{LAST_PATIENCE, PATIENCE, StillRunning};
 use crate::mount::{Membership, MountPoint, ProcessInfo};
-use crate::sys::proc::{self, Held, Stuck, Whereabouts};
+use crate::sys::proc::{self, IsMember, ProcessHandle, Stuck};
 
 /// How the processes of a job are found.
 #[derive(Debug)]
@@ -38,11 +38,11 @@ impl Mark {
         self.0.clone()
     }
 
-    fn whereabouts(&self, pid: i32) -> Whereabouts {
+    fn is_member(&self, pid: i32) -> IsMember {
         match proc::environment(pid) {
-            Ok(text) if self.is_in(&text) => Whereabouts::Inside,
-            Ok(_) => Whereabouts::Outside,
-            Err(whereabouts) => whereabouts,
+            Ok(text) if self.is_in(&text) => IsMember::Yes,
+            Ok(_) => IsMember::No,
+            Err(is_member) => is_member,
         }
     }
 
@@ -58,7 +58,7 @@ impl Census {
         match self {
             Census::Namespace(membership) => membership.members(),
             Census::Descent(ancestor) => proc::descendants(*ancestor),
-            Census::Mark(mark) => proc::members(|pid| mark.whereabouts(pid)),
+            Census::Mark(mark) => proc::members(|pid| mark.is_member(pid)),
         }
     }
 
@@ -66,7 +66,7 @@ impl Census {
         match self {
             Census::Namespace(membership) => membership.contains(pid),
             Census::Descent(ancestor) => proc::descends(pid, *ancestor),
-            Census::Mark(mark) => matches!(mark.whereabouts(pid), Whereabouts::Inside),
+            Census::Mark(mark) => matches!(mark.is_member(pid), IsMember::Yes),
         }
     }
 
@@ -112,7 +112,7 @@ impl Census {
             .into_iter()
             .filter(|&pid| Some(pid) != spared)
         {
-            if let Some(process) = Held::checked(pid, |pid| self.contains(pid)) {
+            if let Some(process) = ProcessHandle::checked(pid, |pid| self.contains(pid)) {
                 // It may have ended meanwhile.
                 let _ = process.signal(signal);
             }
@@ -122,9 +122,9 @@ impl Census {
 
     /// Kills them, and waits for their ends until then.
     fn kill(&mut self, members: &[i32], until: Instant) {
-        let held: Vec<Held> = members
+        let held: Vec<ProcessHandle> = members
             .iter()
-            .filter_map(|&pid| Held::checked(pid, |pid| self.contains(pid)))
+            .filter_map(|&pid| ProcessHandle::checked(pid, |pid| self.contains(pid)))
             .collect();
         for process in &held {
             if let Err(error) = process.signal(Signal::KILL) {
@@ -145,7 +145,7 @@ pub(super) fn abort(place: &MountPoint) {
     }
 }
 
-fn wait_for_all(held: &[Held], until: Instant) {
+fn wait_for_all(held: &[ProcessHandle], until: Instant) {
     for process in held {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).ok();
@@ -195,8 +195,8 @@ mod tests {
             loop {
                 let ours = proc::descendants(pid).unwrap();
                 for pid in ours.into_iter().chain([pid]) {
-                    let whereabouts = mark.whereabouts(pid);
-                    assert!(!matches!(whereabouts, Whereabouts::Outside), "{pid}");
+                    let is_member = mark.is_member(pid);
+                    assert!(!matches!(is_member, IsMember::No), "{pid}");
                 }
                 if child.try_wait().unwrap().is_some() {
                     break;

@@ -305,7 +305,7 @@ impl Processes {
         })?;
         let group = Group::new(limits);
         let starter = match init {
-            Some(program) => Starter::Init(Supervisor::start(place, program, group.entrance())?),
+            Some(program) => Starter::Init(Supervisor::start(place, program, group.handle())?),
             None => Starter::Direct(Direct::default()),
         };
         place.add_process_set();
@@ -420,7 +420,7 @@ impl Processes {
         launch.signals = signals.unwrap_or_else(InheritedSignals::for_children);
         launch.rlimits = self.group.limits().rlimits(self.group.by());
         // An init has it from its own start.
-        launch.group = self.group.entrance().map(|entrance| entrance.procs);
+        launch.group = self.group.handle().map(|handle| handle.procs);
         if let Kinship::Marked(mark) = &self.kinship
             && self.containment() != Containment::PidNamespace
         {

@@ -24,11 +24,11 @@ use super::wire::{self, Report};
 use super::zygote::Zygote;
 use super::{Containment, LAST_PATIENCE, PATIENCE};
 use crate::mount::{Membership, MountPoint, MountState, may_mount};
-use crate::sys::cgroup::Entrance;
+use crate::sys::cgroup::CgroupHandle;
 use crate::sys::child::Child;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Stage};
 use crate::sys::namespaces::{NamespaceId, Namespaces};
-use crate::sys::proc::{self, Held, Stuck};
+use crate::sys::proc::{self, ProcessHandle, Stuck};
 use crate::sys::signals::InheritedSignals;
 use crate::sys::{null, socket};
 
@@ -142,7 +142,7 @@ impl Supervisor {
     pub(super) fn start(
         place: &MountPoint,
         program: &InitProgram,
-        group: Option<Entrance<'_>>,
+        group: Option<CgroupHandle<'_>>,
     ) -> io::Result<Self> {
         let started = place.with_state(|state| {
             let ground = Ground::of(state)?;
@@ -176,7 +176,7 @@ impl Supervisor {
     fn forked(
         program: &InitProgram,
         namespaces: Option<&Namespaces>,
-        group: Option<Entrance<'_>>,
+        group: Option<CgroupHandle<'_>>,
     ) -> Option<Self> {
         let zygote = program.zygote.lock().take()?;
         match zygote.into_init(namespaces, group) {
@@ -191,7 +191,7 @@ impl Supervisor {
     fn executed(
         program: &InitProgram,
         ground: Ground<'_>,
-        group: Option<Entrance<'_>>,
+        group: Option<CgroupHandle<'_>>,
     ) -> io::Result<Self> {
         let (control, theirs) = socket::pair(SocketType::SEQPACKET)?;
         let ourselves =
@@ -303,8 +303,8 @@ impl Supervisor {
     fn end_by_force(&mut self, place: &MountPoint) -> Vec<i32> {
         let init = self.init_pid();
         let below = proc::descendants(init).unwrap_or_default().into_iter();
-        let held = |pid| Held::checked(pid, |pid| proc::descends(pid, init));
-        let mut below: Vec<Held> = below.filter_map(held).collect();
+        let held = |pid| ProcessHandle::checked(pid, |pid| proc::descends(pid, init));
+        let mut below: Vec<ProcessHandle> = below.filter_map(held).collect();
         census::abort(place);
         let _ = self.init.signal(Signal::KILL);
         for process in &below {
@@ -352,7 +352,7 @@ fn init_launch<'a>(
     program: &InitProgram,
     null: &'a File,
     [control, ourselves]: [&'a OwnedFd; 2],
-    group: Option<Entrance<'a>>,
+    group: Option<CgroupHandle<'a>>,
 ) -> io::Result<Launch<'a>> {
     let path = CString::new(program.path.as_os_str().as_bytes())?;
     let mut arguments = vec![CString::new("notapipe")?];

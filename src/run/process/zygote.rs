@@ -18,7 +18,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, sched_getaffinity, sched_set
 
 use super::super::init::{self, ARGUMENT, Group, failure};
 use super::wire::Report;
-use crate::sys::cgroup::{Entrance, Entry};
+use crate::sys::cgroup::{CgroupHandle, Entry};
 use crate::sys::child::Child;
 use crate::sys::fork;
 use crate::sys::launch::{LaunchError, Stage, begin_pid_namespace, join_or_copy};
@@ -69,7 +69,7 @@ impl Zygote {
     pub(super) fn into_init(
         self,
         namespaces: Option<&Namespaces>,
-        group: Option<Entrance<'_>>,
+        group: Option<CgroupHandle<'_>>,
     ) -> Result<(Child, OwnedFd), LaunchError> {
         let mut init = None;
         let answer = self
@@ -93,7 +93,7 @@ impl Zygote {
     fn send_job(
         &self,
         namespaces: Option<&Namespaces>,
-        group: Option<Entrance<'_>>,
+        group: Option<CgroupHandle<'_>>,
     ) -> io::Result<()> {
         // It was made before this thread was bound to the CPUs of the job.
         let process = Pid::from_raw(self.process.0.pid());

@@ -34,12 +34,12 @@ pub(super) enum Density {
 
 /// A page of a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PageAddress {
     pub region: u32,
     pub page: u32,
 }
 
-impl Place {
+impl PageAddress {
     /// The place some pages further.
     pub fn plus(self, pages: u32) -> Self {
         Self {
@@ -96,7 +96,7 @@ impl<M> Arena<M> {
     }
 
     /// The map of a region that has pages in use.
-    pub fn map(&self, place: Place) -> &M {
+    pub fn map(&self, place: PageAddress) -> &M {
         let region = self.regions[place.region as usize].as_ref();
         &region.expect("a region with pages in use is there").map
     }
@@ -139,8 +139,8 @@ impl<M> Arena<M> {
         &mut self,
         density: Density,
         pages: u32,
-        wish: Option<Place>,
-    ) -> Option<(Place, bool)> {
+        wish: Option<PageAddress>,
+    ) -> Option<(PageAddress, bool)> {
         if let Some(wish) = wish
             && self.has_free(density, wish, pages)
         {
@@ -154,7 +154,7 @@ impl<M> Arena<M> {
             let region = self.region(id);
             match region.free.runs().find(|run| run.end - run.start >= pages) {
                 Some(run) => {
-                    let place = Place {
+                    let place = PageAddress {
                         region: id,
                         page: run.start,
                     };
@@ -169,14 +169,14 @@ impl<M> Arena<M> {
     }
 
     /// Takes the pages behind a run, if they are free. As [`take`](Self::take), tells of memory.
-    pub fn extend(&mut self, place: Place, pages: u32, more: u32) -> Option<bool> {
+    pub fn extend(&mut self, place: PageAddress, pages: u32, more: u32) -> Option<bool> {
         let density = self.region(place.region).density;
         let behind = place.plus(pages);
         self.has_free(density, behind, more)
             .then(|| self.mark(behind, more))
     }
 
-    fn has_free(&self, density: Density, place: Place, pages: u32) -> bool {
+    fn has_free(&self, density: Density, place: PageAddress, pages: u32) -> bool {
         let range = place.page..place.page + pages;
         let region = self
             .regions
@@ -187,7 +187,7 @@ impl<M> Arena<M> {
     }
 
     /// Marks free pages as used; whether all were resident.
-    fn mark(&mut self, place: Place, pages: u32) -> bool {
+    fn mark(&mut self, place: PageAddress, pages: u32) -> bool {
         let range = place.page..place.page + pages;
         let region = self.region(place.region);
         let was_empty = region.free == Bits::FULL;
@@ -205,7 +205,7 @@ impl<M> Arena<M> {
     /// Gives a run back. Returns the region's map when the system should have it back.
     ///
     /// Sparse memory must have been emptied before.
-    pub fn free(&mut self, place: Place, pages: u32) -> Option<M> {
+    pub fn free(&mut self, place: PageAddress, pages: u32) -> Option<M> {
         let region = self.region(place.region);
         region.free.fill(place.page..place.page + pages);
         let merged = region.free.run_around(place.page, LONGEST);
@@ -361,7 +361,7 @@ mod tests {
     use super::*;
 
     /// What must always hold.
-    fn check(arena: &Arena<u32>, used: &[(Place, u32, Density)]) {
+    fn check(arena: &Arena<u32>, used: &[(PageAddress, u32, Density)]) {
         let (mut idle, mut empty) = (0, 0);
         for (id, region) in arena.regions.iter().enumerate() {
             let Some(region) = region else { continue };
@@ -398,7 +398,7 @@ mod tests {
             ops in prop::collection::vec((0..4u8, 1..=LONGEST, any::<prop::sample::Index>()), 1..400),
         ) {
             let mut arena = Arena::new();
-            let mut used: Vec<(Place, u32, Density)> = Vec::new();
+            let mut used: Vec<(PageAddress, u32, Density)> = Vec::new();
             for (op, pages, which) in ops {
                 let density = if pages % 5 == 0 { Density::Sparse } else { Density::Dense };
                 match op {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::arena::{Density, Place};
+use super::arena::{Density, PageAddress};
 use super::memory::{OutOfMemory, Run, joined};
 use super::pages::{CHUNK_PAGES, PageSet};
 use super::{CHUNK_SIZE, PAGE};
@@ -31,13 +31,13 @@ enum Memory {
     Own(Run),
     /// Somebody else's: read, and never written. Boxed, so that the many chunks that have their own do not
     /// pay for it.
-    Lent(Box<Lent>),
+    External(Box<External>),
 }
 
 /// A whole chunk of somebody else's bytes, and all of those, so that chunks that follow each other can be read
 /// in one piece.
 #[derive(Debug)]
-struct Lent {
+struct External {
     all: Bytes,
     start: usize,
 }
@@ -52,14 +52,14 @@ impl Memory {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Own(run) => run.bytes(),
-            Self::Lent(lent) => &lent.all[lent.start..lent.start + CHUNK_SIZE],
+            Self::External(bytes) => &bytes.all[bytes.start..bytes.start + CHUNK_SIZE],
         }
     }
 
     fn own(&self) -> Option<&Run> {
         match self {
             Self::Own(run) => Some(run),
-            Self::Lent(_) => None,
+            Self::External(_) => None,
         }
     }
 
@@ -70,8 +70,8 @@ impl Memory {
     fn run_mut(&mut self) -> &mut Run {
         match self {
             Self::Own(run) => run,
-            Self::Lent(_) => {
-                unreachable!("a chunk of lent bytes is duplicated before it is changed")
+            Self::External(_) => {
+                unreachable!("a chunk of external bytes is duplicated before it is changed")
             }
         }
     }
@@ -79,7 +79,7 @@ impl Memory {
 
 impl Chunk {
     /// All pages, behind which stand the bytes from `start` on.
-    pub fn lent(all: Bytes, start: usize) -> Self {
+    pub fn external(all: Bytes, start: usize) -> Self {
         debug_assert!(start + CHUNK_SIZE <= all.len());
         let pages = PageSet::range(0..CHUNK_PAGES);
         Self {
@@ -87,22 +87,22 @@ impl Chunk {
             data: pages,
             written: pages,
             first: 0,
-            memory: Memory::Lent(Box::new(Lent { all, start })),
+            memory: Memory::External(Box::new(External { all, start })),
         }
     }
 
-    /// A range over chunks that follow each other in what one somebody lent.
-    pub fn lent_in_one_piece<'a>(
+    /// A range over chunks that follow each other in one of the external byte strings.
+    pub fn external_in_one_piece<'a>(
         mut chunks: impl Iterator<Item = &'a Self>,
         range: Range<usize>,
     ) -> Option<Bytes> {
-        let lent = |chunk: &'a Self| match &chunk.memory {
-            Memory::Lent(lent) => Some(&**lent),
+        let external = |chunk: &'a Self| match &chunk.memory {
+            Memory::External(bytes) => Some(&**bytes),
             Memory::Own(_) => None,
         };
-        let first = lent(chunks.next()?)?;
+        let first = external(chunks.next()?)?;
         let all_follow = (1..).zip(chunks).all(|(index, chunk)| {
-            lent(chunk).is_some_and(|next| {
+            external(chunk).is_some_and(|next| {
                 next.all.as_ptr() == first.all.as_ptr()
                     && next.start == first.start + index * CHUNK_SIZE
             })
@@ -115,8 +115,8 @@ impl Chunk {
     }
 
     /// Whether it has to be [duplicated](Self::duplicate) before it is changed, also where nobody shares it.
-    pub fn is_lent(&self) -> bool {
-        matches!(self.memory, Memory::Lent(_))
+    pub fn is_external(&self) -> bool {
+        matches!(self.memory, Memory::External(_))
     }
 
     pub fn allocated(&self) -> PageSet {
@@ -147,7 +147,7 @@ impl Chunk {
             return None;
         }
         let skipped = chunks.clone().next()?.first as usize * PAGE;
-        if chunks.clone().any(Self::is_lent) {
+        if chunks.clone().any(Self::is_external) {
             return None;
         }
         joined(
@@ -157,7 +157,7 @@ impl Chunk {
     }
 
     /// Where memory would go on behind this chunk, if it reaches to the chunk's end.
-    pub fn memory_behind(&self) -> Option<Place> {
+    pub fn memory_behind(&self) -> Option<PageAddress> {
         let run = self.memory.own()?;
         (self.first + run.pages() == CHUNK_PAGES).then(|| run.end())
     }
@@ -184,7 +184,7 @@ impl Chunk {
         &mut self,
         at: usize,
         data: &[u8],
-        wish: Option<Place>,
+        wish: Option<PageAddress>,
     ) -> Result<(), OutOfMemory> {
         let range = at..at + data.len();
         let pages = PageSet::touching(&range);
@@ -260,7 +260,7 @@ impl Chunk {
     }
 
     /// Sees to it that the memory covers `pages`.
-    fn house(&mut self, pages: PageSet, wish: Option<Place>) -> Result<(), OutOfMemory> {
+    fn house(&mut self, pages: PageSet, wish: Option<PageAddress>) -> Result<(), OutOfMemory> {
         let now = self.first..self.first + self.memory.pages();
         if PageSet::range(now.clone()).holds(pages) {
             return Ok(());
@@ -302,7 +302,7 @@ impl Chunk {
         &self,
         window: Range<u32>,
         density: Density,
-        wish: Option<Place>,
+        wish: Option<PageAddress>,
         keep: PageSet,
     ) -> Result<Run, OutOfMemory> {
         let mut memory = Run::new(window.end - window.start, density, wish)?;

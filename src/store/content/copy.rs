@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::pages::PageSet;
 use super::{CHUNK_BYTES, CHUNK_SIZE, Content, MAX_SIZE, part_at};
 use crate::store::error::StoreError;
-use crate::store::quota::{Ledger, Resource};
+use crate::store::quota::{Quota, Resource};
 
 /// A range of a file that is data throughout, or a hole.
 struct Run {
@@ -23,7 +23,7 @@ impl Content {
         from: u64,
         to: u64,
         len: u64,
-        ledger: &mut Ledger,
+        quota: &mut Quota,
     ) -> Result<u64, StoreError> {
         let len = len.min(source.size.saturating_sub(from));
         if len == 0 {
@@ -36,7 +36,7 @@ impl Content {
         let (mut done, mut all) = (0, true);
         while all && done < len {
             let copied;
-            (copied, all) = self.copy_piece(source, from + done..from + len, to + done, ledger)?;
+            (copied, all) = self.copy_piece(source, from + done..from + len, to + done, quota)?;
             done += copied;
         }
         if done == 0 {
@@ -53,13 +53,13 @@ impl Content {
         source: &Self,
         from: Range<u64>,
         to: u64,
-        ledger: &mut Ledger,
+        quota: &mut Quota,
     ) -> Result<(u64, bool), StoreError> {
-        if let Some(shared) = self.share(source, from.clone(), to, ledger) {
+        if let Some(shared) = self.share(source, from.clone(), to, quota) {
             return Ok((shared, true));
         }
         let chunks_meet = (from.start ^ to).is_multiple_of(CHUNK_BYTES);
-        self.copy_run(source, source.run(from, chunks_meet), to, ledger)
+        self.copy_run(source, source.run(from, chunks_meet), to, quota)
     }
 
     /// Takes over a chunk of `source`, where it replaces a whole chunk or the rest of the file.
@@ -72,7 +72,7 @@ impl Content {
         source: &Self,
         from: Range<u64>,
         to: u64,
-        ledger: &mut Ledger,
+        quota: &mut Quota,
     ) -> Option<u64> {
         if !from.start.is_multiple_of(CHUNK_BYTES) || !to.is_multiple_of(CHUNK_BYTES) {
             return None;
@@ -92,8 +92,8 @@ impl Content {
         // Where it does not fit, copying page by page takes as much as does.
         let gained = chunk.allocated().without(replaced).len();
         let lost = replaced.without(chunk.allocated()).len();
-        ledger.take_pages(gained).ok()?;
-        ledger.give_pages(lost);
+        quota.take_pages(gained).ok()?;
+        quota.give_pages(lost);
         self.pages = self.pages + gained - lost;
         self.chunks.insert(to / CHUNK_BYTES, Arc::clone(chunk));
         Some(len as u64)
@@ -146,14 +146,14 @@ impl Content {
         source: &Self,
         run: Run,
         to: u64,
-        ledger: &mut Ledger,
+        quota: &mut Quota,
     ) -> Result<(u64, bool), StoreError> {
         let len = run.bytes.end - run.bytes.start;
         if !run.data {
-            self.punch(to..to + len, ledger)?;
+            self.punch(to..to + len, quota)?;
             return Ok((len, true));
         }
-        match self.write(to, &source.read(run.bytes.start, len as usize), ledger) {
+        match self.write(to, &source.read(run.bytes.start, len as usize), quota) {
             Ok(wrote) => Ok((wrote as u64, wrote as u64 == len)),
             Err(StoreError::NoSpace(_)) => Ok((0, false)),
             Err(error) => Err(error),

@@ -52,7 +52,7 @@ impl Data {
         range: Range<usize>,
     ) -> Option<Self> {
         let plain = || chunks.iter().map(|chunk| &**chunk);
-        if let Some(bytes) = Chunk::lent_in_one_piece(plain(), range.clone()) {
+        if let Some(bytes) = Chunk::external_in_one_piece(plain(), range.clone()) {
             return Some(Self::from(bytes));
         }
         Chunk::joined(plain(), range.clone())?;

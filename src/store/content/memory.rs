@@ -12,7 +12,7 @@ use memmap2::{Advice, Mmap, MmapOptions, MmapRaw, UncheckedAdvice};
 use parking_lot::Mutex;
 
 use super::PAGE;
-use super::arena::{Arena, Density, Place, REGION_PAGES};
+use super::arena::{Arena, Density, PageAddress, REGION_PAGES};
 
 const REGION_SIZE: usize = REGION_PAGES as usize * PAGE;
 /// Zeros that can be had without taking memory: more than the kernel asks for at once.
@@ -103,7 +103,7 @@ impl Map {
 pub(super) struct Run {
     start: NonNull<u8>,
     pages: u32,
-    place: Place,
+    place: PageAddress,
     density: Density,
 }
 
@@ -115,7 +115,7 @@ unsafe impl Sync for Run {}
 impl Default for Run {
     /// No memory at all.
     fn default() -> Self {
-        let (start, place) = (NonNull::dangling(), Place::default());
+        let (start, place) = (NonNull::dangling(), PageAddress::default());
         Self {
             start,
             pages: 0,
@@ -127,7 +127,11 @@ impl Default for Run {
 
 impl Run {
     /// Takes memory, behind `wish` if it is free there.
-    pub fn new(pages: u32, density: Density, wish: Option<Place>) -> Result<Self, OutOfMemory> {
+    pub fn new(
+        pages: u32,
+        density: Density,
+        wish: Option<PageAddress>,
+    ) -> Result<Self, OutOfMemory> {
         if pages == 0 {
             return Ok(Self::default());
         }
@@ -158,7 +162,7 @@ impl Run {
     }
 
     /// Where memory behind this run would begin.
-    pub fn end(&self) -> Place {
+    pub fn end(&self) -> PageAddress {
         self.place.plus(self.pages)
     }
 
@@ -217,7 +221,7 @@ impl Drop for Run {
 }
 
 /// Gives pages back that their run does not use any more, and to the system what is too much.
-fn give_back(place: Place, pages: u32, density: Density) {
+fn give_back(place: PageAddress, pages: u32, density: Density) {
     if pages == 0 {
         return;
     }

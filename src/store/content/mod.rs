@@ -16,7 +16,7 @@ mod space;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arena::Place;
+use arena::PageAddress;
 use bytes::Bytes;
 use chunk::Chunk;
 pub use data::Data;
@@ -25,7 +25,7 @@ use pages::PageSet;
 use smallvec::SmallVec;
 
 use super::error::StoreError;
-use super::quota::{Ledger, PAGE_SIZE, Resource};
+use super::quota::{PAGE_SIZE, Quota, Resource};
 use super::trie::Trie;
 
 const PAGE: usize = PAGE_SIZE as usize;
@@ -147,7 +147,7 @@ impl Content {
         &mut self,
         offset: u64,
         data: &[u8],
-        ledger: &mut Ledger,
+        quota: &mut Quota,
     ) -> Result<usize, StoreError> {
         if data.is_empty() {
             return Ok(0);
@@ -159,7 +159,7 @@ impl Content {
         let mut done = 0;
         for part in parts(offset..end) {
             let wanted = part.bytes.len();
-            let fitted = self.write_part(part, &data[done..done + wanted], ledger);
+            let fitted = self.write_part(part, &data[done..done + wanted], quota);
             done += fitted;
             if fitted < wanted {
                 break;
@@ -178,26 +178,26 @@ impl Content {
     /// # Errors
     ///
     /// `NoSpace` when not all of them fit; then it is still empty.
-    pub fn lend(&mut self, bytes: &Bytes, ledger: &mut Ledger) -> Result<(), StoreError> {
+    pub fn lend(&mut self, bytes: &Bytes, quota: &mut Quota) -> Result<(), StoreError> {
         debug_assert!(self.size == 0 && self.pages == 0);
         let len = bytes.len() as u64;
         let (whole, pages) = (len / CHUNK_BYTES, len.div_ceil(PAGE_SIZE));
-        if pages > ledger.free_pages() {
+        if pages > quota.free_pages() {
             return Err(StoreError::NoSpace(Resource::Bytes));
         }
-        ledger.take_pages(whole * CHUNK_PAGES)?;
+        quota.take_pages(whole * CHUNK_PAGES)?;
         for index in 0..whole {
-            let chunk = Chunk::lent(bytes.clone(), (index * CHUNK_BYTES) as usize);
+            let chunk = Chunk::external(bytes.clone(), (index * CHUNK_BYTES) as usize);
             self.chunks.insert(index, Arc::new(chunk));
         }
         (self.size, self.pages) = (whole * CHUNK_BYTES, whole * CHUNK_PAGES);
         let rest = &bytes[(whole * CHUNK_BYTES) as usize..];
-        let written = self.write(whole * CHUNK_BYTES, rest, ledger);
+        let written = self.write(whole * CHUNK_BYTES, rest, quota);
         match written {
             Ok(written) if written == rest.len() => Ok(()),
             // The system has no memory: nothing of it stays.
             _ => {
-                ledger.give_pages(self.pages);
+                quota.give_pages(self.pages);
                 *self = Self::default();
                 Err(StoreError::NoSpace(Resource::Bytes))
             }
@@ -205,15 +205,15 @@ impl Content {
     }
 
     /// Writes into one chunk as much as the limit allows; returns how much that was.
-    fn write_part(&mut self, part: Part, data: &[u8], ledger: &mut Ledger) -> usize {
+    fn write_part(&mut self, part: Part, data: &[u8], quota: &mut Quota) -> usize {
         let wish = self.memory_before(&part);
         let chunk = self.chunks.get_or_insert_with(part.index, Arc::default);
-        let (len, new_pages) = affordable(chunk.allocated(), &part.bytes, ledger.free_pages());
+        let (len, new_pages) = affordable(chunk.allocated(), &part.bytes, quota.free_pages());
         let wrote = len > 0
-            && ledger.take_pages(new_pages).is_ok()
+            && quota.take_pages(new_pages).is_ok()
             && write_chunk(chunk, part.bytes.start, &data[..len], wish)
                 // Not charged for what the system refused.
-                .inspect_err(|OutOfMemory| ledger.give_pages(new_pages))
+                .inspect_err(|OutOfMemory| quota.give_pages(new_pages))
                 .is_ok();
         if wrote {
             self.pages += new_pages;
@@ -227,7 +227,7 @@ impl Content {
 
     /// Where a chunk's memory would follow on that of the chunk before it, so that both can be read
     /// in one piece.
-    fn memory_before(&self, part: &Part) -> Option<Place> {
+    fn memory_before(&self, part: &Part) -> Option<PageAddress> {
         let previous = part
             .index
             .checked_sub(1)
@@ -265,7 +265,7 @@ fn chunk_to_change(chunk: &mut Arc<Chunk>, lost: PageSet) -> Result<&mut Chunk, 
 
 /// Whether a chunk and its bytes are nobody else's.
 fn is_own(chunk: &mut Arc<Chunk>) -> bool {
-    Arc::get_mut(chunk).is_some_and(|chunk| !chunk.is_lent())
+    Arc::get_mut(chunk).is_some_and(|chunk| !chunk.is_external())
 }
 
 /// Writes into a chunk, unsharing it first.
@@ -273,7 +273,7 @@ fn write_chunk(
     chunk: &mut Arc<Chunk>,
     at: usize,
     data: &[u8],
-    wish: Option<Place>,
+    wish: Option<PageAddress>,
 ) -> Result<(), OutOfMemory> {
     if !is_own(chunk) {
         // The copy has room for the write, which therefore cannot fail and lose what it overwrites.

@@ -7,12 +7,12 @@ use super::chunk::Chunk;
 use super::pages::PageSet;
 use super::{CHUNK_BYTES, Content, MAX_SIZE, PAGE, Part, chunk_to_change, part_at, parts};
 use crate::store::error::StoreError;
-use crate::store::quota::{Ledger, PAGE_SIZE};
+use crate::store::quota::{PAGE_SIZE, Quota};
 
 impl Content {
     /// Sets the size and frees every page past it, also those that `KEEP_SIZE` allocated there when
     /// the size stays the same (as tmpfs does). Growing makes a hole.
-    pub fn resize(&mut self, size: u64, ledger: &mut Ledger) -> Result<(), StoreError> {
+    pub fn resize(&mut self, size: u64, quota: &mut Quota) -> Result<(), StoreError> {
         if size > MAX_SIZE {
             return Err(StoreError::TooLarge);
         }
@@ -20,7 +20,7 @@ impl Content {
             // What is left of the last page must read as zeros when the file grows again.
             let page_end = size.next_multiple_of(PAGE_SIZE);
             self.zero_bytes(size..page_end)?;
-            self.free(page_end..MAX_SIZE + 1, ledger)?;
+            self.free(page_end..MAX_SIZE + 1, quota)?;
         }
         self.size = size;
         Ok(())
@@ -31,11 +31,11 @@ impl Content {
         &mut self,
         range: Range<u64>,
         keep_size: bool,
-        ledger: &mut Ledger,
+        quota: &mut Quota,
     ) -> Result<(), StoreError> {
         let pages = range.start / PAGE_SIZE * PAGE_SIZE..range.end.next_multiple_of(PAGE_SIZE);
         let missing = (pages.end - pages.start) / PAGE_SIZE - self.allocated_in(&pages);
-        ledger.take_pages(missing)?;
+        quota.take_pages(missing)?;
         // Unshared first, all of them: what follows cannot fail half-way.
         let unshared = self.each_chunk(pages.clone(), |chunk, bytes| {
             if !chunk.data().holds(PageSet::touching(&bytes)) {
@@ -43,7 +43,7 @@ impl Content {
             }
             Ok(())
         });
-        unshared.inspect_err(|_| ledger.give_pages(missing))?;
+        unshared.inspect_err(|_| quota.give_pages(missing))?;
         self.pages += missing;
         for Part { index, bytes } in parts(pages) {
             let chunk = self.chunks.get_or_insert_with(index, Arc::default);
@@ -58,9 +58,9 @@ impl Content {
     }
 
     /// Frees the whole pages of a range and zeros its edges; the size stays.
-    pub fn punch(&mut self, range: Range<u64>, ledger: &mut Ledger) -> Result<(), StoreError> {
+    pub fn punch(&mut self, range: Range<u64>, quota: &mut Quota) -> Result<(), StoreError> {
         self.zero_edges(&range)?;
-        self.free(range, ledger)
+        self.free(range, quota)
     }
 
     /// Zeros a range and leaves it allocated. Nothing is changed when it does not fit.
@@ -68,9 +68,9 @@ impl Content {
         &mut self,
         range: Range<u64>,
         keep_size: bool,
-        ledger: &mut Ledger,
+        quota: &mut Quota,
     ) -> Result<(), StoreError> {
-        self.allocate(range.clone(), keep_size, ledger)?;
+        self.allocate(range.clone(), keep_size, quota)?;
         self.zero_edges(&range)?;
         self.each_chunk(range, |chunk, bytes| {
             let pages = PageSet::within(&bytes);
@@ -140,7 +140,7 @@ impl Content {
     }
 
     /// Frees the whole pages of a range.
-    fn free(&mut self, range: Range<u64>, ledger: &mut Ledger) -> Result<(), StoreError> {
+    fn free(&mut self, range: Range<u64>, quota: &mut Quota) -> Result<(), StoreError> {
         let mut freed = 0;
         let result = self.each_chunk(range, |chunk, bytes| {
             let gone = chunk.allocated().and(PageSet::within(&bytes));
@@ -153,7 +153,7 @@ impl Content {
             Ok(())
         });
         self.pages -= freed;
-        ledger.give_pages(freed);
+        quota.give_pages(freed);
         result
     }
 

@@ -60,7 +60,7 @@ impl Tree {
         }
         let inode = self.inodes.get_mut(ino)?;
         if let Some(size) = change.size {
-            inode.content_mut()?.resize(size, &mut self.ledger)?;
+            inode.content_mut()?.resize(size, &mut self.quota)?;
             inode.mtime = now;
         }
         inode.mode = change.mode.map_or(inode.mode, |mode| mode & MODE_BITS);
@@ -184,8 +184,8 @@ impl Tree {
             change(&mut changed)?;
             changed.pages()
         });
-        self.ledger.take_pages(after.saturating_sub(before))?;
-        self.ledger.give_pages(before.saturating_sub(after));
+        self.quota.take_pages(after.saturating_sub(before))?;
+        self.quota.give_pages(before.saturating_sub(after));
         let inode = self.inodes.get_mut(ino)?;
         inode.xattrs = (!changed.is_empty()).then(|| Arc::new(changed));
         inode.changed(now);

@@ -54,7 +54,7 @@ impl Tree {
         now: Timestamp,
     ) -> Result<usize, StoreError> {
         let inode = self.inodes.get_mut(ino)?;
-        let written = inode.content_mut()?.write(offset, data, &mut self.ledger)?;
+        let written = inode.content_mut()?.write(offset, data, &mut self.quota)?;
         if written > 0 {
             inode.modified(now);
         }
@@ -93,7 +93,7 @@ impl Tree {
         if content.size() > 0 || content.pages() > 0 {
             return Err(StoreError::InvalidArgument);
         }
-        content.lend(bytes, &mut self.ledger)?;
+        content.lend(bytes, &mut self.quota)?;
         if !bytes.is_empty() {
             inode.modified(now);
         }
@@ -146,11 +146,11 @@ impl Tree {
         let inode = self.inodes.get_mut(ino)?;
         let content = inode.content_mut()?;
         match mode {
-            AllocateMode::Extend => content.allocate(range, false, &mut self.ledger)?,
-            AllocateMode::KeepSize => content.allocate(range, true, &mut self.ledger)?,
-            AllocateMode::PunchHole => content.punch(range, &mut self.ledger)?,
-            AllocateMode::ZeroRange => content.zero(range, false, &mut self.ledger)?,
-            AllocateMode::ZeroRangeKeepSize => content.zero(range, true, &mut self.ledger)?,
+            AllocateMode::Extend => content.allocate(range, false, &mut self.quota)?,
+            AllocateMode::KeepSize => content.allocate(range, true, &mut self.quota)?,
+            AllocateMode::PunchHole => content.punch(range, &mut self.quota)?,
+            AllocateMode::ZeroRange => content.zero(range, false, &mut self.quota)?,
+            AllocateMode::ZeroRangeKeepSize => content.zero(range, true, &mut self.quota)?,
         }
         inode.modified(now);
         Ok(())
@@ -212,10 +212,9 @@ impl Tree {
             return Ok(0);
         }
         let inode = self.inodes.get_mut(to.0)?;
-        let copied =
-            inode
-                .content_mut()?
-                .copy_from(&source, from.1, to.1, len, &mut self.ledger)?;
+        let copied = inode
+            .content_mut()?
+            .copy_from(&source, from.1, to.1, len, &mut self.quota)?;
         inode.modified(now);
         Ok(copied)
     }

@@ -20,7 +20,7 @@ use table::Table;
 
 use super::directory::Directory;
 use super::inode::{Body, Ino, Inode, Timestamp};
-use super::quota::{Ledger, Limits, Peak, Usage};
+use super::quota::{Limits, Peak, Quota, Usage};
 
 /// The permission, set-id and sticky bits.
 const MODE_BITS: u32 = 0o7777;
@@ -52,7 +52,7 @@ pub struct Tree {
     inodes: Table,
     /// Shared by all forks, so that a number means one inode in all of them.
     next_ino: Arc<AtomicU64>,
-    ledger: Ledger,
+    quota: Quota,
     /// For names; the same in all forks, since they share directories. Keyed, so that nobody can
     /// choose names that collide.
     hasher: RandomState,
@@ -74,7 +74,7 @@ impl Tree {
         Self {
             inodes,
             next_ino: Arc::new(AtomicU64::new(Ino::ROOT.0 + 1)),
-            ledger: Ledger::new(limits),
+            quota: Quota::new(limits),
             hasher: RandomState::new(),
             orphans: BTreeSet::new(),
         }
@@ -86,7 +86,7 @@ impl Tree {
         let mut fork = Self {
             inodes: self.inodes.clone(),
             next_ino: Arc::clone(&self.next_ino),
-            ledger: self.ledger.clone(),
+            quota: self.quota.clone(),
             hasher: self.hasher.clone(),
             orphans: self.orphans.clone(),
         };
@@ -116,17 +116,17 @@ impl Tree {
     /// # Ok::<(), notapipe::store::StoreError>(())
     /// ```
     pub fn usage(&self) -> Usage {
-        self.ledger.usage()
+        self.quota.usage()
     }
 
     /// The most that was used at once.
     pub fn peak(&self) -> Peak {
-        self.ledger.peak()
+        self.quota.peak()
     }
 
     /// New limits; may lie below what is used, and then only refuse growth.
     pub fn set_limits(&mut self, limits: Limits) {
-        self.ledger.limits = limits;
+        self.quota.limits = limits;
     }
 
     /// The inodes that have no name left and were not freed yet.
@@ -139,8 +139,8 @@ impl Tree {
         if self.orphans.remove(&ino)
             && let Some(inode) = self.inodes.remove(ino)
         {
-            self.ledger.give_pages(inode.charged_pages());
-            self.ledger.give_inode();
+            self.quota.give_pages(inode.charged_pages());
+            self.quota.give_inode();
         }
     }
 

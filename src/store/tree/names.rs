@@ -118,9 +118,9 @@ impl Tree {
         }
         let inode = new_inode(new, parent, self.inodes.get(parent)?, now)?;
         self.check_room_for_links(parent, inode.body.kind())?;
-        self.ledger.take_inode()?;
-        if let Err(error) = self.ledger.take_pages(inode.charged_pages()) {
-            self.ledger.give_inode();
+        self.quota.take_inode()?;
+        if let Err(error) = self.quota.take_pages(inode.charged_pages()) {
+            self.quota.give_inode();
             return Err(error);
         }
         let ino = self.new_ino();
@@ -163,7 +163,7 @@ impl Tree {
         if inode.nlink >= LINK_MAX {
             return Err(StoreError::TooManyLinks);
         }
-        self.ledger.take_inode()?;
+        self.quota.take_inode()?;
         self.add_name(parent, name, target, now)?;
         let inode = self.inodes.get_mut(ino)?;
         inode.nlink += 1;
@@ -310,7 +310,7 @@ impl Tree {
         if orphaned {
             self.orphans.insert(target.ino);
         } else {
-            self.ledger.give_inode(); // the one that the hard link was charged as
+            self.quota.give_inode(); // the one that the hard link was charged as
         }
         Ok(Unlinked {
             ino: target.ino,

@@ -28,7 +28,7 @@ pub enum RenameMode {
 
 /// A name in a directory, and what it leads to.
 #[derive(Clone, Copy)]
-struct Place<'n> {
+struct EntryAt<'n> {
     dir: Ino,
     name: &'n [u8],
     target: Target,
@@ -74,7 +74,7 @@ impl Tree {
         let (to_dir, to_name) = to;
         self.live_directory(from.0)?;
         self.live_directory(to_dir)?;
-        let from = Place {
+        let from = EntryAt {
             dir: from.0,
             name: from.1,
             target: self.target(from.0, from.1)?,
@@ -101,7 +101,7 @@ impl Tree {
         if replaced.ino == from.target.ino {
             return Ok(None);
         }
-        let to = Place {
+        let to = EntryAt {
             dir: to_dir,
             name: to_name.as_bytes(),
             target: replaced,
@@ -120,14 +120,14 @@ impl Tree {
     /// Before anything is changed: a whiteout takes an inode.
     fn charge_whiteout(&mut self, mode: RenameMode) -> Result<(), StoreError> {
         match mode {
-            RenameMode::Whiteout { .. } => self.ledger.take_inode(),
+            RenameMode::Whiteout { .. } => self.quota.take_inode(),
             _ => Ok(()),
         }
     }
 
     fn leave_whiteout(
         &mut self,
-        from: Place<'_>,
+        from: EntryAt<'_>,
         mode: RenameMode,
         now: Timestamp,
     ) -> Result<(), StoreError> {
@@ -150,7 +150,7 @@ impl Tree {
     /// Refuses what would cut a directory off the tree.
     fn check_ancestors(
         &self,
-        from: Place<'_>,
+        from: EntryAt<'_>,
         to_dir: Ino,
         replaced: Option<Target>,
         mode: RenameMode,
@@ -202,7 +202,7 @@ impl Tree {
     /// To a name that is free.
     fn move_name(
         &mut self,
-        from: Place<'_>,
+        from: EntryAt<'_>,
         to_dir: Ino,
         to_name: Name,
         now: Timestamp,
@@ -215,8 +215,8 @@ impl Tree {
     /// To a name that is taken, whose inode loses it.
     fn replace(
         &mut self,
-        from: Place<'_>,
-        to: Place<'_>,
+        from: EntryAt<'_>,
+        to: EntryAt<'_>,
         now: Timestamp,
     ) -> Result<Unlinked, StoreError> {
         self.remove_name(from.dir, from.name, from.target, now)?;
@@ -226,7 +226,12 @@ impl Tree {
         self.lose_name(to.target, now)
     }
 
-    fn exchange(&mut self, a: Place<'_>, b: Place<'_>, now: Timestamp) -> Result<(), StoreError> {
+    fn exchange(
+        &mut self,
+        a: EntryAt<'_>,
+        b: EntryAt<'_>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.redirect(a, b.target, now)?;
         self.redirect(b, a.target, now)?;
         self.moved(a.target, b.dir, now)?;
@@ -236,16 +241,16 @@ impl Tree {
     /// Lets a name lead to another inode.
     fn redirect(
         &mut self,
-        place: Place<'_>,
+        entry: EntryAt<'_>,
         target: Target,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let inode = self.inodes.get_mut(place.dir)?;
+        let inode = self.inodes.get_mut(entry.dir)?;
         inode
             .directory_mut()?
-            .redirect(&self.hasher, place.name, target);
+            .redirect(&self.hasher, entry.name, target);
         inode.nlink += u32::from(target.kind == Kind::Directory);
-        inode.nlink -= u32::from(place.target.kind == Kind::Directory);
+        inode.nlink -= u32::from(entry.target.kind == Kind::Directory);
         inode.modified(now);
         Ok(())
     }

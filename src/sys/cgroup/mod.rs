@@ -17,7 +17,7 @@
 //!
 //! [`launch`]: super::launch
 
-mod place;
+mod hierarchy;
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -29,8 +29,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-pub(crate) use self::place::{Bounds, Controllers};
-use self::place::{Choice, Level, choices, directories, own_path};
+pub(crate) use self::hierarchy::{Bounds, Controllers};
+use self::hierarchy::{Level, ParentChoice, choices, directories, own_path};
 use super::mountinfo;
 
 const PREFIX: &str = "notapipe-";
@@ -76,7 +76,7 @@ impl Cgroup {
 
     fn new_at(
         dir: &Path,
-        choice: Choice,
+        choice: ParentChoice,
         memory_bytes: Option<u64>,
         processes: Option<u64>,
     ) -> Result<Self, Errno> {
@@ -137,8 +137,8 @@ impl Cgroup {
     }
 
     /// For whoever starts processes in it.
-    pub(crate) fn entrance(&self) -> Entrance<'_> {
-        Entrance {
+    pub(crate) fn handle(&self) -> CgroupHandle<'_> {
+        CgroupHandle {
             procs: self.procs.as_fd(),
             parent: self.entry.parent.as_fd(),
             name: &self.entry.name,
@@ -191,7 +191,7 @@ impl Drop for Cgroup {
 
 /// What it takes to put a process into a group, and to remove the group when we are gone.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Entrance<'c> {
+pub(crate) struct CgroupHandle<'c> {
     pub(crate) procs: BorrowedFd<'c>,
     pub(crate) parent: BorrowedFd<'c>,
     pub(crate) name: &'c CStr,

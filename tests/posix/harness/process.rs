@@ -89,12 +89,12 @@ pub fn at_the_same_time(count: usize, body: impl Fn(usize)) {
 }
 
 /// A word from one process to another: "your turn".
-pub struct Turn {
+pub struct Token {
     waits: OwnedFd,
     gives: OwnedFd,
 }
 
-impl Turn {
+impl Token {
     pub fn new() -> Self {
         let (waits, gives) = rustix::pipe::pipe().expect("pipe");
         Self { waits, gives }

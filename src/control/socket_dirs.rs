@@ -18,18 +18,18 @@ const ENDING: &str = "sock";
 /// first that can be used; looking goes through all, since an environment variable that chooses one may be set in one
 /// shell and missing in the next.
 #[derive(Clone, Debug)]
-pub struct Rooms(Vec<PathBuf>);
+pub struct SocketDirs(Vec<PathBuf>);
 
 /// A live mount, and who answers for it.
 #[derive(Debug)]
-pub struct Found {
+pub struct LiveMount {
     /// The socket.
     pub socket: PathBuf,
     /// The connection; an error where something is there and cannot be spoken to.
     pub client: Result<Client, ControlError>,
 }
 
-impl Rooms {
+impl SocketDirs {
     /// These directories, the preferred one first. They need not exist.
     pub fn new(directories: impl IntoIterator<Item = PathBuf>) -> Self {
         Self(directories.into_iter().collect())
@@ -41,7 +41,7 @@ impl Rooms {
     ///
     /// What is wrong with the last one.
     pub fn open(&self) -> Result<&Path, ControlError> {
-        let mut refused = ControlError::Room {
+        let mut refused = ControlError::SocketDir {
             path: PathBuf::new(),
             problem: "is not chosen".to_owned(),
         };
@@ -89,7 +89,7 @@ impl Rooms {
     }
 
     /// Every mount that answers. Sockets of processes that are gone are removed.
-    pub fn all(&self) -> Vec<Found> {
+    pub fn all(&self) -> Vec<LiveMount> {
         let mut found = Vec::new();
         for directory in self.usable() {
             let Ok(entries) = fs::read_dir(directory) else {
@@ -101,7 +101,7 @@ impl Rooms {
                 .filter(|path| path.extension().is_some_and(|ending| ending == ENDING));
             for socket in sockets {
                 match connect(&socket) {
-                    Ok(stream) => found.push(Found {
+                    Ok(stream) => found.push(LiveMount {
                         client: Client::new(stream, socket.clone()),
                         socket,
                     }),
@@ -111,7 +111,7 @@ impl Rooms {
                     }
                     // Gone since it was listed.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => found.push(Found {
+                    Err(error) => found.push(LiveMount {
                         client: Err(ControlError::Socket {
                             operation: "connect to",
                             socket: socket.clone(),
@@ -149,17 +149,19 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
 
 fn make(directory: &Path) -> Result<(), ControlError> {
     match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(ControlError::Room {
-            path: directory.to_owned(),
-            problem: format!("cannot be made: {error}"),
-        }),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(ControlError::SocketDir {
+                path: directory.to_owned(),
+                problem: format!("cannot be made: {error}"),
+            })
+        }
         _ => Ok(()),
     }
 }
 
 /// Ours, and nobody else may enter: others could put sockets of theirs there.
 fn check(directory: &Path) -> Result<(), ControlError> {
-    let refuse = |problem: String| ControlError::Room {
+    let refuse = |problem: String| ControlError::SocketDir {
         path: directory.to_owned(),
         problem,
     };

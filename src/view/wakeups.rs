@@ -3,14 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::awaited::Waiter;
+use super::lazy_files::Waiter;
 
 /// Wakes somebody who waits for a change: short, and it neither blocks nor comes back to the view.
 #[derive(Clone)]
 pub struct Waker(Arc<dyn Fn() + Send + Sync>);
 
 impl Waker {
-    /// A waker that calls `wake`.
+    /// A waker that wakeups `wake`.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self(Arc::new(wake))
     }
@@ -28,12 +28,12 @@ impl fmt::Debug for Waker {
 
 /// Made by dropping it. Nearly always empty, and then nothing was allocated.
 #[derive(Debug, Default)]
-pub(super) struct Calls {
+pub(super) struct Wakeups {
     wakers: Vec<Waker>,
     waiters: Vec<Waiter>,
 }
 
-impl Calls {
+impl Wakeups {
     pub fn wake(&mut self, waker: &Waker) {
         self.wakers.push(waker.clone());
     }
@@ -43,7 +43,7 @@ impl Calls {
     }
 }
 
-impl Drop for Calls {
+impl Drop for Wakeups {
     fn drop(&mut self) {
         self.wakers.drain(..).for_each(|waker| waker.wake());
         self.waiters.drain(..).for_each(Waiter::resume);

@@ -101,7 +101,7 @@ impl Bounds {
 
 /// A place for a group, and what it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Choice {
+pub(super) struct ParentChoice {
     /// Below which level.
     pub(super) level: usize,
     /// What that one must be told to hand on.
@@ -114,12 +114,12 @@ pub(super) struct Choice {
 
 /// The places worth trying, the best first: the most of what is wanted; then where nothing need be changed; then the
 /// nearest.
-pub(super) fn choices(levels: &[Level], wanted: Controllers) -> Vec<Choice> {
+pub(super) fn choices(levels: &[Level], wanted: Controllers) -> Vec<ParentChoice> {
     let mut choices = Vec::new();
     let mut carried = Bounds::default();
     for (index, level) in levels.iter().enumerate() {
         if level.is_writable {
-            let here = Choice {
+            let here = ParentChoice {
                 level: index,
                 enable: Controllers::default(),
                 holds: wanted.and(level.enabled),
@@ -128,7 +128,7 @@ pub(super) fn choices(levels: &[Level], wanted: Controllers) -> Vec<Choice> {
             choices.push(here);
             let missing = wanted.without(level.enabled).and(level.offered);
             if level.can_enable && missing.count() > 0 {
-                choices.push(Choice {
+                choices.push(ParentChoice {
                     enable: missing,
                     holds: here.holds.or(missing),
                     ..here

@@ -16,7 +16,7 @@ const LINE_MAX: usize = 64 << 10;
 
 /// Lines in both directions.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(super) struct Connection {
     socket: OwnedFd,
     /// Received and not given out yet.
     received: Vec<u8>,
@@ -24,7 +24,7 @@ pub(super) struct Wire {
     descriptors: Vec<OwnedFd>,
 }
 
-impl Wire {
+impl Connection {
     pub(super) fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
@@ -113,7 +113,7 @@ impl Wire {
     }
 }
 
-impl AsFd for Wire {
+impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

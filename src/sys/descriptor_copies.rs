@@ -9,20 +9,20 @@ use rustix::pipe::{PipeFlags, pipe_with};
 /// A pipe whose both ends are ours. Whoever was forked since has copied them with all else, and keeps the pipe from
 /// ending until it executes a program.
 #[derive(Debug)]
-pub(crate) struct Witness {
+pub(crate) struct CopyDetector {
     reader: OwnedFd,
     writer: OwnedFd,
 }
 
-impl Witness {
+impl CopyDetector {
     pub(crate) fn new() -> io::Result<Self> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         Ok(Self { reader, writer })
     }
 
-    /// Whether no other process has what was opened before this witness. At most a child that is forked in this
+    /// Whether no other process has what was opened before this detector. At most a child that is forked in this
     /// moment may go unseen.
-    pub(crate) fn saw_nobody(self) -> bool {
+    pub(crate) fn found_no_copy(self) -> bool {
         let Self { reader, writer } = self;
         drop(writer);
         let now = Timespec {
@@ -36,14 +36,14 @@ impl Witness {
 
 #[cfg(test)]
 mod tests {
-    use super::Witness;
+    use super::CopyDetector;
 
     #[test]
     fn who_has_a_copy_is_seen() {
-        assert!(Witness::new().unwrap().saw_nobody());
-        let witness = Witness::new().unwrap();
-        let copy = witness.writer.try_clone().unwrap();
-        assert!(!witness.saw_nobody());
+        assert!(CopyDetector::new().unwrap().found_no_copy());
+        let detector = CopyDetector::new().unwrap();
+        let copy = detector.writer.try_clone().unwrap();
+        assert!(!detector.found_no_copy());
         drop(copy);
     }
 }

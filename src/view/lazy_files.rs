@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::calls::Calls;
+use super::wakeups::Wakeups;
 use super::{Locked, State, names};
 use crate::store::{
     Attr, Cookie, Data, Ino, Kind, Name, Resource, SetAttr, Source, StoreError, Timestamp, Tree,
@@ -20,7 +20,7 @@ use crate::store::{
 pub struct Waiter(Box<dyn FnOnce() + Send>);
 
 impl Waiter {
-    /// Calls `resume` when the wait is over.
+    /// Wakeups `resume` when the wait is over.
     pub fn new(resume: impl FnOnce() + Send + 'static) -> Self {
         Self(Box::new(resume))
     }
@@ -40,17 +40,17 @@ impl fmt::Debug for Waiter {
 /// What became of somebody who reached for a file.
 #[derive(Debug)]
 #[must_use]
-pub enum Reach {
+pub enum Demand {
     /// There is nothing to wait for.
-    Now(Waiter),
+    Ready(Waiter),
     /// It is being made; the waiter is kept.
-    Later,
+    Waiting,
     /// The same, and whoever gets this has to make it, with [`Locked::fill`] and [`Locked::made`].
     Make(Source),
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Awaited {
+pub(super) struct LazyFiles {
     files: HashMap<Ino, File>,
     failed: Vec<(TreePath, Arc<io::Error>)>,
     /// Nothing is made any more.
@@ -70,7 +70,7 @@ enum Stage {
     Failed,
 }
 
-impl Awaited {
+impl LazyFiles {
     /// The files whose source failed.
     pub fn failed(&self) -> &[(TreePath, Arc<io::Error>)] {
         &self.failed
@@ -81,13 +81,13 @@ impl Awaited {
     }
 
     /// Nobody can reach it any more.
-    pub fn forget(&mut self, ino: Ino, calls: &mut Calls) {
+    pub fn forget(&mut self, ino: Ino, wakeups: &mut Wakeups) {
         if let Some(File {
             stage: Stage::Making(waiters),
             ..
         }) = self.files.remove(&ino)
         {
-            calls.resume(waiters);
+            wakeups.resume(waiters);
         }
     }
 
@@ -142,7 +142,7 @@ impl Locked<'_> {
     /// # Errors
     ///
     /// What the tree refuses to the announced size.
-    pub fn await_source(
+    pub fn set_source(
         &mut self,
         ino: Ino,
         source: Source,
@@ -154,47 +154,47 @@ impl Locked<'_> {
             ..SetAttr::default()
         };
         self.state.tree.set_attr(ino, &announced, now)?;
-        let stage = match self.state.awaited.cancelled {
+        let stage = match self.state.lazy.cancelled {
             false => Stage::Untouched(source),
             true => Stage::Failed,
         };
-        self.state.awaited.files.insert(ino, File { size, stage });
-        self.may_await.store(true, Ordering::Release);
+        self.state.lazy.files.insert(ino, File { size, stage });
+        self.may_have_lazy_files.store(true, Ordering::Release);
         Ok(())
     }
 
     /// Whether the content comes from a source, and is not made yet or cannot be.
     pub fn has_source(&self, ino: Ino) -> bool {
-        self.state.awaited.check(ino).is_err()
+        self.state.lazy.check(ino).is_err()
     }
 
     /// Whether somebody who reaches for the content must wait.
-    pub fn is_awaited(&self, ino: Ino) -> bool {
-        let file = self.state.awaited.files.get(&ino);
+    pub fn is_pending(&self, ino: Ino) -> bool {
+        let file = self.state.lazy.files.get(&ino);
         file.is_some_and(|file| !matches!(file.stage, Stage::Failed))
     }
 
     /// Whether somebody who only looks at the attributes must wait.
-    pub fn is_size_awaited(&self, ino: Ino) -> bool {
-        let file = self.state.awaited.files.get(&ino);
+    pub fn is_size_pending(&self, ino: Ino) -> bool {
+        let file = self.state.lazy.files.get(&ino);
         file.is_some_and(|file| file.size.is_none() && !matches!(file.stage, Stage::Failed))
     }
 
     /// Reaches for a file.
-    pub fn reach(&mut self, ino: Ino, waiter: Waiter) -> Reach {
-        let Some(file) = self.state.awaited.files.get_mut(&ino) else {
-            return Reach::Now(waiter);
+    pub fn demand(&mut self, ino: Ino, waiter: Waiter) -> Demand {
+        let Some(file) = self.state.lazy.files.get_mut(&ino) else {
+            return Demand::Ready(waiter);
         };
         match &mut file.stage {
-            Stage::Failed => Reach::Now(waiter),
+            Stage::Failed => Demand::Ready(waiter),
             Stage::Making(waiters) => {
                 waiters.push(waiter);
-                Reach::Later
+                Demand::Waiting
             }
             stage @ Stage::Untouched(_) => {
                 match std::mem::replace(stage, Stage::Making(vec![waiter])) {
-                    Stage::Untouched(source) => Reach::Make(source),
-                    _ => Reach::Later,
+                    Stage::Untouched(source) => Demand::Make(source),
+                    _ => Demand::Waiting,
                 }
             }
         }
@@ -208,11 +208,11 @@ impl Locked<'_> {
     pub fn fill(&mut self, ino: Ino, offset: u64, block: &[u8]) -> io::Result<()> {
         let State {
             tree,
-            awaited,
+            lazy,
             refused,
             ..
         } = &mut *self.state;
-        let file = awaited.files.get(&ino);
+        let file = lazy.files.get(&ino);
         if !file.is_some_and(|file| matches!(file.stage, Stage::Making(_))) {
             return Err(io::Error::other("nobody wants it any more"));
         }
@@ -233,33 +233,33 @@ impl Locked<'_> {
 
     /// Notes that a file is made, or cannot be, and ends the wait of all who reached for it.
     pub fn made(&mut self, ino: Ino, result: io::Result<()>) {
-        let Self { state, calls, .. } = self;
-        let State { tree, awaited, .. } = &mut **state;
-        let Some(file) = awaited.files.get_mut(&ino) else {
+        let Self { state, wakeups, .. } = self;
+        let State { tree, lazy, .. } = &mut **state;
+        let Some(file) = lazy.files.get_mut(&ino) else {
             return;
         };
         let Stage::Making(waiters) = std::mem::replace(&mut file.stage, Stage::Failed) else {
             return;
         };
         match result {
-            Ok(()) => drop(awaited.files.remove(&ino)),
+            Ok(()) => drop(lazy.files.remove(&ino)),
             Err(error) => {
                 let path = names::search(tree, ino).unwrap_or_default();
                 let failed = (path, Arc::new(error));
-                awaited.failed.push(failed);
+                lazy.failed.push(failed);
                 empty(tree, ino, file.size);
             }
         }
-        calls.resume(waiters);
+        wakeups.resume(waiters);
     }
 
     /// Makes nothing any more: everybody who waits is told that the file cannot be read.
     pub fn cancel_sources(&mut self) {
-        let Self { state, calls, .. } = self;
-        state.awaited.cancelled = true;
-        for file in state.awaited.files.values_mut() {
+        let Self { state, wakeups, .. } = self;
+        state.lazy.cancelled = true;
+        for file in state.lazy.files.values_mut() {
             if let Stage::Making(waiters) = std::mem::replace(&mut file.stage, Stage::Failed) {
-                calls.resume(waiters);
+                wakeups.resume(waiters);
             }
         }
     }
@@ -267,7 +267,7 @@ impl Locked<'_> {
     /// What made the source of this file fail, if it did.
     pub fn source_error(&self, ino: Ino) -> Option<Arc<io::Error>> {
         let path = names::search(&self.state.tree, ino)?;
-        let failed = self.state.awaited.failed.iter();
+        let failed = self.state.lazy.failed.iter();
         let mut of_this = failed.filter(|(its, _)| *its == path);
         of_this.next().map(|(_, error)| Arc::clone(error))
     }
@@ -279,7 +279,7 @@ impl Locked<'_> {
     /// As [`Tree::attr`]; and [`StoreError::NotMade`] for a file of which not even the size is known.
     pub fn attr(&self, ino: Ino) -> Result<Attr, StoreError> {
         let attr = self.state.tree.attr(ino)?;
-        match self.state.awaited.files.get(&ino) {
+        match self.state.lazy.files.get(&ino) {
             None => Ok(attr),
             Some(File { size: None, .. }) => Err(StoreError::NotMade),
             // A file without blocks would be taken for one great hole.
@@ -307,7 +307,7 @@ impl Locked<'_> {
     ///
     /// As [`Tree::read`]; and [`StoreError::NotMade`].
     pub fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Data, StoreError> {
-        self.state.awaited.check(ino)?;
+        self.state.lazy.check(ino)?;
         self.state.tree.read(ino, offset, len)
     }
 
@@ -317,7 +317,7 @@ impl Locked<'_> {
     ///
     /// As [`Tree::seek_data`]; and [`StoreError::NotMade`].
     pub fn seek_data(&self, ino: Ino, offset: u64) -> Result<u64, StoreError> {
-        self.state.awaited.check(ino)?;
+        self.state.lazy.check(ino)?;
         self.state.tree.seek_data(ino, offset)
     }
 
@@ -327,7 +327,7 @@ impl Locked<'_> {
     ///
     /// As [`Tree::seek_hole`]; and [`StoreError::NotMade`].
     pub fn seek_hole(&self, ino: Ino, offset: u64) -> Result<u64, StoreError> {
-        self.state.awaited.check(ino)?;
+        self.state.lazy.check(ino)?;
         self.state.tree.seek_hole(ino, offset)
     }
 }
