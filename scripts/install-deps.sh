@@ -2,7 +2,7 @@
 # Installs the commands that the demo, the tests or the benchmark call, where they
 # are missing, and opens /dev/fuse. Says nothing when there is nothing to do.
 #
-#     scripts/install-deps.sh demo|test|bench|conformance|kernels
+#     scripts/install-deps.sh demo|test|docs|bench|conformance|kernels|containers
 #     scripts/install-deps.sh --missing test
 #                             prints the commands that are missing, one a line
 #
@@ -42,6 +42,20 @@ demo test bench  cc           gcc
      test        unshare      util-linux
      test        shellcheck   shellcheck
 '
+# The same, for the recipes of docs, which tests/docs runs.
+readonly DOCS='
+docs  chromium   chromium
+docs  convert    imagemagick
+docs  dot        graphviz
+docs  exiftool   libimage-exiftool-perl
+docs  ffmpeg     ffmpeg
+docs  gs         ghostscript
+docs  pandoc     pandoc
+docs  protoc     protobuf-compiler
+docs  soffice    libreoffice-writer-nogui
+docs  tesseract  tesseract-ocr
+docs  yosys      yosys
+'
 # The same, for scripts/conformance.sh; the tests call it too, as --quick.
 readonly CONFORMANCE='
 test conformance fio          fio
@@ -66,6 +80,15 @@ kernels fusermount3         fuse3
 kernels setpriv             util-linux
 kernels unshare             util-linux
 '
+# The same, for scripts/containers.sh.
+readonly CONTAINERS='
+containers mmdebstrap  mmdebstrap
+containers podman      podman
+containers runc        runc
+containers python3     python3
+containers newuidmap   uidmap
+containers useradd     passwd
+'
 # The demo does without fusermount3, which only mounts in public need.
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
@@ -81,7 +104,7 @@ missing() {
         if [[ " ${words[*]:0:${#words[@]}-2} " == *" $1 "* ]] && ! type -P "$command" >/dev/null; then
             printf '%s %s\n' "$command" "$package"
         fi
-    done <<<"$TABLE$CONFORMANCE$KERNELS"
+    done <<<"$TABLE$DOCS$CONFORMANCE$KERNELS$CONTAINERS"
     [[ $1 != test && $1 != conformance ]] || missing_python_tests
 }
 
@@ -157,9 +180,9 @@ if [[ ${1-} == --missing ]]; then
 fi
 
 case ${1-} in
-demo | test | bench | conformance | kernels) ;;
+demo | test | docs | bench | conformance | kernels | containers) ;;
 *)
-    say "usage: scripts/install-deps.sh demo|test|bench|conformance|kernels"
+    say "usage: scripts/install-deps.sh demo|test|docs|bench|conformance|kernels|containers"
     exit 2
     ;;
 esac

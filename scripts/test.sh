@@ -44,7 +44,7 @@ done
 step "what the tests need"
 if fast; then
     targets=(--lib --bins --test it --test model --test posix)
-    leave_out "the documentation and its examples; tests/faults, tests/memory and tests/soak"
+    leave_out "the documentation and its examples, which tests/docs runs; tests/faults, tests/memory and tests/soak"
     leave_out "scripts/interleavings.sh and scripts/conformance.sh"
     lacking="$(scripts/install-deps.sh --missing test)"
     if [[ -z $lacking ]]; then
@@ -54,6 +54,7 @@ if fast; then
     fi
 else
     scripts/install-deps.sh test
+    scripts/install-deps.sh docs
 fi
 PATH="$(scripts/install-rgbds.sh):$PATH"
 export PATH
@@ -69,7 +70,7 @@ cargo clippy --locked --all-targets --all-features -- -D warnings
 if ! fast; then
     cargo clippy --locked --no-default-features --lib -- -D warnings
     step "shell scripts (shellcheck)"
-    shellcheck scripts/*.sh scripts/conformance/*.sh .ci/run
+    shellcheck scripts/*.sh scripts/conformance/*.sh scripts/containers/*.sh .ci/run
     step "documentation"
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps --document-private-items
     # As users see it: a link to what they cannot see is broken.

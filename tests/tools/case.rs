@@ -9,7 +9,7 @@ use crate::bench_dir::{Pair, run_in};
 
 /// A tool's work, done in an ordinary directory and in a job, and what both must agree on.
 pub struct Case {
-    /// The tool and what it is to do, as the README's table says it.
+    /// The tool and what it is to do, as the table in docs/tools.md says it.
     pub tool: &'static str,
     /// What it does on a FIFO with a willing process at the other end. Seen on Debian 12; nothing of
     /// this is run by the test, which would have to wait for those that hang.
