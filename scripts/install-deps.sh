@@ -106,6 +106,7 @@ missing() {
         fi
     done <<<"$TABLE$DOCS$CONFORMANCE$KERNELS$CONTAINERS"
     [[ $1 != test && $1 != conformance ]] || missing_python_tests
+    [[ $1 != test ]] || python3 -c 'import ensurepip' 2>/dev/null || echo 'python3-venv python3-venv'
 }
 
 # CPython's own tests have no command; the package is named after the version of Debian's python3.

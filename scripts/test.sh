@@ -45,7 +45,7 @@ step "what the tests need"
 if fast; then
     targets=(--lib --bins --test it --test model --test posix)
     leave_out "the documentation and its examples, which tests/docs runs; tests/faults, tests/memory and tests/soak"
-    leave_out "scripts/interleavings.sh and scripts/conformance.sh"
+    leave_out "scripts/interleavings.sh, scripts/conformance.sh and scripts/python.sh"
     lacking="$(scripts/install-deps.sh --missing test)"
     if [[ -z $lacking ]]; then
         targets+=(--test tools)
@@ -98,6 +98,12 @@ if ! fast && ((${#filter[@]} == 0)); then
         exit 1
     fi
     suites="$(sed -n 's/^conformance: \([0-9]*\) suites passed$/\1/p' "$log.suites")"
+    step "the Python package (scripts/python.sh)"
+    if ! scripts/python.sh 2>&1 | tee "$log.suites" >&2; then
+        echo "test.sh: scripts/python.sh failed: see above" >&2
+        exit 1
+    fi
+    suites=$((suites + $(sed -n 's/^python: \([0-9]*\) tests passed$/\1/p' "$log.suites")))
 fi
 
 if fast; then

@@ -1,0 +1,49 @@
+"""Command-line tools as Python functions: bytes in, bytes out, on real files that live in RAM.
+
+| I have | I want |
+| --- | --- |
+| a tool that wants files, and bytes instead | `run`, or `arun` in an event loop |
+| the same, and something else to do meanwhile | `Job.start`, which gives a `RunningJob` |
+| many jobs with an SDK or an include directory in common | `Base` |
+"""
+
+from ._base import Base
+from ._convert import Input, Inputs
+from ._errors import (
+    Cancelled,
+    LimitReached,
+    NameRefused,
+    NotapipeError,
+    OutputMissing,
+    StepFailed,
+    TimeoutExpired,
+    ToolNotFound,
+    Unavailable,
+)
+from ._job import Job, Pipe, Step, arun, pipe, run
+from ._native import Outcome, RunningJob, StepReport, Usage
+
+__all__ = [
+    "Base",
+    "Cancelled",
+    "Input",
+    "Inputs",
+    "Job",
+    "LimitReached",
+    "NameRefused",
+    "NotapipeError",
+    "Outcome",
+    "OutputMissing",
+    "Pipe",
+    "RunningJob",
+    "Step",
+    "StepFailed",
+    "StepReport",
+    "TimeoutExpired",
+    "ToolNotFound",
+    "Unavailable",
+    "Usage",
+    "arun",
+    "pipe",
+    "run",
+]
