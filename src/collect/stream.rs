@@ -8,14 +8,15 @@ use std::io::{self, IoSlice, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use super::host::{Host, open_below};
 use super::plan::absolute;
+use crate::sys::poll;
 
 /// Something that takes bytes and cannot be replaced.
 pub(super) enum Stream {
@@ -155,16 +156,11 @@ impl Sink {
             Self::Regular(file) => return Ok(file.write_all(bytes)?),
             Self::Ready { file, size } => (file, size),
         };
-        let pause = Timespec::try_from(PAUSE).ok();
         while !bytes.is_empty() {
             let mut event = [PollFd::new(file, PollFlags::OUT)];
-            match poll(&mut event, pause.as_ref()) {
-                Ok(0) | Err(Errno::INTR) => {
-                    go_on()?;
-                    continue;
-                }
-                Ok(_) => {}
-                Err(error) => return Err(io::Error::from(error).into()),
+            if !poll::wait(&mut event, Some(Instant::now() + PAUSE))? {
+                go_on()?;
+                continue;
             }
             match write_some(file, size, bytes) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),

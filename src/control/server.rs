@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags};
 
 use super::connection::Connection;
 use super::error::ControlError;
@@ -26,6 +26,8 @@ use crate::collect::InterruptibleWriter;
 use crate::mount::MountError;
 use crate::progress::Progress;
 use crate::scratch::Handle;
+use crate::sys::event_fd::EventFd;
+use crate::sys::poll;
 
 /// How long a caller may take to say or to take a line.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +46,7 @@ pub struct Server {
     /// The socket's inode: a later mount may get the number of ours, and the name with it, before we have ended.
     inode: u64,
     /// Readable when the server shall end.
-    stop: Arc<OwnedFd>,
+    stop: EventFd,
     listening: Option<JoinHandle<()>>,
 }
 
@@ -89,7 +91,7 @@ impl Server {
         }
         let listener = UnixListener::bind(&socket).map_err(failed)?;
         let inode = fs::symlink_metadata(&socket).map_err(failed)?.ino();
-        let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+        let stop = EventFd::new().map_err(failed)?;
         let mut server = Self {
             shared: Arc::new(Shared {
                 mount,
@@ -100,10 +102,10 @@ impl Server {
             }),
             socket: socket.clone(),
             inode,
-            stop: Arc::new(stop),
+            stop,
             listening: None,
         };
-        let (shared, stop) = (Arc::clone(&server.shared), Arc::clone(&server.stop));
+        let (shared, stop) = (Arc::clone(&server.shared), server.stop.clone());
         let thread = thread::Builder::new().name("control".into());
         let listening = thread.spawn(move || listen(&listener, &shared, &stop));
         server.listening = Some(listening.map_err(failed)?);
@@ -134,8 +136,7 @@ impl Server {
         if fs::symlink_metadata(&self.socket).is_ok_and(|there| there.ino() == self.inode) {
             let _ = fs::remove_file(&self.socket);
         }
-        // It cannot be full.
-        let _ = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());
+        self.stop.set();
         let _ = listening.join();
     }
 }
@@ -146,14 +147,13 @@ impl Drop for Server {
     }
 }
 
-fn listen(listener: &UnixListener, shared: &Arc<Shared>, stop: &OwnedFd) {
+fn listen(listener: &UnixListener, shared: &Arc<Shared>, stop: &EventFd) {
     loop {
         let mut events = [
             PollFd::new(listener, PollFlags::IN),
             PollFd::new(stop, PollFlags::IN),
         ];
-        match poll(&mut events, None) {
-            Err(rustix::io::Errno::INTR) => continue,
+        match poll::wait(&mut events, None) {
             Err(error) => return log::warn!("no caller can be waited for: {error}"),
             Ok(_) if !events[1].revents().is_empty() => return,
             Ok(_) => {}
@@ -344,15 +344,7 @@ fn format_of(name: &str) -> Option<Format> {
 }
 
 fn has_hung_up(connection: &Connection) -> bool {
-    let mut event = [PollFd::from_borrowed_fd(
-        connection.as_fd(),
-        PollFlags::RDHUP,
-    )];
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    matches!(poll(&mut event, Some(&now)), Ok(1..))
+    poll::is_ready(connection, PollFlags::RDHUP)
 }
 
 fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {

@@ -10,9 +10,10 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 
 use super::locality::Requester;
+use crate::sys::poll;
 
 /// How long the next request is polled for. Twice as long was no better.
 const WINDOW: Duration = Duration::from_micros(50);
@@ -22,28 +23,17 @@ const SOON: Duration = Duration::from_micros(100);
 /// then compute: with a poll after every request, backing off where it found nothing, a build by make took a tenth
 /// longer in one of two measurements; so it takes no longer.
 pub(super) const STREAK: u32 = 8;
-const AT_ONCE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
-const SOON_ENOUGH: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 100_000_000,
-};
+const SOON_ENOUGH: Duration = Duration::from_millis(100);
 
 /// Whether there is a request to read now. The mount's end counts as one: the next read then says it.
 pub(super) fn is_request_there(device: BorrowedFd<'_>) -> bool {
-    is_there_within(device, &AT_ONCE)
+    poll::events_now(device, PollFlags::IN).map_or(true, |events| !events.is_empty())
 }
 
 /// Sleeps until there is a request, but not long: the device may have been replaced.
 pub(super) fn is_request_there_soon(device: BorrowedFd<'_>) -> bool {
-    is_there_within(device, &SOON_ENOUGH)
-}
-
-fn is_there_within(device: BorrowedFd<'_>, patience: &Timespec) -> bool {
     let mut device = [PollFd::from_borrowed_fd(device, PollFlags::IN)];
-    poll(&mut device, Some(patience)).map_or(true, |ready| ready > 0)
+    poll::wait(&mut device, Some(Instant::now() + SOON_ENOUGH)).unwrap_or(true)
 }
 
 /// Polls for a request, for a moment after a reply. False when none came.

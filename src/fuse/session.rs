@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::event::epoll::{self, CreateFlags};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::DupFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -20,7 +19,7 @@ use super::locality::{Locality, RequestGuard, Requester, Starter};
 use super::profile::ServeOptions;
 use super::requests::RequestCounts;
 use super::session_end::{SessionEnd, is_connected};
-use crate::sys::devices;
+use crate::sys::{devices, poll};
 use crate::view::View;
 
 /// Serves the file system on an already mounted `/dev/fuse` descriptor, on a thread of its own.
@@ -90,17 +89,9 @@ impl Server {
 
     /// Waits for the end for so long at most; then [`join`](Self::join) returns at once. False when it has not come.
     pub fn ends_within(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let timeout = Timespec::try_from(left).ok();
-            let mut end = [PollFd::from_borrowed_fd(self.end.ended(), PollFlags::IN)];
-            match poll(&mut end, timeout.as_ref()) {
-                Err(rustix::io::Errno::INTR) => {}
-                // To be refused by poll(2) is no end.
-                result => return result.is_ok_and(|ready| ready > 0),
-            }
-        }
+        let ended = poll::wait_readable([self.end.ended()], Some(Instant::now() + patience));
+        // To be refused by poll(2) is no end.
+        ended.unwrap_or(false)
     }
 
     /// Waits until the session has ended, which it does when the mount is gone.

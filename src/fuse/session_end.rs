@@ -1,16 +1,19 @@
 //! How a session ends: with its mount, as it should, or before it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::PollFlags;
+
+use crate::sys::event_fd::EventFd;
+use crate::sys::poll;
 
 /// The end of a session, for whoever waits for it among other things.
 #[derive(Debug)]
 pub struct SessionEnd {
-    ended: OwnedFd,
+    ended: EventFd,
     is_lost: AtomicBool,
     /// The number of the session's descriptor, which is open for as long as it is here. Lock order: held alone.
     device: Mutex<Option<RawFd>>,
@@ -19,7 +22,7 @@ pub struct SessionEnd {
 impl SessionEnd {
     pub(super) fn new(device: RawFd) -> io::Result<Self> {
         Ok(Self {
-            ended: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            ended: EventFd::new()?,
             is_lost: AtomicBool::new(false),
             device: Mutex::new(Some(device)),
         })
@@ -48,18 +51,13 @@ impl SessionEnd {
     pub(super) fn tell(&self, lost: bool) {
         self.is_lost.store(lost, Ordering::Release);
         *self.device.lock() = None;
-        // Only a counter at its maximum could refuse, and that is readable too.
-        let _ = rustix::io::write(&self.ended, &1_u64.to_ne_bytes());
+        self.ended.set();
     }
 }
 
 /// Whether the kernel still sends requests: it does until the mount is gone or aborted (fuse_dev_poll,
 /// fs/fuse/dev.c).
 pub(super) fn is_connected(device: BorrowedFd<'_>) -> bool {
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let mut events = [PollFd::from_borrowed_fd(device, PollFlags::OUT)];
-    poll(&mut events, Some(&now)).is_ok() && !events[0].revents().contains(PollFlags::ERR)
+    let events = poll::events_now(device, PollFlags::OUT);
+    events.is_ok_and(|events| !events.contains(PollFlags::ERR))
 }

@@ -32,7 +32,6 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use parking_lot::{Mutex, RwLock};
-use rustix::event::{EventfdFlags, eventfd};
 
 pub use self::error::{MountError, Operation, Remedy};
 pub(crate) use self::holders::{Membership, Within, Writing, writing};
@@ -48,6 +47,7 @@ pub use self::publicly::unmount_at;
 pub use self::tmp::OwnTmp;
 use self::tmp::{OwnDirectories, OwnUsage};
 use crate::sys::descriptor_copies::CopyDetector;
+use crate::sys::event_fd::EventFd;
 use crate::sys::mountinfo;
 use crate::sys::namespaces::Namespaces;
 pub use crate::sys::proc::ProcessInfo;
@@ -132,7 +132,7 @@ pub struct MountPoint {
     /// Whether anybody else has the descriptors of a private mount. Lock order: after `state`.
     copies: Mutex<Option<CopyDetector>>,
     /// Of a public mount: readable once [`leave`](Self::leave) has unmounted it.
-    left: Option<OwnedFd>,
+    left: Option<EventFd>,
     /// Whether [`abort`](Self::abort) was called.
     is_aborted: AtomicBool,
 }
@@ -343,8 +343,8 @@ impl MountPoint {
     fn publicly(options: &MountOptions) -> Result<(OwnedFd, Self), MountError> {
         let (device, mount) = publicly::mount(options)?;
         let (path, connection) = (mount.path().to_owned(), mount.connection());
-        let left = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|errno| MountError::system(Operation::Mount, &path, errno.into()))?;
+        let left =
+            EventFd::new().map_err(|error| MountError::system(Operation::Mount, &path, error))?;
         Ok((
             device,
             MountPoint {
@@ -405,10 +405,7 @@ impl MountPoint {
             return mount.detach();
         }
         mount.unmount()?;
-        // Only a counter at its maximum could refuse, and that is readable too.
-        let _ = self
-            .left()
-            .map(|left| rustix::io::write(left, &1_u64.to_ne_bytes()));
+        self.left.iter().for_each(EventFd::set);
         Ok(())
     }
 

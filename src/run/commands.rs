@@ -9,9 +9,9 @@ use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
@@ -27,6 +27,7 @@ use crate::store::{Kind, StoreError, Timestamp, Tree, TreePath};
 use crate::sys::child::{Child, Exit};
 use crate::sys::launch::{Candidate, Launch, LaunchError};
 use crate::sys::null;
+use crate::sys::poll;
 use crate::sys::signals::InheritedSignals;
 
 /// As much as everybody may give a pipe (`/proc/sys/fs/pipe-max-size`): fewer turns for large files.
@@ -193,18 +194,11 @@ fn sleep_until_something(
             .interrupt
             .map(|it| PollFd::from_borrowed_fd(it.as_fd(), PollFlags::IN)),
     );
-    let left = bounds
-        .deadline
-        .map(|(deadline, _)| deadline.saturating_duration_since(Instant::now()));
-    // Rounded up, so that the deadline has passed when the sleep is over.
-    let timeout = left.and_then(|left| Timespec::try_from(left + Duration::from_micros(1)).ok());
-    match poll(&mut awaited, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(errno) => Err(Error::Processes {
-            operation: "wait for",
-            source: errno.into(),
-        }),
-    }
+    let waited = poll::wait(&mut awaited, bounds.deadline.map(|(deadline, _)| deadline));
+    waited.map(drop).map_err(|source| Error::Processes {
+        operation: "wait for",
+        source,
+    })
 }
 
 /// A command that was started. Dropped, it is ended with all that it started.

@@ -5,14 +5,13 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::process::Interrupt;
 use crate::scratch::Follow;
 use crate::store::TreePath;
+use crate::sys::poll;
 
 /// How much is handed on at once.
 const BLOCK_BYTES: usize = 64 << 10;
@@ -58,7 +57,7 @@ pub(super) trait Source: Send {
     fn rewritten(&self) -> Vec<Range<u64>>;
 
     /// What becomes readable when there may be something, where anything does.
-    fn bell(&self) -> Option<BorrowedFd<'_>>;
+    fn readable(&self) -> Option<BorrowedFd<'_>>;
 }
 
 impl Source for Follow {
@@ -70,7 +69,7 @@ impl Source for Follow {
         Self::rewritten(self)
     }
 
-    fn bell(&self) -> Option<BorrowedFd<'_>> {
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
         Some(self.as_fd())
     }
 }
@@ -120,15 +119,9 @@ impl Following {
         self.over.raise();
         let cancelled = interrupt.map(AsFd::as_fd);
         let done = [Some(self.done.as_fd()), cancelled];
-        let mut events: Vec<_> = done
-            .into_iter()
-            .flatten()
-            .map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN))
-            .collect();
-        let _ = rustix::io::retry_on_intr(|| poll(&mut events, None));
-        let patience = Timespec::try_from(LAST_WORDS).ok();
-        let mut done = [PollFd::from_borrowed_fd(self.done.as_fd(), PollFlags::IN)];
-        let _ = poll(&mut done, patience.as_ref());
+        let _ = poll::wait_readable(done.into_iter().flatten(), None);
+        let give_up = Instant::now() + LAST_WORDS;
+        let _ = poll::wait_readable([self.done.as_fd()], Some(give_up));
         let unfinished = |error| Followed {
             name: self.name,
             bytes: None,
@@ -195,14 +188,9 @@ fn copy(
         }
         // At the end nobody rings when it goes on.
         let at_the_end = read.is_some();
-        let bell = source.bell().filter(|_| !at_the_end);
-        let timeout = Timespec::try_from(LOOK).ok().filter(|_| bell.is_none());
-        let waits = [Some(over.as_fd()), bell];
-        let mut events: Vec<_> = waits
-            .into_iter()
-            .flatten()
-            .map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN))
-            .collect();
-        rustix::io::retry_on_intr(|| poll(&mut events, timeout.as_ref()))?;
+        let readable = source.readable().filter(|_| !at_the_end);
+        let look_at = readable.is_none().then(|| Instant::now() + LOOK);
+        let events = [Some(over.as_fd()), readable];
+        poll::wait_readable(events.into_iter().flatten(), look_at)?;
     }
 }

@@ -124,7 +124,7 @@ impl Source for FollowedFile {
         changed
     }
 
-    fn bell(&self) -> Option<BorrowedFd<'_>> {
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 }

@@ -5,8 +5,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::descent::Descent;
@@ -20,6 +18,7 @@ use super::stdio::{Stdin, Stdout, Streams};
 use super::step::Step;
 use crate::fuse::{RequestCounts, SessionEnd};
 use crate::mount::MountError;
+use crate::sys::poll;
 use crate::sys::proc::{Stuck, Usage};
 
 /// How long the others of a pipe may go on when one has failed. They see its end of the pipe closed,
@@ -493,17 +492,9 @@ fn sleep(members: &[Member], bounds: Bounds<'_>, until: Option<Instant>) -> Resu
     });
     let descriptors = descriptors.chain(bounds.interrupt.map(AsFd::as_fd));
     let descriptors = descriptors.chain(bounds.session.map(SessionEnd::ended));
-    let mut events: Vec<_> = descriptors
-        .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
-        .collect();
-    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-    // Rounded up, so that the moment has come when the sleep is over.
-    let timeout = left.and_then(|left| Timespec::try_from(left + Duration::from_micros(1)).ok());
-    match poll(&mut events, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(Error::Streams {
-            program: members.first().map(Member::program).unwrap_or_default(),
-            source: error.into(),
-        }),
-    }
+    let waited = poll::wait_readable(descriptors, until);
+    waited.map(drop).map_err(|source| Error::Streams {
+        program: members.first().map(Member::program).unwrap_or_default(),
+        source,
+    })
 }

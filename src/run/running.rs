@@ -1,11 +1,9 @@
 //! A job that runs while its caller does something else.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::thread::{self, JoinHandle};
 
-use rustix::event::{EventfdFlags, eventfd};
 #[cfg(feature = "tokio")]
 use tokio::io::unix::AsyncFd;
 
@@ -13,6 +11,7 @@ use super::error::{Error, panic_message};
 use super::job::Job;
 use super::outcome::Outcome;
 use super::process::Interrupt;
+use crate::sys::event_fd::EventFd;
 
 /// A job that was started; see [`Job::start`].
 ///
@@ -48,15 +47,15 @@ use super::process::Interrupt;
 #[derive(Debug)]
 pub struct RunningJob {
     interrupt: Interrupt,
-    ended: Arc<OwnedFd>,
+    ended: EventFd,
     /// Taken by whoever collects the result.
     thread: Option<JoinHandle<Result<Outcome, Error>>>,
 }
 
 impl RunningJob {
     pub(super) fn start(job: Job, interrupt: Interrupt) -> io::Result<Self> {
-        let ended = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let end = End(Arc::clone(&ended));
+        let ended = EventFd::new()?;
+        let end = End(ended.clone());
         let thread = thread::Builder::new()
             .name("notapipe-job".to_owned())
             .spawn(move || {
@@ -117,7 +116,7 @@ impl RunningJob {
             operation: "wait for",
             source,
         };
-        let (ended, interest) = (Arc::clone(&self.ended), tokio::io::Interest::READABLE);
+        let (ended, interest) = (self.ended.shared(), tokio::io::Interest::READABLE);
         // SAFETY: the descriptor stays open as long as the registration, which holds a share of it.
         let ended = unsafe { AsyncFd::register_with_interest(ended, interest) }
             .map_err(|refused| failed(refused.into()))?;
@@ -150,11 +149,10 @@ impl Drop for RunningJob {
 }
 
 /// Tells the end when it is dropped.
-struct End(Arc<OwnedFd>);
+struct End(EventFd);
 
 impl Drop for End {
     fn drop(&mut self) {
-        // Only a counter at its maximum could refuse, and that is readable too.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+        self.0.set();
     }
 }

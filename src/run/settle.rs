@@ -5,11 +5,10 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use super::error::Error;
 use super::pipeline::Bounds;
 use super::process::{Processes, Writer};
+use crate::sys::poll;
 
 /// How long writers have unless somebody says otherwise.
 pub(super) const DEFAULT: Duration = Duration::from_secs(10);
@@ -65,11 +64,5 @@ fn failed(source: io::Error) -> Error {
 /// For a moment, or until the job is to end.
 fn sleep(bounds: Bounds<'_>) -> io::Result<()> {
     let interrupt = bounds.interrupt.map(AsFd::as_fd);
-    let event = interrupt.map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN));
-    let mut events: Vec<_> = event.into_iter().collect();
-    let timeout = Timespec::try_from(LOOK).map_err(io::Error::other)?;
-    match poll(&mut events, Some(&timeout)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    poll::wait_readable(interrupt, Some(Instant::now() + LOOK)).map(drop)
 }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Scratch;
-use super::bell::Bell;
 use super::file::io_error;
-use super::watch::no_descriptor;
+use super::watch::{no_descriptor, waker};
 use crate::run::{Error, Interrupt};
+use crate::sys::event_fd::EventFd;
+use crate::sys::poll;
 use crate::view::{FollowId, Followed, View};
 
 /// What is taken from the tree at once: a piece of this size, at a multiple of it, is not copied there.
@@ -50,16 +51,16 @@ impl Scratch {
     /// ```
     pub fn follow(&self, path: impl AsRef<Path>) -> Result<Follow, Error> {
         let path = self.name(path.as_ref())?;
-        let bell = Bell::new().map_err(no_descriptor)?;
+        let event = EventFd::new().map_err(no_descriptor)?;
         // Looked at once before anybody is told to wait.
-        bell.ring();
-        let id = self.view.lock().follow(path, bell.waker());
+        event.set();
+        let id = self.view.lock().follow(path, waker(&event));
         Ok(Follow {
             id: id.map_err(|_| Error::NotObserved {
                 operation: "follow",
             })?,
             view: Arc::clone(&self.view),
-            bell,
+            event,
             interrupt: None,
             deadline: None,
         })
@@ -111,7 +112,7 @@ impl Scratch {
 pub struct Follow {
     view: Arc<View>,
     id: FollowId,
-    bell: Bell,
+    event: EventFd,
     interrupt: Option<Interrupt>,
     deadline: Option<Instant>,
 }
@@ -147,11 +148,11 @@ impl Follow {
         if let Some(len) = self.take(buffer)? {
             return Ok(Some(len));
         }
-        self.bell.silence();
-        // What came in between has perhaps rung before it was silenced.
+        self.event.clear();
+        // What came in between may have set it before it was cleared.
         let taken = self.take(buffer);
         if !matches!(taken, Ok(None)) {
-            self.bell.ring();
+            self.event.set();
         }
         taken
     }
@@ -197,7 +198,8 @@ impl Read for Follow {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             let interrupt = self.interrupt.as_ref().map(AsFd::as_fd);
-            self.bell.wait(interrupt, self.deadline)?;
+            let events = [Some(self.event.as_fd()), interrupt].into_iter().flatten();
+            poll::wait_readable(events, self.deadline)?;
         }
     }
 }
@@ -205,7 +207,7 @@ impl Read for Follow {
 impl AsFd for Follow {
     /// Readable while [`try_read`](Self::try_read) may have something to give; never read it directly.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.event.as_fd()
     }
 }
 

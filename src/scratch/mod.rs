@@ -1,6 +1,5 @@
 //! A tree that is mounted, for programs: write, read, list, run commands in it.
 
-mod bell;
 mod edit;
 mod file;
 mod follow;
@@ -10,14 +9,12 @@ mod source;
 mod watch;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
 use crate::fuse::{self, Notifier, Profile, RequestCounts, ServeOptions, SessionEnd, lazy};
 use crate::memory;
@@ -26,6 +23,7 @@ use crate::run::{Error, Interrupt};
 use crate::store::{
     Attr, Cookie, Ino, Limits, Name, Resource, StoreError, Timestamp, Tree, TreePath, Usage,
 };
+use crate::sys::poll;
 use crate::view::{Locked, View};
 use edit::{Edit, StaleCache};
 pub use file::{OpenOptions, ScratchFile};
@@ -427,7 +425,7 @@ impl Scratch {
         /// How often is looked who uses it.
         const LOOK_EVERY: Duration = Duration::from_secs(1);
         let ends = [self.end.ended(), interrupt.as_fd()];
-        while self.is_in_use() && !wait_for_one(ends, Some(LOOK_EVERY))? {}
+        while self.is_in_use() && !poll::wait_readable(ends, Some(Instant::now() + LOOK_EVERY))? {}
         Ok(())
     }
 
@@ -469,7 +467,9 @@ impl Scratch {
     fn wait_at_most(&self, interrupt: &Interrupt, patience: Option<Duration>) -> io::Result<bool> {
         let ended = self.end.ended();
         let left = self.place().left().unwrap_or(ended);
-        wait_for_one([ended, left, interrupt.as_fd()], patience)
+        // What does not fit is longer than any process lives.
+        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+        poll::wait_readable([ended, left, interrupt.as_fd()], deadline)
     }
 
     /// Unmounts, and tells what went wrong.
@@ -588,22 +588,6 @@ impl Scratch {
             StaleCache::Inode(ino).tell(&self.notifier);
         }
         Ok(())
-    }
-}
-
-/// Whether one of them is readable before `patience` is up.
-fn wait_for_one<const N: usize>(
-    descriptors: [BorrowedFd<'_>; N],
-    patience: Option<Duration>,
-) -> io::Result<bool> {
-    // What does not fit is longer than anyone waits.
-    let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
-    let mut events = descriptors.map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN));
-    loop {
-        match poll(&mut events, patience.as_ref()) {
-            Err(Errno::INTR) => {}
-            result => return Ok(result? > 0),
-        }
     }
 }
 

@@ -12,9 +12,10 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::Scratch;
-use super::bell::Bell;
 use crate::run::Error;
-use crate::view::{Event, Queue, Touched, View};
+use crate::sys::event_fd::EventFd;
+use crate::sys::poll;
+use crate::view::{Event, Queue, Touched, View, Waker};
 
 impl Scratch {
     /// Tells what happens to a file, or in a directory and all below it, from now on; `.` is everything.
@@ -42,12 +43,12 @@ impl Scratch {
     /// ```
     pub fn watch(&self, path: impl AsRef<Path>) -> Result<Watch, Error> {
         let below = self.name(path.as_ref())?;
-        let bell = Bell::new().map_err(no_descriptor)?;
-        let queue = self.view.lock().watch(below, bell.waker());
+        let event = EventFd::new().map_err(no_descriptor)?;
+        let queue = self.view.lock().watch(below, waker(&event));
         Ok(Watch {
             queue: queue.map_err(|_| Error::NotObserved { operation: "watch" })?,
             view: Arc::clone(&self.view),
-            bell,
+            event,
         })
     }
 }
@@ -100,6 +101,12 @@ impl Scratch {
     }
 }
 
+/// Sets the event of a watcher or follower when something has come.
+pub(super) fn waker(event: &EventFd) -> Waker {
+    let event = event.clone();
+    Waker::new(move || event.set())
+}
+
 pub(super) fn no_descriptor(source: io::Error) -> Error {
     Error::Processes {
         operation: "prepare to watch",
@@ -142,7 +149,7 @@ pub(super) fn no_descriptor(source: io::Error) -> Error {
 pub struct Watch {
     view: Arc<View>,
     queue: Arc<Queue>,
-    bell: Bell,
+    event: EventFd,
 }
 
 impl Watch {
@@ -151,11 +158,11 @@ impl Watch {
         if let Some(event) = self.queue.take() {
             return Some(event);
         }
-        self.bell.silence();
-        // What came in between has perhaps rung before it was silenced.
+        self.event.clear();
+        // What came in between may have set it before it was cleared.
         let event = self.queue.take();
         if event.is_some() || self.queue.has_ended() {
-            self.bell.ring();
+            self.event.set();
         }
         event
     }
@@ -199,7 +206,7 @@ impl Watch {
     /// ```
     #[cfg(feature = "tokio")]
     pub fn into_stream(self) -> io::Result<WatchStream> {
-        let (descriptor, interest) = (self.bell.descriptor(), tokio::io::Interest::READABLE);
+        let (descriptor, interest) = (self.event.shared(), tokio::io::Interest::READABLE);
         // SAFETY: the descriptor stays open as long as the registration, which holds a share of it.
         let ready =
             unsafe { tokio::io::unix::AsyncFd::register_with_interest(descriptor, interest) }?;
@@ -216,7 +223,7 @@ impl Watch {
                 return None;
             }
             // poll(2) fails for want of kernel memory alone; to try again is all that can be done.
-            if let Err(error) = self.bell.wait(None, deadline) {
+            if let Err(error) = poll::wait_readable([self.event.as_fd()], deadline) {
                 log::debug!("cannot wait for events: {error}");
             }
         }
@@ -235,7 +242,7 @@ impl Iterator for Watch {
 impl AsFd for Watch {
     /// Readable while events wait, and at the end; never read it. It may be readable once for nothing.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.event.as_fd()
     }
 }
 
@@ -291,8 +298,8 @@ mod interleavings {
     fn a_watcher_is_woken_for_every_event_and_at_the_end() {
         interleave(|| {
             let view = Arc::new(observed());
-            let bell = Bell::new().unwrap();
-            let queue = view.lock().watch(TreePath::root(), bell.waker()).unwrap();
+            let event = EventFd::new().unwrap();
+            let queue = view.lock().watch(TreePath::root(), waker(&event)).unwrap();
             let tools = ["a", "b"].map(|name| {
                 let view = Arc::clone(&view);
                 thread::spawn(move || {
@@ -304,7 +311,7 @@ mod interleavings {
             let mut watch = Watch {
                 queue,
                 view: Arc::clone(&view),
-                bell,
+                event,
             };
             // The end would wake it for what it has missed.
             let events: Vec<_> = watch.by_ref().take(4).collect();

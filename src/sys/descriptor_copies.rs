@@ -3,8 +3,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::poll;
 
 /// A pipe whose both ends are ours. Whoever was forked since has copied them with all else, and keeps the pipe from
 /// ending until it executes a program.
@@ -25,12 +27,7 @@ impl CopyDetector {
     pub(crate) fn found_no_copy(self) -> bool {
         let Self { reader, writer } = self;
         drop(writer);
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let mut end = [PollFd::new(&reader, PollFlags::IN)];
-        poll(&mut end, Some(&now)) == Ok(1)
+        poll::is_ready(reader, PollFlags::IN)
     }
 }
 

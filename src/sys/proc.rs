@@ -9,8 +9,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::poll;
 
 /// A process, told to a person; of a [`MountError`](crate::mount::MountError) or an [`Error`](crate::Error).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,12 +114,7 @@ impl ProcessHandle {
 
     /// Whether it has, though its parent may not have collected it.
     pub(crate) fn has_ended(&self) -> bool {
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let mut end = [PollFd::new(&self.descriptor, PollFlags::IN)];
-        poll(&mut end, Some(&now)) == Ok(1)
+        poll::is_ready(&self.descriptor, PollFlags::IN)
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {

@@ -6,11 +6,11 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::{LAST_PATIENCE, PATIENCE, StillRunning};
 use crate::mount::{Membership, MountPoint, ProcessInfo};
+use crate::sys::poll;
 use crate::sys::proc::{self, IsMember, ProcessHandle, Stuck};
 
 /// How the processes of a job are found.
@@ -147,13 +147,7 @@ pub(super) fn abort(place: &MountPoint) {
 
 fn wait_for_all(held: &[ProcessHandle], until: Instant) {
     for process in held {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).ok();
-        let mut ended = [PollFd::from_borrowed_fd(
-            process.descriptor.as_fd(),
-            PollFlags::IN,
-        )];
-        let _ = poll(&mut ended, timeout.as_ref());
+        let _ = poll::wait_readable([process.descriptor.as_fd()], Some(until));
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use rustix::event::{EventfdFlags, PollFlags, eventfd};
+use rustix::event::PollFlags;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::census::{self, Census, ROUND};
@@ -16,6 +16,7 @@ use super::running::{Patience, Running, Tracked};
 use super::{LAST_PATIENCE, PATIENCE, StillRunning};
 use crate::mount::MountPoint;
 use crate::sys::child::Child;
+use crate::sys::event_fd::EventFd;
 use crate::sys::launch::{Launch, LaunchError, Stage};
 use crate::sys::namespaces::Namespaces;
 use crate::sys::proc::Stuck;
@@ -58,8 +59,7 @@ fn start_within(
     patience: Patience<'_>,
 ) -> Result<Child, LaunchError> {
     let failed = |error| LaunchError::new(Stage::Start, error);
-    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-    let started = eventfd(0, flags).map_err(|errno| failed(errno.into()))?;
+    let started = EventFd::new().map_err(failed)?;
     let pidfd = ChildFd::new(NO_CHILD);
     let watch = || {
         let Err(error) = patience.expect(started.as_fd(), PollFlags::IN) else {
@@ -86,7 +86,7 @@ fn start_within(
     std::thread::scope(|scope| {
         let watching = std::thread::Builder::new().spawn_scoped(scope, watch);
         let child = launch.start_seen(namespaces, &pidfd);
-        let _ = rustix::io::write(&started, &1_u64.to_ne_bytes());
+        started.set();
         let watched = watching.map(|it| it.join().unwrap_or(Ok(())));
         match (child, watched) {
             (Ok(child), Ok(Err(error))) => {

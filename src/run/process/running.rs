@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::wire::{Left, Report};
 use crate::sys::child::{Child, End, Exit};
+use crate::sys::event_fd::EventFd;
+use crate::sys::poll;
 use crate::sys::proc::{self, Usage};
 use crate::sys::socket;
 
@@ -80,7 +82,7 @@ pub enum Waited {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Interrupt {
-    event: Arc<OwnedFd>,
+    event: EventFd,
 }
 
 impl Interrupt {
@@ -89,31 +91,19 @@ impl Interrupt {
     /// # Errors
     /// eventfd(2) failed.
     pub fn new() -> io::Result<Self> {
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        Ok(Interrupt {
-            event: Arc::new(eventfd(0, flags)?),
-        })
+        let event = EventFd::new()?;
+        Ok(Interrupt { event })
     }
 
     /// Ends every wait that it was given to, now and from now on.
     pub fn raise(&self) {
-        let _ = rustix::io::write(&*self.event, &1u64.to_ne_bytes());
+        self.event.set();
     }
 
     /// Whether it has been raised.
     #[must_use]
     pub fn is_raised(&self) -> bool {
-        let mut event = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::IN)];
-        matches!(
-            poll(
-                &mut event,
-                Some(&Timespec {
-                    tv_sec: 0,
-                    tv_nsec: 0
-                })
-            ),
-            Ok(1)
-        )
+        self.event.is_set()
     }
 }
 
@@ -404,22 +394,14 @@ impl Patience<'_> {
 
     /// Waits for `event`. What is ready wins over what is late.
     pub(super) fn wait(self, descriptor: BorrowedFd<'_>, event: PollFlags) -> io::Result<Woken> {
-        loop {
-            let left = self
-                .deadline
-                .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            let mut events = vec![PollFd::from_borrowed_fd(descriptor, event)];
-            let interrupt = self.interrupt.map(AsFd::as_fd);
-            events.extend(interrupt.map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN)));
-            match poll(&mut events, timeout.as_ref()) {
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-                Ok(0) => return Ok(Woken::Deadline),
-                Ok(_) if !events[0].revents().is_empty() => return Ok(Woken::Ready),
-                Ok(_) => return Ok(Woken::Interrupted),
-            }
-        }
+        let mut events = vec![PollFd::from_borrowed_fd(descriptor, event)];
+        let interrupt = self.interrupt.map(AsFd::as_fd);
+        events.extend(interrupt.map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN)));
+        Ok(match poll::wait(&mut events, self.deadline)? {
+            false => Woken::Deadline,
+            true if !events[0].revents().is_empty() => Woken::Ready,
+            true => Woken::Interrupted,
+        })
     }
 
     /// The same, where anything but the event is an error: of the kind `TimedOut` or `Interrupted`.
