@@ -25,6 +25,8 @@ pub enum Tmp {
 const VARIABLES: [&str; 3] = ["TMPDIR", "TMP", "TEMP"];
 /// Where they belong without them.
 const DEFAULT: &str = "/tmp";
+/// How many paths of a command are looked at.
+const MOST_NAMED: usize = 512;
 /// What the directory in a mount is called, unless the caller has something there.
 pub(super) const NAME: &str = ".notapipe-tmp";
 
@@ -35,7 +37,7 @@ pub(super) fn wanted<'s>(
     caller_directory: PathBuf,
 ) -> OwnTmp {
     let mut wanted = OwnTmp::new(limits);
-    wanted.reachable.push(caller_directory);
+    wanted.reachable.push(caller_directory.clone());
     for step in steps {
         let named = VARIABLES.iter().filter_map(|name| step.variable(name));
         let named = named.map(PathBuf::from).filter(|it| it.is_absolute());
@@ -46,8 +48,28 @@ pub(super) fn wanted<'s>(
         wanted.reachable.extend(directories);
         let words = step.command().iter().map(PathBuf::from);
         wanted.reachable.extend(words.filter(|it| it.is_absolute()));
+        let program = step.command().first().map(Path::new);
+        let program = program.filter(|it| it.parent().is_some_and(|it| it != Path::new("")));
+        let program = program.map(|it| caller_directory.join(it));
+        wanted.reachable.extend(program);
+        for text in step.command().iter().cloned().chain(step.values()) {
+            let named = paths_in(text.as_bytes());
+            let own = named.filter(|it| wanted.directories.iter().any(|own| it.starts_with(own)));
+            let new = own.filter(|it| !wanted.reachable.iter().any(|old| old == it));
+            let new: Vec<_> = new.take(MOST_NAMED).map(Path::to_owned).collect();
+            wanted.reachable.extend(new);
+        }
+        wanted.reachable.truncate(MOST_NAMED);
     }
     wanted
+}
+
+/// The absolute paths in a text such as a script, as far as a shell would let them stand there without quotes.
+fn paths_in(text: &[u8]) -> impl Iterator<Item = &Path> {
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || b"\"'`;|&<>()$*?[]{}=:,".contains(byte);
+    let words = text.split(ends);
+    let start = |word: &[u8]| word.iter().position(|&byte| byte == b'/');
+    words.filter_map(move |word| Some(Path::new(OsStr::from_bytes(&word[start(word)?..]))))
 }
 
 /// Whether a step that gets the caller's environment would write temporary files where they are not the job's own.

@@ -164,6 +164,16 @@ impl Step {
         })
     }
 
+    /// The values of all environment variables, and of some that others hide.
+    pub(super) fn values(&self) -> Vec<OsString> {
+        let inherited = self.env.is_none().then(inherited_variables);
+        let values = inherited.into_iter().flatten().map(|(_, value)| value);
+        let given = self.env.iter().flatten().chain(&self.variables);
+        values
+            .chain(given.map(|(_, value)| value.clone()))
+            .collect()
+    }
+
     pub(super) fn command(&self) -> &[OsString] {
         &self.command
     }

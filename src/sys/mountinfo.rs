@@ -31,6 +31,20 @@ pub(crate) fn top_at(path: &Path) -> io::Result<Option<MountLine>> {
     Ok(own()?.into_iter().rfind(|line| line.path == path))
 }
 
+/// Whether paths lead to a mount, one of these: no other mount stands at a directory above it, as where all of `/tmp` was
+/// mounted over.
+pub(crate) fn is_visible(all: &[MountLine], mount: &MountLine) -> bool {
+    let covers = |other: &MountLine| {
+        other.parent == mount.parent
+            && other.path != mount.path
+            && mount.path.starts_with(&other.path)
+    };
+    let mut above = all
+        .iter()
+        .filter(|it| it.id == mount.parent && it.id != mount.id);
+    !all.iter().any(covers) && above.all(|it| is_visible(all, it))
+}
+
 /// Whether a living thread sees a file system with this device number.
 pub(crate) fn lists_device(thread: i32, device: &str) -> bool {
     std::fs::read(format!("/proc/{thread}/mountinfo"))
@@ -105,6 +119,19 @@ mod tests {
         assert_eq!(parsed.path, Path::new(r"/mnt 2\"));
         assert_eq!(parsed.kind, "fuse.notapipe");
         assert_eq!(escape(&parsed.path), r"/mnt\0402\134");
+    }
+
+    #[test]
+    fn what_another_mount_covers_is_not_visible() {
+        let text = "1 1 8:1 / / rw - ext4 a rw\n\
+                    2 1 0:2 / /tmp/below rw - tmpfs b rw\n\
+                    3 1 0:3 / /tmp rw - tmpfs c rw\n\
+                    4 3 0:4 / /tmp/above rw - tmpfs d rw\n\
+                    5 4 0:5 / /tmp/above rw - tmpfs e rw\n\
+                    6 2 0:6 / /tmp/below/deep rw - tmpfs f rw\n";
+        let lines = parse(text.as_bytes());
+        let visible = lines.iter().filter(|it| is_visible(&lines, it));
+        assert_eq!(visible.map(|it| it.id).collect::<Vec<_>>(), [1, 3, 4, 5]);
     }
 
     #[test]

@@ -9,28 +9,37 @@ use std::path::Path;
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use crate::support::site::{Call, Site, Told, both, until, with_own_mounts};
+use crate::support::site::{Call, Site, Told, both, may_be_root, until, with_own_mounts};
 
 const HELP_SIZE: &str = "help: raise the limit with --size";
 
-/// As root, as the user of the other tests, and as one who owns nothing there; in a `/tmp` of the test's own where that
-/// can be had, since what other tests mount in theirs is read-only in jobs.
+/// As root, as the user of the other tests, and as one who owns nothing there.
 fn as_each_user(test: impl Fn(&Site, &dyn Fn(&[&str]) -> Told) + Sync) {
-    with_own_mounts(|| {
-        if rustix::process::geteuid().is_root() {
-            let flags = MountFlags::empty();
-            rustix::mount::mount("tests", "/tmp", "tmpfs", flags, Some(c"mode=1777")).unwrap();
+    both(|site| {
+        test(site, &|words| site.run(words));
+        if rustix::process::geteuid().is_root() && !site.is_root() {
+            test(site, &|words| {
+                let mut command = site.command(&[&["run"], words].concat());
+                command.uid(4321).gid(4321);
+                Call::start(command).finish()
+            });
         }
-        both(|site| {
-            test(site, &|words| site.run(words));
-            if rustix::process::geteuid().is_root() && !site.is_root() {
-                test(site, &|words| {
-                    let mut command = site.command(&[&["run"], words].concat());
-                    command.uid(4321).gid(4321);
-                    Call::start(command).finish()
-                });
-            }
-        });
+    });
+}
+
+/// Once as `/tmp` is, and once where something is mounted in it, so that an ordinary user has no overlay of all of it.
+fn with_and_without_a_mount(test: impl Fn() + Sync) {
+    test();
+    if !may_be_root("beside a mount in /tmp") {
+        return;
+    }
+    with_own_mounts(|| {
+        let place = tempfile::tempdir_in("/tmp").unwrap();
+        let deep = place.path().join("deep/er");
+        fs::create_dir_all(&deep).unwrap();
+        rustix::mount::mount("tests", &deep, "tmpfs", MountFlags::empty(), None).unwrap();
+        test();
+        rustix::mount::unmount(&deep, UnmountFlags::empty()).unwrap();
     });
 }
 
@@ -104,34 +113,147 @@ fn two_jobs_at_once_have_a_server_each_behind_one_name() {
 
 #[test]
 fn what_the_caller_has_in_tmp_is_read_and_executed_and_stays_as_it_is() {
-    as_each_user(|site, run| {
-        site.write("dir/file", "caller's\n");
-        site.script("dir/tool", "#!/bin/sh\necho tool\n");
-        site.script("./tool", "#!/bin/sh\necho beside\n");
-        let (dir, before) = (site.text("dir"), site.listing());
-        let work = "set -e; cd $0; cat file; ./tool; mv file other; cat other; rm tool; \
+    with_and_without_a_mount(|| as_each_user(what_the_caller_has));
+}
+
+fn what_the_caller_has(site: &Site, run: &dyn Fn(&[&str]) -> Told) {
+    site.write("dir/file", "caller's\n");
+    site.script("dir/tool", "#!/bin/sh\necho tool\n");
+    site.script("./tool", "#!/bin/sh\necho beside\n");
+    let (dir, before) = (site.text("dir"), site.listing());
+    let work = "set -e; cd $0; cat file; ./tool; mv file other; cat other; rm tool; \
                     [ $(echo *) = other ]";
-        // Another user may not write there, nor in a job.
-        let may_write = fs::metadata(&dir)
-            .map(|it| it.permissions().mode())
-            .unwrap()
-            & 0o200
-            != 0;
-        assert!(may_write);
-        run(&["--", "sh", "-c", "cat $0/file; $0/tool", &dir])
-            .ended(0)
-            .printing("caller's\ntool\n");
-        run(&["--", "./tool"]).ended(0).printing("beside\n");
-        assert_eq!(site.listing(), before);
-        site.run(&["--", "sh", "-c", work, &dir])
-            .ended(0)
-            .printing("caller's\ntool\ncaller's\n");
-        let everything = "rm -rf $0/* $0/../*; [ ! -e $0/file ]";
-        site.run(&["--", "sh", "-c", everything, &dir]).ended(0);
-        assert_eq!(site.listing(), before);
-        site.run(&["--tmp", "host", "--", "rm", "-r", &dir])
-            .ended(0);
-        assert!(!site.exists("dir"));
+    // Another user may not write there, nor in a job.
+    let may_write = fs::metadata(&dir)
+        .map(|it| it.permissions().mode())
+        .unwrap()
+        & 0o200
+        != 0;
+    assert!(may_write);
+    run(&["--", "sh", "-c", "cat $0/file; $0/tool", &dir])
+        .ended(0)
+        .printing("caller's\ntool\n");
+    run(&["--", "./tool"]).ended(0).printing("beside\n");
+    assert_eq!(site.listing(), before);
+    site.run(&["--", "sh", "-c", work, &dir])
+        .ended(0)
+        .printing("caller's\ntool\ncaller's\n");
+    let everything = "rm -rf $0/* $0/../*; [ ! -e $0/file ]";
+    site.run(&["--", "sh", "-c", everything, &dir]).ended(0);
+    assert_eq!(site.listing(), before);
+    site.run(&["--tmp", "host", "--", "rm", "-r", &dir])
+        .ended(0);
+    assert!(!site.exists("dir"));
+}
+
+/// Makes it root's, with a mode that lets others in; the test is for root and whom it becomes.
+fn give_to_root(path: &Path, mode: u32) {
+    std::os::unix::fs::chown(path, Some(0), Some(0)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn what_belongs_to_root_is_executed_opened_and_filled_as_without_a_job() {
+    if !may_be_root("all of it") {
+        return;
+    }
+    with_and_without_a_mount(|| {
+        as_each_user(|site, run| {
+            for name in ["all/programs", "all/open", "all/closed"] {
+                site.create_dir(name);
+            }
+            fs::copy("/bin/echo", site.path("all/programs/say")).unwrap();
+            give_to_root(&site.path("all/programs/say"), 0o711);
+            give_to_root(&site.path("all/programs"), 0o755);
+            let (device, mode) = (rustix::fs::FileType::CharacterDevice, 0o666.into());
+            let (null, number) = (site.path("all/null"), rustix::fs::makedev(1, 3));
+            let _ = fs::remove_file(&null);
+            rustix::fs::mknodat(rustix::fs::CWD, &null, device, mode, number).unwrap();
+            give_to_root(&null, 0o666);
+            site.write("all/open/theirs", "theirs\n");
+            give_to_root(&site.path("all/open/theirs"), 0o644);
+            give_to_root(&site.path("all/open"), 0o777);
+            give_to_root(&site.path("all/closed"), 0o755);
+            give_to_root(&site.path("all"), 0o755);
+            let (all, before) = (site.text("all"), site.listing());
+            // By its path, by its name in PATH, and by a path that only a script tells.
+            let say = format!("{all}/programs/say");
+            run(&["--", &say, "path"]).ended(0).printing("path\n");
+            let path = format!("PATH={all}/programs:/usr/bin:/bin");
+            let word = ["--", "--env", &path, "sh", "-c", "say name"];
+            run(&word).ended(0).printing("name\n");
+            let script = format!(
+                "{say} script; cat </dev/zero | head -c 5 >{all}/null; stat -c %F {all}/null"
+            );
+            let told = run(&["--", "sh", "-c", &script]).ended(0);
+            told.printing("script\ncharacter special file\n");
+            let fill =
+                "set -e; cd $0; cat theirs; echo > new; mkdir dir; rm theirs; mv new dir; ls . dir";
+            let told = run(&["--", "sh", "-c", fill, &format!("{all}/open")]);
+            told.ended(0).printing("theirs\n.:\ndir\n\ndir:\nnew\n");
+            if !site.is_root() {
+                let refused = ["--", "touch", &format!("{all}/closed/new")];
+                run(&refused).ended(1).saying(&["Permission denied"]);
+            }
+            assert_eq!(site.listing(), before);
+        });
+    });
+}
+
+#[test]
+fn a_directory_of_the_users_below_one_of_roots_can_be_written_to() {
+    with_and_without_a_mount(|| {
+        both(|site| {
+            site.create_dir("mine");
+            site.write("mine/file", "old\n");
+            let before = site.listing();
+            let fill = "cd $0; echo new >> file; mv file other; mkdir dir; cat other; ls";
+            let told = site.run(&["--", "sh", "-c", fill, &site.text("mine")]);
+            told.ended(0).printing("old\nnew\ndir\nother\n");
+            assert_eq!(site.listing(), before);
+        });
+    });
+}
+
+#[test]
+fn a_fifo_that_only_a_script_names_leads_to_the_caller() {
+    both(|site| {
+        site.mkfifo("fifo");
+        let fifo = site.text("fifo");
+        let script = format!("echo through>'{fifo}'");
+        let call = site.start(&["--", "sh", "-c", &script]);
+        assert_eq!(fs::read(&fifo).unwrap(), b"through\n");
+        call.finish().ended(0);
+        let set = format!("THERE={fifo}");
+        let call = site.start(&["--", "--env", &set, "sh", "-c", "echo $0 > $THERE", "again"]);
+        assert_eq!(fs::read(&fifo).unwrap(), b"again\n");
+        call.finish().ended(0);
+    });
+}
+
+#[test]
+fn what_is_mounted_below_a_mount_is_not_in_the_way() {
+    if !may_be_root("all of it") {
+        return;
+    }
+    with_own_mounts(|| {
+        both(|site| {
+            // A directory stands for /tmp, in which all of this lies.
+            let here = site.path("tmp");
+            site.create_dir("tmp/below");
+            let flags = MountFlags::empty();
+            for at in [&here.join("below"), &here] {
+                rustix::mount::mount("tests", at, "tmpfs", flags, Some(c"mode=1777")).unwrap();
+            }
+            fs::write(here.join("file"), "there\n").unwrap();
+            fs::set_permissions(here.join("file"), fs::Permissions::from_mode(0o666)).unwrap();
+            let set = format!("TMPDIR={}", here.display());
+            let work = "cat $TMPDIR/file; rm $TMPDIR/file && ls $TMPDIR";
+            let told = site.run(&["--", "--env", &set, "sh", "-c", work]);
+            told.ended(0).printing("there\n");
+            rustix::mount::unmount(&here, UnmountFlags::empty()).unwrap();
+            rustix::mount::unmount(here.join("below"), UnmountFlags::empty()).unwrap();
+        });
     });
 }
 

@@ -5,19 +5,16 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, StatxFlags, accessat, chownat,
-    mkdirat, mknodat, openat, readlinkat_raw, statx, symlinkat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, Statx, StatxFlags, chownat, mkdirat,
+    mknodat, openat, readlinkat_raw, statx, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
 
-use super::{Made, Plan, QUEUES, Shown, View};
+use super::assembly::assemble;
+use super::view::{TakenOver, View};
+use super::{Made, Plan, QUEUES, Shown};
 use crate::mount::privately::{DataBuffer, is_empty};
-
-/// How many entries a directory may have to be put together from them.
-const MOST_ENTRIES: usize = 512;
-/// How many directories in one of these get an overlay of their own.
-const MOST_OVERLAYS: u32 = 32;
 
 /// The child's work, in a new mount namespace: system calls only, no allocation. What is refused is left out.
 pub(in crate::mount) fn build(plan: &Plan, at: &CStr, has_ipc: bool, made: &mut Made) {
@@ -62,7 +59,7 @@ pub(in crate::mount) fn build(plan: &Plan, at: &CStr, has_ipc: bool, made: &mut 
     let _ = write(c"/proc/sys/kernel/shmall", &plan.shared_pages);
 }
 
-fn open(path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+pub(super) fn open(path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
     openat(
         CWD,
         path,
@@ -109,17 +106,23 @@ fn cover(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd, user: bool) -> Result<Sh
     }
     // The refusal would take a millisecond.
     if user && view.mounts > 0 {
-        return assemble(view, lower, tmpfs, MOST_OVERLAYS);
+        return assemble(view, lower, tmpfs, user);
     }
     match overlay(view, lower, tmpfs, user) {
         Ok(()) if view.mounts > 0 => Ok(Shown::InPart),
         Ok(()) => Ok(Shown::Whole),
-        Err(_) => assemble(view, lower, tmpfs, 0),
+        // A mount may have been made in it meanwhile.
+        Err(_) => assemble(view, lower, tmpfs, user),
     }
 }
 
 /// Has a directory of the tmpfs stand at `path`.
-fn bind(tmpfs: &OwnedFd, name: &CStr, path: &CStr, flags: MountFlags) -> Result<(), Errno> {
+pub(super) fn bind(
+    tmpfs: &OwnedFd,
+    name: &CStr,
+    path: &CStr,
+    flags: MountFlags,
+) -> Result<(), Errno> {
     let tree = clone_mount(tmpfs, name)?;
     if flags.contains(MountFlags::NOEXEC) {
         set_attributes(&tree, libc::MOUNT_ATTR_NOEXEC)?;
@@ -144,16 +147,22 @@ fn clone_mount(directory: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
 
 fn overlay(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd, user: bool) -> Result<(), Errno> {
     mkdirat(tmpfs, &view.work, Mode::RWXU)?;
-    for (directory, mode) in &view.taken_over {
-        mkdirat(tmpfs, directory, *mode)?;
-    }
-    mount_overlay(
-        lower,
-        tmpfs,
-        [&view.upper, &view.work],
-        (&view.path, view.flags),
-        user,
-    )?;
+    let everywhere = [c""; 2];
+    take_over(view, everywhere, tmpfs, &view.upper)?;
+    let (layers, place) = ([&*view.upper, &view.work], (&*view.path, view.flags));
+    mount_overlay(lower, tmpfs, layers, place, user).inspect_err(|_| {
+        // They would be in the way of what is made there instead.
+        if let Ok(upper) = openat(
+            tmpfs,
+            &view.upper,
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+        ) {
+            for (_, path) in taken_over(view, everywhere).rev() {
+                let _ = unlinkat(&upper, path, AtFlags::REMOVEDIR);
+            }
+        }
+    })?;
     if view.inner.is_empty() {
         return Ok(());
     }
@@ -162,7 +171,46 @@ fn overlay(view: &View, lower: &OwnedFd, tmpfs: &OwnedFd, user: bool) -> Result<
     Ok(())
 }
 
-fn mount_overlay(
+/// The directories that are taken over in one that has this name in a directory on the way, and their paths in it; all of
+/// them where both are empty.
+pub(super) fn taken_over<'p>(
+    view: &'p View,
+    [way, name]: [&CStr; 2],
+) -> impl DoubleEndedIterator<Item = (&'p TakenOver, &'p CStr)> {
+    let directories = view.taken_over.iter();
+    directories.filter_map(move |it| Some((it, below(below(&it.path, way)?, name)?)))
+}
+
+/// Makes them in the upper layer of an overlay that stands there.
+pub(super) fn take_over(
+    view: &View,
+    at: [&CStr; 2],
+    tmpfs: &OwnedFd,
+    upper: &CStr,
+) -> Result<(), Errno> {
+    let upper = openat(tmpfs, upper, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    for (directory, path) in taken_over(view, at) {
+        mkdirat(&upper, path, directory.mode)?;
+    }
+    // Each was changed by those made in it.
+    for (directory, path) in taken_over(view, at) {
+        utimensat(&upper, path, &directory.times, AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    Ok(())
+}
+
+/// What is left of a path in a directory, both relative to one, which an empty path means.
+pub(super) fn below<'p>(path: &'p CStr, directory: &CStr) -> Option<&'p CStr> {
+    if directory.is_empty() {
+        return Some(path);
+    }
+    let rest = path
+        .to_bytes_with_nul()
+        .strip_prefix(directory.to_bytes())?;
+    CStr::from_bytes_with_nul(rest.strip_prefix(b"/")?).ok()
+}
+
+pub(super) fn mount_overlay(
     lower: &OwnedFd,
     tmpfs: &OwnedFd,
     [upper, work]: [&CStr; 2],
@@ -191,7 +239,7 @@ fn mount_overlay(
 }
 
 /// Shows what an overlay does not, from the first of them on.
-fn show_inner(view: &View, first: usize, lower: &OwnedFd, top: &OwnedFd) {
+pub(super) fn show_inner(view: &View, first: usize, lower: &OwnedFd, top: &OwnedFd) {
     for (index, inner) in view.inner.iter().enumerate().skip(first) {
         // It may have gone.
         let _ = clone_mount(lower, inner).and_then(|tree| {
@@ -213,98 +261,12 @@ fn place(tree: &OwnedFd, directory: &OwnedFd, name: &CStr) -> Result<(), Errno> 
     )
 }
 
-fn kind(directory: &OwnedFd, name: &CStr) -> Result<FileType, Errno> {
+pub(super) fn status(directory: &OwnedFd, name: &CStr) -> Result<Statx, Errno> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let found = statx(directory, name, flags, StatxFlags::TYPE)?;
-    Ok(FileType::from_raw_mode(found.stx_mode.into()))
+    statx(directory, name, flags, StatxFlags::BASIC_STATS)
 }
 
-/// A new directory with everything in it that there was: so many directories that the user may write to as overlays,
-/// and everything else read-only.
-fn assemble(
-    view: &View,
-    lower: &OwnedFd,
-    tmpfs: &OwnedFd,
-    mut overlays: u32,
-) -> Result<Shown, Errno> {
-    let mut count = 0;
-    each_entry(lower, |_| count += 1)?;
-    if count > MOST_ENTRIES {
-        return Err(Errno::TOOBIG);
-    }
-    bind(tmpfs, &view.upper, &view.path, view.flags)?;
-    let top = open(&view.path, OFlags::PATH)?;
-    let mut number = 0;
-    each_entry(lower, |name| {
-        number += 1;
-        if overlays > 0 && overlay_entry(view, lower, (tmpfs, number), &top, name).is_ok() {
-            overlays -= 1;
-            return;
-        }
-        // It may have gone.
-        let _ = show_entry(lower, &top, name);
-    })?;
-    show_inner(view, view.mounts, lower, &top);
-    Ok(Shown::InPart)
-}
-
-/// An overlay of a directory that the user may write to and that has no mount in it.
-fn overlay_entry(
-    view: &View,
-    from: &OwnedFd,
-    (tmpfs, number): (&OwnedFd, u32),
-    to: &OwnedFd,
-    name: &CStr,
-) -> Result<(), Errno> {
-    let mounts = view.inner.iter().take(view.mounts);
-    let mut above = mounts.filter_map(|mount| mount.to_bytes().strip_prefix(name.to_bytes()));
-    if above.any(|rest| rest.is_empty() || rest.starts_with(b"/")) {
-        return Err(Errno::BUSY);
-    }
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let found = statx(from, name, flags, StatxFlags::TYPE | StatxFlags::MODE)?;
-    if FileType::from_raw_mode(found.stx_mode.into()) != FileType::Directory {
-        return Err(Errno::NOTDIR);
-    }
-    accessat(from, name, Access::WRITE_OK, AtFlags::EACCESS)?;
-    let text = |parts: [&[u8]; 2]| {
-        let mut text = DataBuffer::new();
-        text.push(&view.upper.to_bytes()[b"upper".len()..]);
-        text.push(parts[0]);
-        text.push_number(number);
-        text.push(parts[1]);
-        text
-    };
-    let (upper, work) = (text([b"-upper", b""]), text([b"-work", b""]));
-    let (Some(upper), Some(work)) = (upper.as_c_str(), work.as_c_str()) else {
-        return Err(Errno::TOOBIG);
-    };
-    mkdirat(
-        tmpfs,
-        upper,
-        Mode::from_raw_mode((found.stx_mode & 0o7777).into()),
-    )?;
-    mkdirat(tmpfs, work, Mode::RWXU)?;
-    mkdirat(to, name, Mode::RWXU)?;
-    let lower = openat(
-        from,
-        name,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let mut at = DataBuffer::new();
-    at.push(b"/proc/self/fd/");
-    at.push_number(to.as_raw_fd().unsigned_abs());
-    at.push(b"/");
-    at.push(name.to_bytes());
-    let at = at.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-    let mounted = mount_overlay(&lower, tmpfs, [upper, work], (at, view.flags), true);
-    mounted.inspect_err(|_| {
-        let _ = unlinkat(to, name, AtFlags::REMOVEDIR);
-    })
-}
-
-fn each_entry(directory: &OwnedFd, mut visit: impl FnMut(&CStr)) -> Result<(), Errno> {
+pub(super) fn each_entry(directory: &OwnedFd, mut visit: impl FnMut(&CStr)) -> Result<(), Errno> {
     rustix::fs::seek(directory, SeekFrom::Start(0))?;
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut entries = RawDir::new(directory, &mut buffer);
@@ -317,8 +279,8 @@ fn each_entry(directory: &OwnedFd, mut visit: impl FnMut(&CStr)) -> Result<(), E
     Ok(())
 }
 
-fn show_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<(), Errno> {
-    match kind(from, name)? {
+pub(super) fn show_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    match FileType::from_raw_mode(status(from, name)?.stx_mode.into()) {
         FileType::Symlink => {
             let mut target = [0_u8; libc::PATH_MAX as usize];
             let length = readlinkat_raw(from, name, &mut target[..libc::PATH_MAX as usize - 1])?;
