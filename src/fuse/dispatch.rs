@@ -290,14 +290,12 @@ impl Dispatcher {
         });
     }
 
-    pub fn unlink(&self, caller: Caller, (parent, name): Entry<'_>, reply: impl Reply<()>) {
-        self.answer(Request::Unlink, reply, |ops| {
-            ops.unlink(caller, parent, name)
-        });
+    pub fn unlink(&self, (parent, name): Entry<'_>, reply: impl Reply<()>) {
+        self.answer(Request::Unlink, reply, |ops| ops.unlink(parent, name));
     }
 
-    pub fn rmdir(&self, caller: Caller, (parent, name): Entry<'_>, reply: impl Reply<()>) {
-        self.answer(Request::Rmdir, reply, |ops| ops.rmdir(caller, parent, name));
+    pub fn rmdir(&self, (parent, name): Entry<'_>, reply: impl Reply<()>) {
+        self.answer(Request::Rmdir, reply, |ops| ops.rmdir(parent, name));
     }
 
     /// `flags` are those of renameat2(2).
@@ -320,21 +318,11 @@ impl Dispatcher {
             // rename(2): EINVAL where the file system does not know a flag.
             _ => return reply.send(Err(Errno::INVAL)),
         };
-        self.answer(Request::Rename, reply, |ops| {
-            ops.rename(caller, from, to, mode)
-        });
+        self.answer(Request::Rename, reply, |ops| ops.rename(from, to, mode));
     }
 
-    pub fn link(
-        &self,
-        caller: Caller,
-        ino: Ino,
-        (parent, name): Entry<'_>,
-        reply: impl Reply<Attr>,
-    ) {
-        self.answer(Request::Link, reply, |ops| {
-            ops.link(caller, ino, parent, name)
-        });
+    pub fn link(&self, ino: Ino, (parent, name): Entry<'_>, reply: impl Reply<Attr>) {
+        self.answer(Request::Link, reply, |ops| ops.link(ino, parent, name));
     }
 
     /// `flags` are those of open(2). The file is opened with [`OPEN_FLAGS`].
@@ -845,7 +833,7 @@ mod tests {
         let (old, new) = (make(b"old")?.ino, make(b"new")?.ino);
         assert_eq!(asked(|reply| write(old, reply)), Ok(ALL));
         assert_eq!(asked(|reply| write(new, reply)), Err(Errno::NOSPC));
-        asked(|reply| dispatcher.unlink(ROOT, (Ino::ROOT, b"old"), reply))?;
+        asked(|reply| dispatcher.unlink((Ino::ROOT, b"old"), reply))?;
         let (reply, replies) = mpsc::channel();
         write(new, reply);
         dispatcher.forget(old, 1);

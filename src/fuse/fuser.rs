@@ -178,13 +178,11 @@ impl Filesystem for Session {
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.begin(req.pid())
-            .unlink(caller(req), at(parent, name), reply);
+        self.begin(req.pid()).unlink(at(parent, name), reply);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.begin(req.pid())
-            .rmdir(caller(req), at(parent, name), reply);
+        self.begin(req.pid()).rmdir(at(parent, name), reply);
     }
 
     fn symlink(
@@ -224,7 +222,7 @@ impl Filesystem for Session {
         reply: ReplyEntry,
     ) {
         self.begin(req.pid())
-            .link(caller(req), ino(node), at(newparent, newname), reply);
+            .link(ino(node), at(newparent, newname), reply);
     }
 
     fn open(&self, req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {

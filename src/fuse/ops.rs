@@ -201,7 +201,7 @@ impl Ops {
         mut change: SetAttr,
         now: Timestamp,
     ) -> Result<Attr> {
-        let mut view = self.view.lock_for(caller.pid);
+        let mut view = self.view.lock();
         // chown(2) with -1 twice is the only call that gets here with nothing to change. It counts as a
         // change all the same, and takes the set-id bits.
         let chown_of_nothing = change == SetAttr::default();
@@ -238,7 +238,7 @@ impl Ops {
             gid: caller.gid,
         };
         let name = Name::new(name)?;
-        let mut view = self.view.lock_for(caller.pid);
+        let mut view = self.view.lock();
         let attr = view.create(parent, name, new, Timestamp::now())?;
         view.take_reference(attr.ino);
         Ok(attr)
@@ -260,44 +260,32 @@ impl Ops {
 
     pub fn open(&self, ino: Ino, opening: Opening) -> Result<Handle> {
         let by = Opener::Process(opening.by);
-        self.view
-            .lock_for(opening.by)
-            .open(ino, by, opening.writable)
+        self.view.lock().open(ino, by, opening.writable)
     }
 
     pub fn close(&self, handle: Handle) {
         self.view.lock().close(handle);
     }
 
-    pub fn link(&self, caller: Caller, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr> {
+    pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr> {
         let name = Name::new(name)?;
-        let mut view = self.view.lock_for(caller.pid);
+        let mut view = self.view.lock();
         let attr = view.link(ino, parent, name, Timestamp::now())?;
         view.take_reference(ino);
         Ok(attr)
     }
 
-    pub fn unlink(&self, caller: Caller, parent: Ino, name: &[u8]) -> Result<()> {
-        self.view
-            .lock_for(caller.pid)
-            .unlink(parent, name, Timestamp::now())
+    pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        self.view.lock().unlink(parent, name, Timestamp::now())
     }
 
-    pub fn rmdir(&self, caller: Caller, parent: Ino, name: &[u8]) -> Result<()> {
-        self.view
-            .lock_for(caller.pid)
-            .rmdir(parent, name, Timestamp::now())
+    pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        self.view.lock().rmdir(parent, name, Timestamp::now())
     }
 
-    pub fn rename(
-        &self,
-        caller: Caller,
-        from: (Ino, &[u8]),
-        to: (Ino, &[u8]),
-        mode: RenameMode,
-    ) -> Result<()> {
+    pub fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), mode: RenameMode) -> Result<()> {
         let name = Name::new(to.1)?;
-        let mut view = self.view.lock_for(caller.pid);
+        let mut view = self.view.lock();
         view.rename(from, (to.0, name), mode, Timestamp::now())
     }
 
@@ -318,7 +306,7 @@ impl Ops {
         mode: WriteMode,
     ) -> Result<Written> {
         let now = Timestamp::now();
-        let mut view = self.view.lock_for(caller.pid);
+        let mut view = self.view.lock();
         let at = match mode.append && view.was_resized(ino) {
             true => view.attr(ino)?.size,
             false => offset,
@@ -347,7 +335,7 @@ impl Ops {
         mode: AllocateMode,
     ) -> Result<()> {
         let now = Timestamp::now();
-        let mut view = self.view.lock_for(caller.pid);
+        let mut view = self.view.lock();
         view.allocate(ino, range, mode, now)?;
         clear_capability(&mut view, ino, now);
         if !caller.may_keep_set_id() {
@@ -372,7 +360,7 @@ impl Ops {
         len: u64,
     ) -> Result<u64> {
         let now = Timestamp::now();
-        let mut view = self.view.lock_for(caller.pid);
+        let mut view = self.view.lock();
         let copied = view.copy_range(from, to, len, now)?;
         if copied > 0 {
             clear_capability(&mut view, to.0, now);

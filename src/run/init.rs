@@ -161,11 +161,7 @@ impl Init {
         }
     }
 
-    fn start(&mut self, length: usize, mut descriptors: Vec<OwnedFd>) -> io::Result<()> {
-        let announce = match descriptors.len() > REQUEST_DESCRIPTORS {
-            true => descriptors.pop(),
-            false => None,
-        };
+    fn start(&mut self, length: usize, descriptors: Vec<OwnedFd>) -> io::Result<()> {
         let request: [OwnedFd; REQUEST_DESCRIPTORS] = descriptors
             .try_into()
             .map_err(|_| io::ErrorKind::InvalidData)?;
@@ -179,7 +175,6 @@ impl Init {
         let launch = Launch {
             dies_with_starter: !self.contained,
             group: self.group.as_ref().map(|group| group.procs.as_fd()),
-            announce: announce.as_ref().map(AsFd::as_fd),
             ..launch
         };
         // Who asked may be gone by now; the job then ends in a moment.

@@ -19,7 +19,6 @@ use super::backing::{self, Backing};
 use super::base::Base;
 use super::commands::{Piped, feed_outputs, make_inputs};
 use super::cpus::{Bound, Cpus, Slot, Slots};
-use super::descent::Descent;
 use super::error::{Error, FailedJob, MountOnly, StepFailure, panic_message};
 use super::follow::{self, Followed, Following};
 use super::inputs::{Input, Inputs, Listener, check_name, owner};
@@ -1284,8 +1283,8 @@ impl Job {
             && let Some(pipeline) = pipelines.next()
         {
             // What staging did, or who goes on in the background, is no step's.
-            let descent = ground.count_apart(pipeline.len());
-            let ran = pipeline.run(&processes, &requests, bounds, &descent);
+            ground.take_touched();
+            let ran = pipeline.run(&processes, &requests, bounds);
             let reports = match ran {
                 Ok(ran) => {
                     record.failed = ran.failed.map(|step| record.steps.len() + step);
@@ -1304,11 +1303,11 @@ impl Job {
             if let Some(terminal) = &terminal {
                 terminal.take_back();
             }
-            let mut touched = ground.touched().into_iter();
+            let touched = ground.take_touched();
             record
                 .steps
                 .extend(reports.into_iter().map(|report| StepReport {
-                    touched: touched.next(),
+                    touched: touched.clone(),
                     ..report
                 }));
         }
@@ -1426,32 +1425,16 @@ impl Ground<'_> {
         }
     }
 
-    /// Begins to count what the steps of a pipe touch, each by itself.
-    fn count_apart(&self, steps: usize) -> Descent {
-        let Self::Mounted(scratch, _) = self else {
-            return Descent::unasked();
+    /// Which files were touched since the last call; none where opens are not seen.
+    fn take_touched(&self) -> Option<Touched> {
+        let Self::Mounted(scratch, temporary) = self else {
+            return None;
         };
-        let descent = match steps {
-            1 => Descent::unasked(),
-            _ => Descent::default(),
-        };
-        let known = descent.clone();
-        scratch.count_apart(steps, move |thread| known.step_of(thread));
-        descent
-    }
-
-    /// What each of them touched; empty where that is not seen.
-    fn touched(&self) -> Vec<Touched> {
-        match self {
-            Self::Mounted(scratch, temporary) => {
-                let mut touched = scratch.take_touched_apart();
-                if let Some(temporary) = temporary {
-                    touched.iter_mut().for_each(|it| it.leave_out(temporary));
-                }
-                touched
-            }
-            Self::Plain(..) => Vec::new(),
+        let mut touched = scratch.take_touched().ok()?;
+        if let Some(temporary) = temporary {
+            touched.leave_out(temporary);
         }
+        Some(touched)
     }
 
     fn cancel_sources(&self) {

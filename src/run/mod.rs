@@ -8,7 +8,6 @@ mod backing;
 mod base;
 mod commands;
 mod cpus;
-mod descent;
 mod error;
 mod follow;
 mod followed_file;

@@ -324,9 +324,7 @@ pub struct StepReport {
     pub requests: RequestCounts,
     /// Which files it touched, where opens were seen ([`Profile::Observed`](crate::fuse::Profile::Observed)).
     ///
-    /// In a pipe, each step's are those that its process, or one that descends from it, touched. What a process did that
-    /// had lost its parents before (a daemon) is in all steps that ran then; so are pages that the kernel wrote back for
-    /// nobody in particular, in all that had the file open for writing.
+    /// Each step of a pipe has the list of the whole pipe.
     pub touched: Option<Touched>,
     /// What it wrote to its standard output, where that was captured.
     pub stdout: Captured,

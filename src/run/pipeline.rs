@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::descent::Descent;
 use super::error::Error;
 use super::outcome::{EndedBy, StepReport};
 use super::own_tmp::Room;
@@ -131,22 +130,17 @@ impl Pipeline {
         &self.0
     }
 
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     pub fn commands(&self) -> impl Iterator<Item = Vec<OsString>> {
         self.0.iter().map(|step| step.command().to_vec())
     }
 
     /// Starts the steps and waits for their ends. When they must stop before, they are left running:
-    /// whoever is told must [end](Stopped::end) them. `descent` learns which processes they are.
+    /// whoever is told must [end](Stopped::end) them.
     pub fn run(
         self,
         processes: &Processes,
         requests: &RequestCounts,
         bounds: Bounds<'_>,
-        descent: &Descent,
     ) -> Result<Ran, Box<Stopped>> {
         let earlier = requests.clone();
         let mut members = Vec::new();
@@ -155,9 +149,7 @@ impl Pipeline {
         let limit_or = |error| processes.check_limits().err().unwrap_or(error);
         let ran = bounds
             .check_session(processes)
-            .and_then(|()| {
-                start(self.0, processes, bounds, descent, &mut members).map_err(limit_or)
-            })
+            .and_then(|()| start(self.0, processes, bounds, &mut members).map_err(limit_or))
             .and_then(|()| wait(&mut members, processes, bounds, || requests.since(&earlier)))
             // Whatever the steps made of it, and if they ended before anybody looked.
             .and_then(|failed| processes.check_limits().map(|()| failed))
@@ -327,7 +319,6 @@ fn start(
     mut steps: Vec<Step>,
     processes: &Processes,
     bounds: Bounds<'_>,
-    descent: &Descent,
     members: &mut Vec<Member>,
 ) -> Result<(), Error> {
     for left in 1..steps.len() {
@@ -342,13 +333,10 @@ fn start(
         reader.set_stdin(Stdin::Fd(read.into()));
     }
     for step in steps {
-        let announce = descent.starting();
-        let announce = announce.as_ref().map(AsFd::as_fd);
         let program = step.program();
-        let started = step.start(processes, announce, bounds.patience());
+        let started = step.start(processes, bounds.patience());
         let (command, running, streams) =
             started.map_err(|error| bounds.told_of(error, program))?;
-        descent.started(running.pid());
         members.push(Member {
             command,
             running,

@@ -1,10 +1,9 @@
 //! One step: a command, its surroundings and its streams.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use super::descent::Descent;
 use super::error::Error;
 use super::inputs::check_name;
 use super::outcome::StepReport;
@@ -206,7 +205,6 @@ impl Step {
     pub(super) fn start(
         self,
         processes: &Processes,
-        announce: Option<BorrowedFd<'_>>,
         patience: Patience<'_>,
     ) -> Result<(Vec<OsString>, Running, Streams), Error> {
         let program = self.program();
@@ -236,7 +234,7 @@ impl Step {
             stderr: stderr.as_fd(),
             stream_files: files,
         };
-        let running = processes.spawn_announced(&command, announce, patience)?;
+        let running = processes.spawn_within(&command, patience)?;
         Ok((self.command, running, streams))
     }
 }
@@ -301,8 +299,7 @@ impl Scratch {
         };
         let step: Step = step.into();
         step.check()?;
-        let ran =
-            Pipeline::from(step).run(&processes, &self.requests(), bounds, &Descent::default());
+        let ran = Pipeline::from(step).run(&processes, &self.requests(), bounds);
         processes.end()?;
         let mut reports = ran.map_err(|stopped| stopped.error)?.reports;
         // One step, one report.

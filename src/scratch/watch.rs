@@ -84,21 +84,6 @@ impl Scratch {
             operation: "tell which files were touched",
         })
     }
-
-    /// Begins to count what each of several parties touches; `of` tells the party of a thread. Without effect where opens
-    /// are not seen.
-    pub(crate) fn count_apart(
-        &self,
-        parties: usize,
-        of: impl Fn(u32) -> Option<usize> + Send + 'static,
-    ) {
-        let _ = self.view.count_apart(parties, of);
-    }
-
-    /// What each of them touched; empty where opens are not seen.
-    pub(crate) fn take_touched_apart(&self) -> Vec<Touched> {
-        self.view.take_touched_apart().unwrap_or_default()
-    }
 }
 
 /// Sets the event of a watcher or follower when something has come.

@@ -135,8 +135,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) new_session: bool,
     /// SIGKILL when the *thread* that starts it ends (PR_SET_PDEATHSIG(2const)).
     pub(crate) dies_with_starter: bool,
-    /// Where the child writes its number as it sees it itself (getpid(2)), before it touches any file.
-    pub(crate) announce: Option<BorrowedFd<'a>>,
 }
 
 impl<'a> Launch<'a> {
@@ -156,7 +154,6 @@ impl<'a> Launch<'a> {
             close_others: false,
             new_session: false,
             dies_with_starter: false,
-            announce: None,
         }
     }
 
@@ -247,10 +244,6 @@ impl<'a> Launch<'a> {
     fn become_program(&self, prepared: &mut Prepared) -> Failure {
         // SAFETY: we are in a vforked child, whose table of signal actions is its own.
         unsafe { self.signals.set_actions() };
-        if let Some(file) = self.announce {
-            let number = rustix::process::getpid().as_raw_pid();
-            let _ = rustix::io::write(file, &number.to_ne_bytes());
-        }
         if self.new_session {
             let _ = rustix::process::setsid();
         }

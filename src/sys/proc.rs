@@ -236,16 +236,6 @@ fn number<N: FromStr>(fields: &[String], field: usize) -> Option<N> {
     fields.get(field - 3)?.parse().ok()
 }
 
-/// The process of a thread (proc_pid_status(5)). Like [`parent`], it waits for nothing that the thread holds.
-pub(crate) fn process_of(thread: i32) -> Option<i32> {
-    status(thread, "Tgid:")?.parse().ok()
-}
-
-/// The number of a process as it sees it itself: that of the innermost PID namespace that it is in (proc_pid_status(5)).
-pub(crate) fn own_number(pid: i32) -> Option<i32> {
-    numbers_of(pid).pop()
-}
-
 /// The numbers of a process in our PID namespace and in those below it that it is in (proc_pid_status(5)).
 fn numbers_of(pid: i32) -> Vec<i32> {
     let numbers = status(pid, "NSpid:").unwrap_or_default();
@@ -454,13 +444,8 @@ pub(crate) fn descendants(ancestor: i32) -> io::Result<Vec<i32>> {
 
 /// Whether a process descends from `ancestor`.
 pub(crate) fn descends(pid: i32, ancestor: i32) -> bool {
-    ancestors(pid).any(|up| up == ancestor)
-}
-
-/// The processes that a process comes from, the nearest first.
-pub(crate) fn ancestors(pid: i32) -> impl Iterator<Item = i32> {
-    let of = |pid: i32| parent(pid).map(|(up, _)| up);
-    std::iter::successors(of(pid), move |&up| of(up))
+    let parent_of = |pid: i32| parent(pid).map(|(up, _)| up);
+    std::iter::successors(parent_of(pid), move |&up| parent_of(up)).any(|up| up == ancestor)
 }
 
 #[cfg(test)]

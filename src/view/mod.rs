@@ -17,7 +17,6 @@ mod follow;
 mod lazy_files;
 mod names;
 mod observed;
-mod parties;
 mod queue;
 mod ranges;
 #[cfg(test)]
@@ -37,9 +36,8 @@ pub use event::Event;
 pub use follow::{FollowId, Followed};
 use lazy_files::LazyFiles;
 pub use lazy_files::{Demand, Waiter};
+use observed::Observed;
 pub use observed::{Handle, Opener};
-use observed::{NotObserved, Observed};
-use parties::Parties;
 pub use queue::Queue;
 pub use touched::Touched;
 pub use wakeups::Waker;
@@ -56,10 +54,6 @@ pub struct View {
     state: Mutex<State>,
     /// Whether there ever was a file that is made on demand: those who serve requests then look closer.
     may_have_lazy_files: AtomicBool,
-    /// Whether those who touch files are told apart.
-    tells_apart: AtomicBool,
-    /// Lock order: held alone.
-    parties: Mutex<Option<Parties>>,
 }
 
 #[derive(Debug)]
@@ -128,66 +122,16 @@ impl View {
                 observed: None,
             }),
             may_have_lazy_files: AtomicBool::new(false),
-            tells_apart: AtomicBool::new(false),
-            parties: Mutex::new(None),
         }
     }
 
     /// The tree and its references, for one operation.
     pub fn lock(&self) -> Locked<'_> {
-        self.lock_as(None)
-    }
-
-    /// The same, for a change by this thread.
-    pub fn lock_for(&self, thread: u32) -> Locked<'_> {
-        // Nearly always false: no other lock is taken then.
-        let party = match self.tells_apart.load(Ordering::Acquire) {
-            true => self.parties.lock().as_mut().and_then(|it| it.of(thread)),
-            false => None,
-        };
-        self.lock_as(party)
-    }
-
-    fn lock_as(&self, party: Option<usize>) -> Locked<'_> {
-        let mut state = self.state.lock();
-        if let Some(observed) = &mut state.observed {
-            observed.party = party;
-        }
         Locked {
-            state,
+            state: self.state.lock(),
             wakeups: Wakeups::default(),
             may_have_lazy_files: &self.may_have_lazy_files,
         }
-    }
-
-    /// Begins to count which files are touched, for each of several parties. `of` tells the party of a thread, from 0;
-    /// what nobody can be told for counts for all.
-    ///
-    /// # Errors
-    ///
-    /// [`NotObserved`].
-    pub fn count_apart(
-        &self,
-        parties: usize,
-        of: impl Fn(u32) -> Option<usize> + Send + 'static,
-    ) -> Result<(), NotObserved> {
-        self.lock().take_touched_apart(parties)?;
-        if parties > 1 {
-            *self.parties.lock() = Some(Parties::new(of));
-            self.tells_apart.store(true, Ordering::Release);
-        }
-        Ok(())
-    }
-
-    /// Which files each party touched since [`count_apart`](Self::count_apart), which then tells them apart no more.
-    ///
-    /// # Errors
-    ///
-    /// [`NotObserved`].
-    pub fn take_touched_apart(&self) -> Result<Vec<Touched>, NotObserved> {
-        self.tells_apart.store(false, Ordering::Release);
-        *self.parties.lock() = None;
-        self.lock().take_touched_apart(1)
     }
 
     /// The tree as it is now, sharing every byte with it. Takes no time that depends on the tree, unless

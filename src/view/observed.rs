@@ -8,7 +8,7 @@ use super::event::Event;
 use super::follow::Followers;
 use super::names::Names;
 use super::queue::Queue;
-use super::touched::{Touched, TouchedLog, TouchedLogs};
+use super::touched::{Touched, TouchedLog};
 use super::wakeups::{Waker, Wakeups};
 use super::{Locked, State};
 use crate::store::{Ino, Kind, RenameMode, StoreError, Tree, TreePath};
@@ -43,9 +43,7 @@ pub(super) struct Observed {
     /// The mount is being taken down, and no process uses it any more.
     unused: bool,
     /// Kept from when it was first asked for.
-    logs: Option<TouchedLogs>,
-    /// Whose change is being made, where that is known.
-    pub party: Option<usize>,
+    log: Option<TouchedLog>,
     pub ended: bool,
 }
 
@@ -86,20 +84,15 @@ impl Observed {
     }
 
     /// Counts something, where that is wanted.
-    fn count(&mut self, mut count: impl FnMut(&mut TouchedLog, &mut Names)) {
-        if let Some(logs) = &mut self.logs {
-            let concerned = logs.of(self.party);
-            concerned.for_each(|log| count(log, &mut self.names));
+    fn count(&mut self, count: impl FnOnce(&mut TouchedLog, &mut Names)) {
+        if let Some(log) = &mut self.log {
+            count(log, &mut self.names);
         }
     }
 
     /// Counts that a file's content was changed.
     fn count_written(&mut self, tree: &Tree, ino: Ino) {
-        if let Some(logs) = &mut self.logs {
-            for log in logs.of_writer(self.party, ino) {
-                log.written(ino, || self.names.path(tree, ino));
-            }
-        }
+        self.count(|log, names| log.written(ino, || names.path(tree, ino)));
     }
 
     fn send(&self, ino: Ino, event: &Event, wakeups: &mut Wakeups) {
@@ -186,9 +179,6 @@ impl Observed {
         if writable {
             *self.writers.entry(ino).or_default() += 1;
             self.followers.names_changed(wakeups);
-            if let Some(logs) = &mut self.logs {
-                logs.note_writer(self.party, ino);
-            }
         } else {
             self.count(|log, names| log.read(ino, || names.path(tree, ino)));
         }
@@ -230,15 +220,14 @@ impl Observed {
         to: (Ino, &[u8]),
         (was_there, mode): (bool, RenameMode),
     ) {
-        let Some(logs) = &mut self.logs else {
-            return;
-        };
-        let from = self.names.below(tree, from.0, from.1);
-        let to = self.names.below(tree, to.0, to.1);
-        match mode {
-            RenameMode::Exchange => logs.exchanged(self.party, &from, &to),
-            _ => logs.renamed(self.party, &from, &to, was_there),
-        }
+        self.count(|log, names| {
+            let from = names.below(tree, from.0, from.1);
+            let to = names.below(tree, to.0, to.1);
+            match mode {
+                RenameMode::Exchange => log.exchanged(&from, &to),
+                _ => log.renamed(&from, &to, was_there),
+            }
+        });
     }
 
     /// How many openings can write, if one ever could.
@@ -352,15 +341,9 @@ impl Locked<'_> {
     ///
     /// [`NotObserved`].
     pub fn take_touched(&mut self) -> Result<Touched, NotObserved> {
-        let mut all = self.take_touched_apart(1)?;
-        Ok(all.pop().unwrap_or_default())
-    }
-
-    /// The same of each of several parties; begins to count for that many others.
-    pub(super) fn take_touched_apart(&mut self, next: usize) -> Result<Vec<Touched>, NotObserved> {
         let observed = self.state.observed.as_mut().ok_or(NotObserved)?;
-        let logs = observed.logs.replace(TouchedLogs::new(next));
-        Ok(logs.map_or(Vec::new(), TouchedLogs::finish))
+        let log = observed.log.replace(TouchedLog::default());
+        Ok(log.map(TouchedLog::finish).unwrap_or_default())
     }
 
     /// From now on, tells what happens at or below a path. `waker` is called when there is something to

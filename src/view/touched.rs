@@ -85,7 +85,7 @@ impl TouchedLog {
     }
 
     /// A name is another now, which may have been there.
-    fn renamed(&mut self, from: &Arc<TreePath>, to: &Arc<TreePath>, was_there: bool) {
+    pub fn renamed(&mut self, from: &Arc<TreePath>, to: &Arc<TreePath>, was_there: bool) {
         if was_there {
             self.vanish(Arc::clone(to));
         }
@@ -94,21 +94,8 @@ impl TouchedLog {
         self.appear(Arc::clone(to));
     }
 
-    /// The same by somebody else: what this one made or wrote there is now found elsewhere.
-    fn renamed_by_others(&mut self, from: &Arc<TreePath>, to: &Arc<TreePath>) {
-        self.move_below(from, to);
-        let its = self.changes.get(from).copied();
-        if let Some(change) = its.filter(|change| *change != NameChange::Deleted) {
-            self.changes.remove(from);
-            let there = self.changes.insert(Arc::clone(to), change);
-            if there == Some(NameChange::Deleted) {
-                self.changes.insert(Arc::clone(to), NameChange::Replaced);
-            }
-        }
-    }
-
     /// Two names have changed places.
-    fn exchanged(&mut self, one: &Arc<TreePath>, other: &Arc<TreePath>) {
+    pub fn exchanged(&mut self, one: &Arc<TreePath>, other: &Arc<TreePath>) {
         for path in [one, other] {
             self.changes
                 .entry(Arc::clone(path))
@@ -116,7 +103,7 @@ impl TouchedLog {
         }
     }
 
-    fn finish(self) -> Touched {
+    pub fn finish(self) -> Touched {
         let with = |change: NameChange| {
             let names = self.changes.iter().filter(move |(_, its)| **its == change);
             names.map(|(path, _)| Arc::clone(path))
@@ -166,77 +153,6 @@ impl TouchedLog {
                 self.changes.insert(new, change);
             }
         }
-    }
-}
-
-/// A book for each of several parties.
-#[derive(Debug)]
-pub(super) struct TouchedLogs {
-    each: Vec<TouchedLog>,
-    /// Who opened a file for writing, in case that its pages are written back by nobody in particular. Kept for several
-    /// parties only.
-    writers: HashMap<Ino, BTreeSet<usize>>,
-}
-
-impl TouchedLogs {
-    pub fn new(parties: usize) -> Self {
-        Self {
-            each: std::iter::repeat_with(TouchedLog::default)
-                .take(parties)
-                .collect(),
-            writers: HashMap::new(),
-        }
-    }
-
-    /// That of a party, or of all when it is not known.
-    pub fn of(&mut self, party: Option<usize>) -> impl Iterator<Item = &mut TouchedLog> {
-        let its = move |index: &usize| party.is_none_or(|party| party == *index);
-        let each = self.each.iter_mut().enumerate();
-        each.filter_map(move |(index, log)| its(&index).then_some(log))
-    }
-
-    /// The same for a change of a file's content: when the party is not known, it is one that opened the file.
-    pub fn of_writer(
-        &mut self,
-        party: Option<usize>,
-        ino: Ino,
-    ) -> impl Iterator<Item = &mut TouchedLog> {
-        let Self { each, writers } = self;
-        let known = party.map(|party| BTreeSet::from([party]));
-        let known = known.or_else(|| writers.get(&ino).cloned());
-        let its = move |index: &usize| known.as_ref().is_none_or(|known| known.contains(index));
-        let each = each.iter_mut().enumerate();
-        each.filter_map(move |(index, log)| its(&index).then_some(log))
-    }
-
-    pub fn note_writer(&mut self, party: Option<usize>, ino: Ino) {
-        if let Some(party) = party {
-            self.writers.entry(ino).or_default().insert(party);
-        }
-    }
-
-    pub fn renamed(
-        &mut self,
-        party: Option<usize>,
-        from: &Arc<TreePath>,
-        to: &Arc<TreePath>,
-        was_there: bool,
-    ) {
-        for (index, log) in self.each.iter_mut().enumerate() {
-            match party {
-                Some(party) if party != index => log.renamed_by_others(from, to),
-                _ => log.renamed(from, to, was_there),
-            }
-        }
-    }
-
-    pub fn exchanged(&mut self, party: Option<usize>, one: &Arc<TreePath>, other: &Arc<TreePath>) {
-        self.of(party).for_each(|log| log.exchanged(one, other));
-    }
-
-    /// What each of them touched.
-    pub fn finish(self) -> Vec<Touched> {
-        self.each.into_iter().map(TouchedLog::finish).collect()
     }
 }
 
@@ -321,35 +237,5 @@ mod tests {
         let mut log = TouchedLog::default();
         log.exchanged(&path("a"), &path("b"));
         expect(log, [&[], &["a", "b"], &[], &[]]);
-    }
-
-    #[test]
-    fn what_one_made_and_another_renamed_is_both_theirs() {
-        let mut logs = TouchedLogs::new(3);
-        for log in logs.of(Some(0)) {
-            log.named(A, path("t"));
-            log.written(A, || path("t"));
-        }
-        logs.renamed(Some(1), &path("t"), &path("new"), false);
-        let [one, other, third] = logs.finish().try_into().unwrap();
-        assert_eq!(words(&one.created), ["new"]);
-        assert_eq!(words(&one.written), [""; 0]);
-        assert_eq!(words(&other.created), ["new"]);
-        assert_eq!(words(&other.deleted), ["t"]);
-        assert_eq!(third, Touched::default());
-    }
-
-    #[test]
-    fn pages_that_nobody_writes_back_are_those_of_who_opened_the_file() {
-        let mut logs = TouchedLogs::new(3);
-        logs.note_writer(Some(1), A);
-        for ino in [A, B] {
-            let name = if ino == A { "a" } else { "b" };
-            for log in logs.of_writer(None, ino) {
-                log.written(ino, || path(name));
-            }
-        }
-        let written: Vec<_> = logs.finish().iter().map(|it| words(&it.written)).collect();
-        assert_eq!(written, [vec!["b"], vec!["a", "b"], vec!["b"]]);
     }
 }

@@ -48,4 +48,3 @@ mod scratch_open;
 mod source;
 mod stage;
 mod support;
-mod touched;

@@ -400,21 +400,19 @@ impl Processes {
     /// # Errors
     /// [`SpawnError`]; nothing runs then.
     pub fn spawn(&self, command: &StepCommand<'_>) -> Result<Running, SpawnError> {
-        self.spawn_announced(command, None, Patience::default())
+        self.spawn_within(command, Patience::default())
     }
 
-    /// The same, within bounds; the step writes its number as it sees it itself to `announce`, before it touches any file.
+    /// As [`spawn`](Self::spawn), within bounds.
     ///
     /// # Errors
     /// [`SpawnError::System`] of the kind `TimedOut` or `Interrupted` when patience was at its end: it may be started yet.
-    pub(super) fn spawn_announced(
+    pub(super) fn spawn_within(
         &self,
         command: &StepCommand<'_>,
-        announce: Option<BorrowedFd<'_>>,
         patience: Patience<'_>,
     ) -> Result<Running, SpawnError> {
         let mut launch = command.launch(self.place.path())?;
-        launch.announce = announce;
         launch.dies_with_starter = self.end_with_thread;
         let signals = self.signals;
         launch.signals = signals.unwrap_or_else(InheritedSignals::for_children);

@@ -213,8 +213,7 @@ impl Supervisor {
         let (description, read_by_init) = socket::pair(SocketType::STREAM).map_err(channel)?;
         let text = wire::encode(launch);
         let [stdin, stdout, stderr] = launch.stdio;
-        let mut request = vec![read_by_init.as_fd(), theirs.as_fd(), stdin, stdout, stderr];
-        request.extend(launch.announce);
+        let request = [read_by_init.as_fd(), theirs.as_fd(), stdin, stdout, stderr];
         let length = text.len().to_le_bytes();
         socket::send(self.control.as_fd(), &length, &request).map_err(channel)?;
         drop((theirs, read_by_init));

@@ -1,8 +1,7 @@
 //! What passes between us and the init of a job.
 //!
 //! We send one packet a step over the control socket: the length of its description ([`encode`]), and descriptors of a
-//! socket from which that is read, of the socket to report to, of the three streams, and of the socket on which the step
-//! announces itself, if there is one. A socket because a command line may be megabytes long, and a packet may not; and no
+//! socket from which that is read, of the socket to report to, and of the three streams. A socket because a command line may be megabytes long, and a packet may not; and no
 //! file in memory, as a limit of the caller's for the size of files (RLIMIT_FSIZE) holds for that too. The init reports on
 //! the step's own socket: [`Report::Started`] with the process's descriptor or [`Report::Failed`], and at last
 //! [`Report::Ended`]. End of file instead means that the init is gone, and with it the step.
