@@ -25,10 +25,8 @@ fn main() {
 /// An SDK of 2,000 headers: what is in a base must not matter.
 fn base() -> Base {
     let files = (0..2_000).map(|n| (format!("include/{}/{n}.h", n % 20), vec![b'x'; 4096]));
-    let builder = files.fold(Base::builder(), |builder, (name, bytes)| {
-        builder.input(name, bytes)
-    });
-    builder.build().expect("it fits")
+    let job = files.fold(Job::new(), |job, (name, bytes)| job.input(name, bytes));
+    job.into_base().expect("it fits")
 }
 
 fn figures(heap: &str, base: &Base) {

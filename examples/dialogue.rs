@@ -7,15 +7,15 @@
 use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
 
-use notapipe::{Error, Job, Stdin, Stdout, Step};
+use notapipe::{Error, Job, Step};
 
 /// Asks `sed` line by line, and reads each answer before the next question.
 fn with_a_child() -> Result<(), Box<dyn std::error::Error>> {
-    let (stdin, mut questions) = Stdin::pipe()?;
-    let (stdout, answers) = Stdout::pipe()?;
+    let (stdin, mut questions) = std::io::pipe()?;
+    let (answers, stdout) = std::io::pipe()?;
     let child = Step::new(["sed", "-u", "s/$/? Yes./"])
-        .stdin(stdin)
-        .stdout(stdout);
+        .stdin_fd(stdin)
+        .stdout_fd(stdout);
     let running = Job::new()
         .step(child)
         .timeout(Duration::from_secs(60))
@@ -34,8 +34,8 @@ fn with_a_child() -> Result<(), Box<dyn std::error::Error>> {
 
 /// A child that never answers ends at its deadline, and so does everything that waits for it.
 fn with_a_silent_child() -> Result<(), Box<dyn std::error::Error>> {
-    let (stdout, answers) = Stdout::pipe()?;
-    let silent = Step::new(["sleep", "600"]).stdout(stdout);
+    let (answers, stdout) = std::io::pipe()?;
+    let silent = Step::new(["sleep", "600"]).stdout_fd(stdout);
     let running = Job::new()
         .step(silent)
         .timeout(Duration::from_millis(200))

@@ -49,7 +49,7 @@ fn library() -> Result<Base, Error> {
         .run()?
         .output("B.o")
         .unwrap_or_default();
-    Base::builder().input("B.o", object).build()
+    Job::new().input("B.o", object).into_base()
 }
 
 fn main() -> Result<(), Error> {

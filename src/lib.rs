@@ -79,7 +79,7 @@ mod view;
 pub use fuse::Profile;
 pub use progress::{ByteCount, Progress};
 pub use run::{
-    Base, BaseBuilder, Captured, Error, Exit, Interrupt, Job, Outcome, RunningJob, Slots, Stdin,
+    Base, Captured, Error, Exit, Interrupt, Job, JobSpec, Outcome, RunningJob, Slots, Stdin,
     Stdout, Step, StepReport,
 };
 pub use scratch::{Follow, OpenOptions, Scratch, ScratchBuilder, ScratchFile, Watch};

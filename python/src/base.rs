@@ -33,12 +33,12 @@ impl Base {
         size: Option<u64>,
         inodes: Option<u64>,
     ) -> PyResult<Self> {
-        let mut builder = notapipe::Base::builder();
+        let mut job = notapipe::Job::new();
         for (name, input) in inputs {
-            builder = match input {
-                Input::Bytes(bytes) => builder.input(name, bytes),
-                Input::Host(path) => builder.input_host(name, path),
-                Input::Reader(reader) => builder.input_reader(name, reader),
+            job = match input {
+                Input::Bytes(bytes) => job.input(name, bytes),
+                Input::Host(path) => job.input_host(name, path),
+                Input::Reader(reader) => job.input_reader(name, reader),
                 Input::Source(_) => {
                     return Err(pyo3::exceptions::PyTypeError::new_err(
                         "a base is staged at once: call it, and give what it returns",
@@ -47,9 +47,9 @@ impl Base {
             };
         }
         if let Some(limits) = limits(size, inodes) {
-            builder = builder.limits(limits);
+            job = job.limits(limits);
         }
-        Self::built(py, builder)
+        Self::staged(py, job)
     }
 
     #[getter]
@@ -64,8 +64,8 @@ impl Base {
 }
 
 impl Base {
-    fn built(py: Python<'_>, builder: notapipe::BaseBuilder) -> PyResult<Self> {
-        py.detach(|| builder.build())
+    fn staged(py: Python<'_>, job: notapipe::Job) -> PyResult<Self> {
+        py.detach(|| job.into_base())
             .map(Self)
             .map_err(|error| raised_without_outcome(py, &error))
     }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use notapipe::run::{Backing, ResourceLimits};
@@ -123,11 +124,11 @@ impl Step<'_> {
         job_env: Option<&[(OsString, OsString)]>,
     ) -> PyResult<notapipe::Step> {
         let own_stdin = Some(self.stdin).filter(|it| !it.is_none());
-        let mut step = notapipe::Step::new(self.args)
-            .stdout(stdout(&self.stdout)?)
-            .stderr(stdout(&self.stderr)?);
+        let mut step = notapipe::Step::new(self.args);
+        step = with_stdout(step, &self.stdout)?;
+        step = with_stderr(step, &self.stderr)?;
         if let Some(given) = own_stdin.or(job_stdin) {
-            step = step.stdin(stdin(&given)?);
+            step = with_stdin(step, &given)?;
         }
         if let Some(env) = self.env.or_else(|| job_env.map(<[_]>::to_vec)) {
             step = step.env(env);
@@ -201,25 +202,44 @@ fn resource_limits(given: Vec<(String, f64)>) -> PyResult<ResourceLimits> {
     Ok(limits)
 }
 
-fn stdin(given: &Bound<'_, PyAny>) -> PyResult<Stdin> {
+fn with_stdin(step: notapipe::Step, given: &Bound<'_, PyAny>) -> PyResult<notapipe::Step> {
     if given.is_none() {
-        Ok(Stdin::Null)
+        Ok(step)
     } else if let Ok(bytes) = given.cast::<PyBytes>() {
-        Ok(Stdin::Bytes(shared(bytes.clone())))
+        Ok(step.stdin(Stdin::Bytes(shared(bytes.clone()))))
     } else if given.is_instance_of::<PyString>() {
-        Ok(Stdin::File(given.extract()?))
+        Ok(step.stdin_file(given.extract::<PathBuf>()?))
     } else {
-        Ok(descriptor(given)?.map_or(Stdin::Null, Stdin::Fd))
+        Ok(match descriptor(given)? {
+            Some(fd) => step.stdin_fd(fd),
+            None => step.stdin(Stdin::Null),
+        })
     }
 }
 
-fn stdout(given: &Bound<'_, PyAny>) -> PyResult<Stdout> {
+fn with_stdout(step: notapipe::Step, given: &Bound<'_, PyAny>) -> PyResult<notapipe::Step> {
     if given.is_none() {
-        Ok(Stdout::Capture)
+        Ok(step)
     } else if given.is_instance_of::<PyString>() {
-        Ok(Stdout::File(given.extract()?))
+        Ok(step.stdout_file(given.extract::<PathBuf>()?))
     } else {
-        Ok(descriptor(given)?.map_or(Stdout::Null, Stdout::Fd))
+        Ok(match descriptor(given)? {
+            Some(fd) => step.stdout_fd(fd),
+            None => step.stdout(Stdout::Null),
+        })
+    }
+}
+
+fn with_stderr(step: notapipe::Step, given: &Bound<'_, PyAny>) -> PyResult<notapipe::Step> {
+    if given.is_none() {
+        Ok(step)
+    } else if given.is_instance_of::<PyString>() {
+        Ok(step.stderr_file(given.extract::<PathBuf>()?))
+    } else {
+        Ok(match descriptor(given)? {
+            Some(fd) => step.stderr_fd(fd),
+            None => step.stderr(Stdout::Null),
+        })
     }
 }
 

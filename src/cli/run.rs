@@ -229,7 +229,7 @@ fn job(
     }
     match &config.cpus {
         CpusWanted::All => {}
-        CpusWanted::One => job = job.cpus(Cpus::current()),
+        CpusWanted::One => job = job.cpus(Cpus::One),
         CpusWanted::These(numbers) => job = job.cpus(Cpus::new(numbers.iter().copied())),
     }
     if let Some(timeout) = config.timeout {
@@ -312,17 +312,17 @@ fn profile(config: &RunConfig) -> notapipe::fuse::Profile {
 /// its own.
 fn surrounded(config: &RunConfig, step: &super::config::Step) -> Result<Step, NotStarted> {
     let stdin = match &step.stdin {
-        Some(name) => Stdin::File(name.to_path_buf()),
+        Some(name) => Stdin::File(name.clone()),
         None if config.uses_stdin() => Stdin::Null,
         None => Stdin::Inherit,
     };
     let stdout = match &step.stdout {
-        Some(name) => Stdout::File(name.to_path_buf()),
-        None if config.uses_stdout() => Stdout::Fd(std::io::stderr().as_fd().try_clone_to_owned()?),
+        Some(name) => Stdout::File(name.clone()),
+        None if config.uses_stdout() => Stdout::Stderr,
         None => Stdout::Inherit,
     };
     let stderr = match &step.stderr {
-        Some(name) => Stdout::File(name.to_path_buf()),
+        Some(name) => Stdout::File(name.clone()),
         None => Stdout::Inherit,
     };
     let mut made = Step::new(step.argv.clone())

@@ -1,17 +1,9 @@
 //! A tree staged once, from which many jobs start.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
-
-use bytes::Bytes;
-
-#[cfg(feature = "archives")]
-use super::archived::Archived;
-use super::error::Error;
-use super::inputs::{Input, Inputs, owner};
-use crate::memory;
+use super::job::Job;
+use super::spec::JobSpec;
 use crate::stage::LeftBehind;
-use crate::store::{Limits, Timestamp, Tree, Usage};
+use crate::store::{Tree, Usage};
 
 /// What many jobs have in common, staged once: an SDK, an include directory.
 ///
@@ -29,12 +21,12 @@ use crate::store::{Limits, Timestamp, Tree, Usage};
 /// use notapipe::{Base, Job};
 ///
 /// # fn main() -> Result<(), notapipe::Error> {
-/// let base = Base::builder().input("inc/words", "pear\napple\n").build()?;
+/// let base: Base = Job::new().input("inc/words", "pear\napple\n").into_base()?;
 /// assert!(base.skipped().is_empty());
 /// assert_eq!(base.usage().inodes, 3, "the root, a directory and a file");
 /// for _request in 0..2 {
-///     let outcome = Job::new()
-///         .base(&base)
+///     let outcome = base
+///         .job()
 ///         .step(["sort", "inc/words", "-o", "inc/words"])
 ///         .output("inc/words")
 ///         .run()?;
@@ -46,38 +38,15 @@ use crate::store::{Limits, Timestamp, Tree, Usage};
 #[derive(Debug)]
 pub struct Base {
     pub(super) tree: Tree,
-    skipped: LeftBehind,
-}
-
-/// What a [`Base`] is to hold.
-///
-/// # Examples
-///
-/// ```
-/// use notapipe::Base;
-/// use notapipe::store::Limits;
-///
-/// # fn main() -> Result<(), notapipe::Error> {
-/// let base = Base::builder()
-///     .input("inc/words", "pear\napple\n")
-///     .input_host("etc/passwd", "/etc/passwd")
-///     .input_reader("words", std::io::Cursor::new("fig\n"))
-///     .limits(Limits { bytes: 1 << 20, inodes: 100 })
-///     .build()?;
-/// assert_eq!(base.usage().limits.inodes, 100);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Default)]
-pub struct BaseBuilder {
-    inputs: Inputs,
-    limits: Option<Limits>,
+    pub(super) skipped: LeftBehind,
+    /// Of the job that it was made of, without what is staged.
+    pub(super) spec: JobSpec,
 }
 
 impl Base {
-    /// A base with nothing in it yet.
-    pub fn builder() -> BaseBuilder {
-        BaseBuilder::default()
+    /// A job that starts from it: like the one that it was made of, whose inputs are staged already.
+    pub fn job(&self) -> Job {
+        Job::from_spec(self.spec.clone()).base(self)
     }
 
     /// What it holds, and the limits that its jobs have unless they say otherwise.
@@ -88,86 +57,5 @@ impl Base {
     /// FIFOs, sockets and devices in staged directories, which were left behind.
     pub fn skipped(&self) -> &LeftBehind {
         &self.skipped
-    }
-}
-
-impl BaseBuilder {
-    /// A file of these bytes.
-    #[must_use]
-    pub fn input(mut self, name: impl AsRef<Path>, bytes: impl Into<Bytes>) -> Self {
-        self.inputs.add(name.as_ref(), Input::Bytes(bytes.into()));
-        self
-    }
-
-    /// A host file, or a host directory with all that is in it, under this name; `.` fills the
-    /// root.
-    #[must_use]
-    pub fn input_host(mut self, name: impl AsRef<Path>, source: impl Into<PathBuf>) -> Self {
-        self.inputs.add(name.as_ref(), Input::Host(source.into()));
-        self
-    }
-
-    /// A file of everything that this reader gives.
-    #[must_use]
-    pub fn input_reader(
-        mut self,
-        name: impl AsRef<Path>,
-        reader: impl Read + Send + 'static,
-    ) -> Self {
-        self.inputs
-            .add(name.as_ref(), Input::Reader(Box::new(reader)));
-        self
-    }
-
-    /// All members of an archive, given as its bytes; see [`unpack_host`](Self::unpack_host), and
-    /// [`Job::unpack`](crate::Job::unpack) for an example.
-    #[cfg(feature = "archives")]
-    #[must_use]
-    pub fn unpack(mut self, archive: impl Into<Bytes>) -> Self {
-        self.inputs.unpack(Archived::Bytes(archive.into()));
-        self
-    }
-
-    /// All members of an archive of the host, under their names: a tar (plain, gzip, zstd or xz) or a
-    /// zip, known by its content.
-    ///
-    /// Archives come before all other inputs, which may replace some of it. Members that climb, absolute
-    /// names and device nodes are refused, and then nothing is staged; see [`archive`](crate::archive), and
-    /// [`Job::unpack`](crate::Job::unpack) for an example.
-    #[cfg(feature = "archives")]
-    #[must_use]
-    pub fn unpack_host(mut self, archive: impl Into<PathBuf>) -> Self {
-        self.inputs.unpack(Archived::Host(archive.into()));
-        self
-    }
-
-    /// All members of an archive that this reader gives; see [`unpack_host`](Self::unpack_host), and
-    /// [`Job::unpack`](crate::Job::unpack) for an example. A zip is first read as a whole.
-    #[cfg(feature = "archives")]
-    #[must_use]
-    pub fn unpack_reader(mut self, archive: impl Read + Send + 'static) -> Self {
-        self.inputs.unpack(Archived::Reader(Box::new(archive)));
-        self
-    }
-
-    /// The most that the base, and with it each job's mount, may hold; half of the memory that this
-    /// process may use unless said.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = Some(limits);
-        self
-    }
-
-    /// Stages it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Name`] or [`Error::Stage`].
-    pub fn build(self) -> Result<Base, Error> {
-        let owner = owner();
-        let limits = self.limits.unwrap_or_else(memory::default_limits);
-        let mut tree = Tree::new(limits, 0o755, owner.uid, owner.gid, Timestamp::now());
-        let skipped = self.inputs.stage(&mut tree, owner, None)?;
-        Ok(Base { tree, skipped })
     }
 }

@@ -5,7 +5,7 @@
 //! Each has a session of its own, so that it can be ended with all that it started and cannot wait for a
 //! terminal that is not its to read.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -20,10 +20,11 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::error::Error;
 use super::pipeline::Bounds;
 use super::process::Interrupt;
+use super::spec::PipedFile;
 use super::step::inherited_variables;
 use crate::collect::{CollectError, find};
 use crate::stage::{Owner, Stage};
-use crate::store::{Kind, StoreError, Timestamp, Tree, TreePath};
+use crate::store::{Kind, StoreError, Timestamp, Tree};
 use crate::sys::child::{Child, Exit};
 use crate::sys::launch::{Candidate, Launch, LaunchError};
 use crate::sys::null;
@@ -33,16 +34,9 @@ use crate::sys::signals::InheritedSignals;
 /// As much as everybody may give a pipe (`/proc/sys/fs/pipe-max-size`): fewer turns for large files.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// A file in the mount, and the command that makes or takes it.
-#[derive(Clone, Debug)]
-pub(super) struct Piped {
-    pub name: TreePath,
-    pub command: OsString,
-}
-
 /// Runs all commands side by side; what each writes becomes a file.
 pub(super) fn make_inputs(
-    commands: &[Piped],
+    commands: &[PipedFile],
     signals: Option<InheritedSignals>,
     tree: &mut Tree,
     owner: Owner,
@@ -73,14 +67,14 @@ pub(super) fn make_inputs(
 
 /// Runs all commands side by side; each reads a file of the tree. `stdout` is for what they write.
 pub(super) fn feed_outputs(
-    commands: &[Piped],
+    commands: &[PipedFile],
     signals: Option<InheritedSignals>,
     tree: &Tree,
     stdout: BorrowedFd<'_>,
     bounds: Bounds<'_>,
 ) -> Result<(), Error> {
     let mut sources = Vec::new();
-    for Piped { name, .. } in commands {
+    for PipedFile { name, .. } in commands {
         let attr = find(tree, name)?;
         if attr.kind != Kind::File {
             let (name, kind) = (name.clone(), attr.kind);
@@ -129,7 +123,7 @@ impl Side {
     }
 }
 
-impl Piped {
+impl PipedFile {
     fn failed(&self, side: Side, error: impl Into<io::Error>) -> Error {
         Error::CommandNotRun {
             role: side.name(),
@@ -204,7 +198,7 @@ fn sleep_until_something(
 /// A command that was started. Dropped, it is ended with all that it started.
 #[derive(Debug)]
 struct Running<'c> {
-    command: &'c Piped,
+    command: &'c PipedFile,
     side: Side,
     child: Child,
     /// Our end; none when all has been moved.
@@ -214,7 +208,7 @@ struct Running<'c> {
 }
 
 impl<'c> Running<'c> {
-    fn writing(command: &'c Piped, signals: Option<InheritedSignals>) -> Result<Self, Error> {
+    fn writing(command: &'c PipedFile, signals: Option<InheritedSignals>) -> Result<Self, Error> {
         let side = Side::Input;
         let start = || {
             let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -227,7 +221,7 @@ impl<'c> Running<'c> {
     }
 
     fn reading(
-        command: &'c Piped,
+        command: &'c PipedFile,
         signals: Option<InheritedSignals>,
         stdout: BorrowedFd<'_>,
     ) -> Result<Self, Error> {
@@ -241,7 +235,7 @@ impl<'c> Running<'c> {
         start().map_err(|error| command.failed(side, error))
     }
 
-    fn new(command: &'c Piped, side: Side, child: Child, pipe: OwnedFd) -> io::Result<Self> {
+    fn new(command: &'c PipedFile, side: Side, child: Child, pipe: OwnedFd) -> io::Result<Self> {
         // Beyond what this user may have of it, it stays as it is.
         let _ = fcntl_setpipe_size(&pipe, PIPE_BYTES);
         // Only our end: the flag belongs to the open file.
@@ -288,7 +282,7 @@ impl Drop for Running<'_> {
     }
 }
 
-impl Piped {
+impl PipedFile {
     fn start(
         &self,
         signals: Option<InheritedSignals>,

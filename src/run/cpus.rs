@@ -16,10 +16,9 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::sync::Mutex;
 
-/// Places for jobs that run side by side: one CPU each, for a job and the thread that serves it.
+/// CPUs for jobs that run side by side: one each, for a job and the thread that serves it.
 ///
-/// Clones share the places. A job takes the one that the fewest jobs have, when it starts, and
-/// leaves it when it ends.
+/// Clones share them. A job takes the CPU that the fewest jobs have, when it starts, and leaves it when it ends.
 ///
 /// # Examples
 ///
@@ -39,11 +38,11 @@ use crate::sync::Mutex;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Slots {
-    places: Arc<Mutex<Vec<Place>>>,
+    cpus: Arc<Mutex<Vec<CpuLoad>>>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct CpuLoad {
     cpu: usize,
     jobs: usize,
 }
@@ -56,21 +55,21 @@ impl Slots {
     /// When the kernel does not tell (sched_getaffinity(2)).
     pub fn new() -> io::Result<Self> {
         let allowed = sched_getaffinity(None)?;
-        let places = numbers(&allowed)
-            .map(|cpu| Place { cpu, jobs: 0 })
+        let cpus = numbers(&allowed)
+            .map(|cpu| CpuLoad { cpu, jobs: 0 })
             .collect();
         Ok(Self {
-            places: Arc::new(Mutex::new(places)),
+            cpus: Arc::new(Mutex::new(cpus)),
         })
     }
 
-    /// The least used place; left when the result is dropped.
+    /// The least used CPU; left when the result is dropped.
     pub(super) fn take(&self) -> Slot {
-        let mut places = self.places.lock();
-        let least = places.iter_mut().min_by_key(|place| place.jobs);
-        let cpu = least.map(|place| {
-            place.jobs += 1;
-            place.cpu
+        let mut cpus = self.cpus.lock();
+        let least = cpus.iter_mut().min_by_key(|slot| slot.jobs);
+        let cpu = least.map(|slot| {
+            slot.jobs += 1;
+            slot.cpu
         });
         Slot {
             slots: self.clone(),
@@ -79,7 +78,7 @@ impl Slots {
     }
 }
 
-/// A place that is taken.
+/// A CPU that is taken.
 #[derive(Debug)]
 pub(super) struct Slot {
     slots: Slots,
@@ -94,14 +93,14 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut places = self.slots.places.lock();
-        if let Some(place) = places.iter_mut().find(|place| Some(place.cpu) == self.cpu) {
-            place.jobs -= 1;
+        let mut cpus = self.slots.cpus.lock();
+        if let Some(slot) = cpus.iter_mut().find(|slot| Some(slot.cpu) == self.cpu) {
+            slot.jobs -= 1;
         }
     }
 }
 
-/// A set of CPUs, by their numbers.
+/// Which CPUs a job uses.
 ///
 /// # Examples
 ///
@@ -110,21 +109,29 @@ impl Drop for Slot {
 /// use notapipe::run::Cpus;
 ///
 /// # fn main() -> Result<(), notapipe::Error> {
-/// let here = Cpus::current();
-/// let outcome = Job::new().cpus(here).step(["nproc"]).run()?;
+/// let outcome = Job::new().cpus(Cpus::One).step(["nproc"]).run()?;
 /// assert_eq!(outcome.steps()[0].stdout.to_text(), "1\n");
 /// assert_eq!(Cpus::new([0, 2]).to_string(), "0,2");
+/// assert_ne!(Cpus::current(), Cpus::All);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cpus(Vec<usize>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cpus {
+    /// All that the calling thread may use.
+    #[default]
+    All,
+    /// The one on which the thread that runs the job is when it begins.
+    One,
+    /// Those of these numbers.
+    These(Vec<usize>),
+}
 
 impl Cpus {
     /// These CPUs. Numbers that the kernel has no room for are left out.
     pub fn new(numbers: impl IntoIterator<Item = usize>) -> Self {
         let known = |&number: &usize| number < CpuSet::MAX_CPU;
-        Self(numbers.into_iter().filter(known).collect())
+        Self::These(numbers.into_iter().filter(known).collect())
     }
 
     /// The CPU on which the calling thread is at this moment.
@@ -134,19 +141,32 @@ impl Cpus {
 
     /// Binds the calling thread, and with it every thread and process that it starts from now on,
     /// until the result is dropped.
-    pub(super) fn bind(&self) -> io::Result<Bound> {
+    pub(super) fn bind(&self) -> io::Result<Option<Bound>> {
+        let here = [rustix::thread::sched_getcpu()];
+        let numbers = match self {
+            Self::All => return Ok(None),
+            Self::One => &here,
+            Self::These(numbers) => numbers.as_slice(),
+        };
         let before = sched_getaffinity(None)?;
         let mut set = CpuSet::new();
-        self.0.iter().for_each(|&number| set.set(number));
+        let known = numbers.iter().filter(|&&it| it < CpuSet::MAX_CPU);
+        known.for_each(|&number| set.set(number));
         sched_setaffinity(None, &set)?;
-        Ok(Bound { before })
+        Ok(Some(Bound { before }))
     }
 }
 
 impl fmt::Display for Cpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<String> = self.0.iter().map(usize::to_string).collect();
-        f.write_str(&words.join(","))
+        match self {
+            Self::All => f.write_str("all"),
+            Self::One => f.write_str("one"),
+            Self::These(numbers) => {
+                let words: Vec<String> = numbers.iter().map(usize::to_string).collect();
+                f.write_str(&words.join(","))
+            }
+        }
     }
 }
 
@@ -174,17 +194,17 @@ mod tests {
     #[test]
     fn jobs_side_by_side_are_spread_evenly() {
         let slots = Slots::new().unwrap();
-        let count = slots.places.lock().len();
+        let count = slots.cpus.lock().len();
         let taken: Vec<Slot> = (0..2 * count).map(|_| slots.take()).collect();
-        assert!(slots.places.lock().iter().all(|place| place.jobs == 2));
+        assert!(slots.cpus.lock().iter().all(|slot| slot.jobs == 2));
         drop(taken);
-        assert!(slots.places.lock().iter().all(|place| place.jobs == 0));
+        assert!(slots.cpus.lock().iter().all(|slot| slot.jobs == 0));
     }
 
     #[test]
     fn a_binding_ends_with_its_guard() {
         let before = sched_getaffinity(None).unwrap();
-        let bound = Cpus::current().bind().unwrap();
+        let bound = Cpus::One.bind().unwrap();
         assert_eq!(numbers(&sched_getaffinity(None).unwrap()).count(), 1);
         drop(bound);
         assert!(sched_getaffinity(None).unwrap() == before);
@@ -199,9 +219,9 @@ mod interleavings {
     #[test]
     fn no_two_jobs_share_a_cpu_while_another_is_free() {
         interleave(|| {
-            let free = |cpu| Place { cpu, jobs: 0 };
+            let free = |cpu| CpuLoad { cpu, jobs: 0 };
             let slots = Slots {
-                places: Arc::new(Mutex::new(vec![free(0), free(1)])),
+                cpus: Arc::new(Mutex::new(vec![free(0), free(1)])),
             };
             let used = Arc::new(Mutex::new(Vec::new()));
             let jobs = [(); 2].map(|()| {
@@ -218,7 +238,7 @@ mod interleavings {
                 })
             });
             jobs.into_iter().for_each(|it| it.join().unwrap());
-            assert!(slots.places.lock().iter().all(|place| place.jobs == 0));
+            assert!(slots.cpus.lock().iter().all(|slot| slot.jobs == 0));
         });
     }
 }

@@ -1,106 +1,117 @@
 //! What is to stand in a tree before anything runs.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use bytes::Bytes;
-
-#[cfg(feature = "archives")]
-use super::archived::Archived;
 use super::error::Error;
+use super::spec::{InputSource, InputSpec, JobSpec};
+#[cfg(feature = "archives")]
+use crate::archive::{ArchiveError, Unpack};
 use crate::progress::Progress;
 use crate::stage::{LeftBehind, Owner, Stage, Staged};
 use crate::store::{Timestamp, Tree, TreePath};
-use crate::text::shown;
 
 /// Told after every block and every file that is staged; `Break` ends the staging.
 pub(super) type Listener = Box<dyn FnMut(Progress) -> ControlFlow<()> + Send>;
 
-/// Names and where their content comes from, in order.
-#[derive(Debug, Default)]
-pub(super) struct Inputs {
-    /// Unpacked before anything else is staged, whatever was added first.
+type Reader = Box<dyn Read + Send>;
+
+/// What the caller gives for inputs and archives whose source is [`InputSource::Stdin`], by their place in the
+/// list of the specification.
+#[derive(Default)]
+pub(super) struct Readers {
+    inputs: HashMap<usize, Reader>,
     #[cfg(feature = "archives")]
-    archives: Vec<Archived>,
-    list: Vec<(TreePath, Input)>,
-    /// The first name that was refused; told by `stage`, so that building needs no `?`.
-    invalid: Option<Error>,
+    archives: HashMap<usize, Reader>,
 }
 
-pub(super) enum Input {
-    Bytes(Bytes),
-    Host(PathBuf),
-    Reader(Box<dyn Read + Send>),
-}
-
-impl fmt::Debug for Input {
+impl fmt::Debug for Readers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
-            Self::Host(path) => shown(path).fmt(f),
-            Self::Reader(_) => f.write_str("a reader"),
-        }
+        write!(f, "readers of {} inputs", self.inputs.len())
     }
 }
 
-impl Inputs {
-    pub fn add(&mut self, name: &Path, input: Input) {
-        match check_name("input", name) {
-            Ok(path) => self.list.push((path, input)),
-            Err(error) => {
-                self.invalid.get_or_insert(error);
-            }
+impl Readers {
+    /// Has the input of this name read from `reader`: one that `spec` has and that has no reader yet, or another.
+    pub fn add_input(&mut self, spec: &mut JobSpec, name: TreePath, reader: Reader) {
+        let source = InputSource::Stdin;
+        let waiting = spec.input.iter().enumerate().position(|(at, input)| {
+            input.name == name && input.source == source && !self.inputs.contains_key(&at)
+        });
+        let at = waiting.unwrap_or(spec.input.len());
+        if at == spec.input.len() {
+            spec.input.push(InputSpec { name, source });
         }
+        self.inputs.insert(at, reader);
     }
 
-    /// An archive, all of which stands in the root.
+    /// The same for an archive.
     #[cfg(feature = "archives")]
-    pub fn unpack(&mut self, archive: Archived) {
-        self.archives.push(archive);
-    }
-
-    /// Puts everything into `tree`; tells what was left behind.
-    pub fn stage(
-        self,
-        tree: &mut Tree,
-        owner: Owner,
-        listener: Option<Listener>,
-    ) -> Result<LeftBehind, Error> {
-        if let Some(error) = self.invalid {
-            return Err(error);
+    pub fn add_archive(&mut self, spec: &mut JobSpec, reader: Reader) {
+        let waiting = spec.unpack.iter().enumerate().position(|(at, source)| {
+            *source == InputSource::Stdin && !self.archives.contains_key(&at)
+        });
+        let at = waiting.unwrap_or(spec.unpack.len());
+        if at == spec.unpack.len() {
+            spec.unpack.push(InputSource::Stdin);
         }
-        let mut teller = Teller::new(listener);
-        let mut skipped = LeftBehind::default();
-        #[cfg(feature = "archives")]
-        for archive in self.archives {
-            let staged = archive.unpack(tree, owner, |progress| teller.tell(progress))?;
-            skipped.extend(teller.finished(staged));
-        }
-        let mut stage =
-            Stage::new(tree, owner, Timestamp::now()).listen(|progress| teller.tell(progress));
-        for (path, input) in self.list {
-            match input {
-                Input::Bytes(bytes) => stage.shared(&path, &bytes)?,
-                Input::Host(source) => stage.host(&path, &source)?,
-                Input::Reader(mut reader) => stage.reader(&path, &mut *reader)?,
-            }
-        }
-        let staged = stage.finish();
-        skipped.extend(teller.finished(staged));
-        Ok(skipped)
+        self.archives.insert(at, reader);
     }
 }
 
-/// Adds up what several parts of the staging tell.
-struct Teller {
+fn reader_or_stdin(readers: &mut HashMap<usize, Reader>, at: usize) -> Reader {
+    let given = readers.remove(&at);
+    given.unwrap_or_else(|| Box::new(std::io::stdin()))
+}
+
+/// Puts all archives and inputs of `spec` into `tree`; tells what was left behind.
+pub(super) fn stage(
+    spec: &JobSpec,
+    mut readers: Readers,
+    tree: &mut Tree,
+    owner: Owner,
+    listener: Option<Listener>,
+) -> Result<LeftBehind, Error> {
+    let mut told = ProgressSum::new(listener);
+    let mut skipped = LeftBehind::default();
+    #[cfg(feature = "archives")]
+    for (at, archive) in spec.unpack.iter().enumerate() {
+        let unpack =
+            Unpack::new(tree, owner, Timestamp::now()).listen(|progress| told.tell(progress));
+        let staged: Result<Staged, ArchiveError> = match archive {
+            InputSource::Bytes(bytes) => unpack.read(&**bytes),
+            InputSource::Host(path) => unpack.host(path),
+            InputSource::Stdin => unpack.read(reader_or_stdin(&mut readers.archives, at)),
+        };
+        skipped.extend(told.finished(staged?));
+    }
+    let mut stage =
+        Stage::new(tree, owner, Timestamp::now()).listen(|progress| told.tell(progress));
+    for (at, InputSpec { name, source }) in spec.input.iter().enumerate() {
+        match source {
+            InputSource::Bytes(bytes) => stage.shared(name, bytes)?,
+            InputSource::Host(path) => stage.host(name, path)?,
+            InputSource::Stdin => {
+                stage.reader(name, &mut *reader_or_stdin(&mut readers.inputs, at))?
+            }
+        }
+    }
+    let staged = stage.finish();
+    skipped.extend(told.finished(staged));
+    Ok(skipped)
+}
+
+/// Adds up the progress of several parts of the staging.
+struct ProgressSum {
     listener: Option<Listener>,
     /// Of the parts that are complete.
     before: Progress,
 }
 
-impl Teller {
+impl ProgressSum {
     fn new(listener: Option<Listener>) -> Self {
         let before = Progress::default();
         Self { listener, before }
@@ -131,7 +142,7 @@ pub(super) fn check_name(role: &'static str, name: &Path) -> Result<TreePath, Er
     })
 }
 
-/// Whoever runs us owns what we stage.
+/// The user and group of this process own what is staged.
 pub(super) fn owner() -> Owner {
     Owner {
         uid: rustix::process::geteuid().as_raw(),

@@ -13,15 +13,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-#[cfg(feature = "archives")]
-use super::archived::Archived;
 use super::backing::{self, Backing};
 use super::base::Base;
-use super::commands::{Piped, feed_outputs, make_inputs};
+use super::commands::{feed_outputs, make_inputs};
 use super::cpus::{Bound, Cpus, Slot, Slots};
 use super::error::{Error, FailedJob, MountOnly, StepFailure, panic_message};
 use super::follow::{self, Followed, Following};
-use super::inputs::{Input, Inputs, Listener, check_name, owner};
+use super::inputs::{self, Listener, Readers, check_name, owner};
 use super::limits::{LimitsBy, ResourceLimits};
 use super::outcome::{EndedBy, Outcome, Phases, StepReport};
 use super::own_tmp::{self, Room, Tmp};
@@ -30,6 +28,10 @@ use super::plain::{self, PlainGround};
 use super::process::{InitProgram, Interrupt, Processes, StillRunning};
 use super::running::RunningJob;
 use super::settle::{self, settle};
+use super::spec::{
+    InputSource, InputSpec, JobSpec, MatchingOutput, OutputSpec, PipedFile, Size, StepSpec,
+};
+use super::stdio::Descriptors;
 use super::step::{Step, caller_directory};
 use super::terminal::Terminal;
 use crate::collect::{Glob, Wanted, select};
@@ -93,34 +95,20 @@ use crate::view::Touched;
 /// ```
 #[derive(Default)]
 pub struct Job {
-    inputs: Inputs,
+    spec: JobSpec,
+    readers: Readers,
     sources: Vec<(TreePath, Source)>,
     base: Option<Tree>,
-    steps: Vec<Pipeline>,
-    outputs: Vec<Wanted>,
+    /// One for each step of `spec`.
+    descriptors: Vec<Descriptors>,
     follow: Vec<follow::Wanted>,
-    limits: Option<Limits>,
-    at: Option<PathBuf>,
-    visibility: Visibility,
-    tmp: Tmp,
-    profile: Profile,
-    extended_attributes: bool,
-    allow_other: bool,
-    timeout: Option<Duration>,
-    kill_after: Option<Duration>,
-    settle: Option<Duration>,
-    resource_limits: ResourceLimits,
     signals: Option<InheritedSignals>,
-    cpus: Option<Cpus>,
     slots: Option<Slots>,
     interrupt: Option<Interrupt>,
     init: Option<InitProgram>,
     steps_run: Option<Arc<AtomicBool>>,
-    backing: Backing,
     on_backing: Option<BackingListener>,
     on_staging: Option<Listener>,
-    made_by: Vec<Piped>,
-    taken_by: Vec<Piped>,
     takers_stdout: Option<OwnedFd>,
     /// When all commands and steps must have ended, and how long they were given; from the first on.
     deadline: Option<(Instant, Duration)>,
@@ -134,9 +122,8 @@ type BackingListener = Box<dyn FnOnce(Option<&MountError>, &BackedBy) + Send>;
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job")
-            .field("inputs", &self.inputs)
-            .field("steps", &self.steps)
-            .field("outputs", &self.outputs)
+            .field("spec", &self.spec)
+            .field("readers", &self.readers)
             .finish_non_exhaustive()
     }
 }
@@ -147,11 +134,27 @@ impl Job {
         Self::default()
     }
 
+    /// A job that does what this says; see [`JobSpec`] for an example.
+    ///
+    /// What it says of deliveries and reports is for the program that runs the job: the outputs are in the [`Outcome`].
+    pub fn from_spec(spec: JobSpec) -> Self {
+        Self {
+            descriptors: spec.step.iter().map(|_| Descriptors::default()).collect(),
+            spec,
+            ..Self::default()
+        }
+    }
+
+    /// What can be said of it as data; see [`JobSpec`] for an example.
+    pub fn spec(&self) -> &JobSpec {
+        &self.spec
+    }
+
     /// A file of these bytes. Large ones are shared and not copied: the same [`Bytes`] in several jobs are in
     /// memory once.
     #[must_use]
     pub fn input(mut self, name: impl AsRef<Path>, bytes: impl Into<Bytes>) -> Self {
-        self.inputs.add(name.as_ref(), Input::Bytes(bytes.into()));
+        self.add_input(name.as_ref(), InputSource::Bytes(bytes.into()));
         self
     }
 
@@ -159,19 +162,35 @@ impl Job {
     /// root.
     #[must_use]
     pub fn input_host(mut self, name: impl AsRef<Path>, source: impl Into<PathBuf>) -> Self {
-        self.inputs.add(name.as_ref(), Input::Host(source.into()));
+        self.add_input(name.as_ref(), InputSource::Host(source.into()));
         self
     }
 
-    /// A file of everything that this reader gives, read when the job runs, before its first step.
+    fn add_input(&mut self, name: &Path, source: InputSource) {
+        if let Some(name) = self.checked("input", name) {
+            self.spec.input.push(InputSpec { name, source });
+        }
+    }
+
+    /// A name that can stand in the mount; what is wrong with another is told when the job is to run.
+    fn checked(&mut self, role: &'static str, name: &Path) -> Option<TreePath> {
+        let path = check_name(role, name);
+        path.map_err(|error| self.invalid.get_or_insert(error)).ok()
+    }
+
+    /// A file of everything that this reader gives, read when the job runs, before its first step. In the
+    /// [`spec`](Self::spec) it is [`InputSource::Stdin`]; an input of that name and source that has no reader yet gets this
+    /// one.
     #[must_use]
     pub fn input_reader(
         mut self,
         name: impl AsRef<Path>,
         reader: impl Read + Send + 'static,
     ) -> Self {
-        self.inputs
-            .add(name.as_ref(), Input::Reader(Box::new(reader)));
+        if let Some(name) = self.checked("input", name.as_ref()) {
+            self.readers
+                .add_input(&mut self.spec, name, Box::new(reader));
+        }
         self
     }
 
@@ -196,7 +215,7 @@ impl Job {
     #[cfg(feature = "archives")]
     #[must_use]
     pub fn unpack(mut self, archive: impl Into<Bytes>) -> Self {
-        self.inputs.unpack(Archived::Bytes(archive.into()));
+        self.spec.unpack.push(InputSource::Bytes(archive.into()));
         self
     }
 
@@ -209,7 +228,7 @@ impl Job {
     #[cfg(feature = "archives")]
     #[must_use]
     pub fn unpack_host(mut self, archive: impl Into<PathBuf>) -> Self {
-        self.inputs.unpack(Archived::Host(archive.into()));
+        self.spec.unpack.push(InputSource::Host(archive.into()));
         self
     }
 
@@ -218,7 +237,7 @@ impl Job {
     #[cfg(feature = "archives")]
     #[must_use]
     pub fn unpack_reader(mut self, archive: impl Read + Send + 'static) -> Self {
-        self.inputs.unpack(Archived::Reader(Box::new(archive)));
+        self.readers.add_archive(&mut self.spec, Box::new(archive));
         self
     }
 
@@ -244,11 +263,8 @@ impl Job {
     /// ```
     #[must_use]
     pub fn input_source(mut self, name: impl AsRef<Path>, source: Source) -> Self {
-        match check_name("input", name.as_ref()) {
-            Ok(path) => self.sources.push((path, source)),
-            Err(error) => {
-                self.invalid.get_or_insert(error);
-            }
+        if let Some(path) = self.checked("input", name.as_ref()) {
+            self.sources.push((path, source));
         }
         self
     }
@@ -276,8 +292,9 @@ impl Job {
     /// ```
     #[must_use]
     pub fn input_from(mut self, name: impl AsRef<Path>, command: impl Into<OsString>) -> Self {
-        if let Some(piped) = self.piped("input", name.as_ref(), command.into()) {
-            self.made_by.push(piped);
+        if let Some(name) = self.checked("input", name.as_ref()) {
+            let command = command.into();
+            self.spec.input_from.push(PipedFile { name, command });
         }
         self
     }
@@ -300,8 +317,9 @@ impl Job {
     /// ```
     #[must_use]
     pub fn output_to(mut self, name: impl AsRef<Path>, command: impl Into<OsString>) -> Self {
-        if let Some(piped) = self.piped("output", name.as_ref(), command.into()) {
-            self.taken_by.push(piped);
+        if let Some(name) = self.checked("output", name.as_ref()) {
+            let command = command.into();
+            self.spec.output_to.push(PipedFile { name, command });
         }
         self
     }
@@ -333,16 +351,6 @@ impl Job {
         self
     }
 
-    fn piped(&mut self, role: &'static str, name: &Path, command: OsString) -> Option<Piped> {
-        match check_name(role, name) {
-            Ok(name) => Some(Piped { name, command }),
-            Err(error) => {
-                self.invalid.get_or_insert(error);
-                None
-            }
-        }
-    }
-
     /// Everything that is in a [`Base`], before the inputs, which may replace some of it.
     #[must_use]
     pub fn base(mut self, base: &Base) -> Self {
@@ -353,8 +361,16 @@ impl Job {
     /// A command to run after those before it, if they all succeeded.
     #[must_use]
     pub fn step(mut self, step: impl Into<Step>) -> Self {
-        self.steps.push(Pipeline::from(step.into()));
+        self.add_step(step.into(), false);
         self
+    }
+
+    fn add_step(&mut self, step: Step, pipe: bool) {
+        if let Some(error) = step.invalid {
+            self.invalid.get_or_insert(error);
+        }
+        self.spec.step.push(StepSpec { pipe, ..step.spec });
+        self.descriptors.push(step.descriptors);
     }
 
     /// A command that reads the standard output of the one before it: both run at once, and the
@@ -376,18 +392,18 @@ impl Job {
     /// ```
     #[must_use]
     pub fn pipe(mut self, step: impl Into<Step>) -> Self {
-        match self.steps.last_mut() {
-            Some(pipeline) => pipeline.push(step.into()),
-            None => self.steps.push(Pipeline::from(step.into())),
-        }
+        let is_first = self.spec.step.is_empty();
+        self.add_step(step.into(), !is_first);
         self
     }
 
     /// A file or directory that the steps must leave. The directories above it stand before the
     /// first step.
     #[must_use]
-    pub fn output(self, name: impl AsRef<Path>) -> Self {
-        self.named_output(name.as_ref(), Wanted::Named)
+    pub fn output(mut self, name: impl AsRef<Path>) -> Self {
+        let name = self.checked("output", name.as_ref());
+        self.spec.output.extend(name.map(OutputSpec::new));
+        self
     }
 
     /// A file or directory that the steps may leave, as [`output`](Self::output) where they do.
@@ -406,8 +422,10 @@ impl Job {
     /// # }
     /// ```
     #[must_use]
-    pub fn output_optional(self, name: impl AsRef<Path>) -> Self {
-        self.named_output(name.as_ref(), Wanted::Optional)
+    pub fn output_optional(mut self, name: impl AsRef<Path>) -> Self {
+        let name = self.checked("output", name.as_ref());
+        self.spec.optional.extend(name.map(OutputSpec::new));
+        self
     }
 
     /// All that matches a pattern in the end; it is an error when nothing does. The directory that the
@@ -429,7 +447,7 @@ impl Job {
     #[must_use]
     pub fn output_matching(mut self, pattern: &str) -> Self {
         match Glob::new(pattern) {
-            Ok(glob) => self.outputs.push(Wanted::Matching(glob)),
+            Ok(glob) => self.spec.collect.push(MatchingOutput::new(glob)),
             Err(error) => {
                 let pattern = pattern.to_owned();
                 self.invalid
@@ -458,17 +476,7 @@ impl Job {
     /// ```
     #[must_use]
     pub fn output_changed(mut self) -> Self {
-        self.outputs.push(Wanted::Changed);
-        self
-    }
-
-    fn named_output(mut self, name: &Path, wanted: impl FnOnce(TreePath) -> Wanted) -> Self {
-        match check_name("output", name) {
-            Ok(path) => self.outputs.push(wanted(path)),
-            Err(error) => {
-                self.invalid.get_or_insert(error);
-            }
-        }
+        self.spec.changed.get_or_insert_with(|| ".".into());
         self
     }
 
@@ -500,11 +508,8 @@ impl Job {
     #[must_use]
     pub fn follow(mut self, name: impl AsRef<Path>, sink: impl Write + Send + 'static) -> Self {
         let sink = Box::new(sink);
-        match check_name("followed", name.as_ref()) {
-            Ok(name) => self.follow.push(follow::Wanted { name, sink }),
-            Err(error) => {
-                self.invalid.get_or_insert(error);
-            }
+        if let Some(name) = self.checked("followed", name.as_ref()) {
+            self.follow.push(follow::Wanted { name, sink });
         }
         self
     }
@@ -512,7 +517,8 @@ impl Job {
     /// The most that the mount may hold; half of the memory that this process may use unless said.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = Some(limits);
+        self.spec.size = Some(Size::Bytes(limits.bytes));
+        self.spec.inodes = Some(limits.inodes);
         self
     }
 
@@ -541,14 +547,14 @@ impl Job {
     /// ```
     #[must_use]
     pub fn at(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.at = Some(dir.into());
+        self.spec.at = Some(dir.into());
         self
     }
 
     /// Who can see the mount; private where that is possible unless said.
     #[must_use]
     pub fn visibility(mut self, visibility: Visibility) -> Self {
-        self.visibility = visibility;
+        self.spec.mount = visibility;
         self
     }
 
@@ -576,14 +582,14 @@ impl Job {
     /// ```
     #[must_use]
     pub fn tmp(mut self, tmp: Tmp) -> Self {
-        self.tmp = tmp;
+        self.spec.tmp = tmp;
         self
     }
 
     /// Whether opens and closes are seen; [`Profile::Fast`] unless said.
     #[must_use]
     pub fn profile(mut self, profile: Profile) -> Self {
-        self.profile = profile;
+        self.spec.profile = Some(profile);
         self
     }
 
@@ -592,7 +598,7 @@ impl Job {
     /// [`ScratchBuilder::extended_attributes`](crate::ScratchBuilder::extended_attributes)).
     #[must_use]
     pub fn extended_attributes(mut self, allowed: bool) -> Self {
-        self.extended_attributes = allowed;
+        self.spec.xattr = allowed;
         self
     }
 
@@ -600,7 +606,7 @@ impl Job {
     /// said: the kernel then need not check permissions, which all would pass.
     #[must_use]
     pub fn allow_other(mut self, allowed: bool) -> Self {
-        self.allow_other = allowed;
+        self.spec.allow_other = allowed;
         self
     }
 
@@ -608,7 +614,7 @@ impl Job {
     /// calling thread may use unless said. One CPU makes requests cheap and takes all parallelism. See [`Cpus`].
     #[must_use]
     pub fn cpus(mut self, cpus: Cpus) -> Self {
-        self.cpus = Some(cpus);
+        self.spec.cpus = cpus;
         self
     }
 
@@ -623,7 +629,7 @@ impl Job {
     /// first asked to end, see [`kill_after`](Self::kill_after). More than the clock can count is no limit.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.spec.timeout = Some(timeout);
         self
     }
 
@@ -631,7 +637,7 @@ impl Job {
     /// before it is killed. The job has failed with [`Error::Timeout`] all the same.
     #[must_use]
     pub fn kill_after(mut self, patience: Duration) -> Self {
-        self.kill_after = Some(patience);
+        self.spec.kill_after = Some(patience);
         self
     }
 
@@ -648,7 +654,7 @@ impl Job {
     /// The most that the job's processes may use; nothing is limited unless said. See [`ResourceLimits`].
     #[must_use]
     pub fn resource_limits(mut self, limits: ResourceLimits) -> Self {
-        self.resource_limits = limits;
+        self.spec.limit = limits;
         self
     }
 
@@ -671,7 +677,7 @@ impl Job {
     /// ```
     #[must_use]
     pub fn settle(mut self, patience: Duration) -> Self {
-        self.settle = Some(patience);
+        self.spec.settle = Some(patience);
         self
     }
 
@@ -749,7 +755,7 @@ impl Job {
     /// ```
     #[must_use]
     pub fn backing(mut self, backing: Backing) -> Self {
-        self.backing = backing;
+        self.spec.backing = backing;
         self
     }
 
@@ -802,6 +808,30 @@ impl Job {
     ) -> Self {
         self.on_staging = Some(Box::new(listener));
         self
+    }
+
+    /// Stages the inputs once, for many jobs. See [`Base`] for an example.
+    ///
+    /// What cannot be data and is not for staging (descriptors, closures, sources, an interrupt) does not become a part of
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Name`] or [`Error::Stage`].
+    pub fn into_base(mut self) -> Result<Base, Error> {
+        if let Some(error) = self.invalid.take() {
+            return Err(error);
+        }
+        let (tree, skipped) = self.stage()?;
+        let mut spec = self.spec;
+        spec.input.clear();
+        #[cfg(feature = "archives")]
+        spec.unpack.clear();
+        Ok(Base {
+            tree,
+            skipped,
+            spec,
+        })
     }
 
     /// Starts the job on a thread of its own, and returns at once. See [`RunningJob`].
@@ -870,19 +900,16 @@ impl Job {
         if let Some(error) = self.invalid.take() {
             return Err(error);
         }
-        for step in self.steps.iter().flat_map(Pipeline::steps) {
-            step.check()?;
-        }
         let slot = self.slots.as_ref().map(Slots::take);
-        let cpus = slot.as_ref().map(Slot::cpus).or(self.cpus.take());
+        let of_slot = slot.as_ref().map(Slot::cpus);
         // Whatever is started from here on inherits it: the serving thread as well as the steps.
-        let _bound = cpus.map(|cpus| bind(&cpus)).transpose()?;
+        let _bound = bind(of_slot.as_ref().unwrap_or(&self.spec.cpus))?;
         let mut phases = Phases::default();
         let (mut tree, skipped) = timed(&mut phases.stage, || self.stage())?;
         timed(&mut phases.stage, || self.make_inputs(&mut tree))?;
         let staged = tree.fork();
         let own_tmp = self.own_tmp(staged.usage().limits);
-        if matches!(self.backing, Backing::Tmpfs | Backing::Directory) {
+        if matches!(self.spec.backing, Backing::Tmpfs | Backing::Directory) {
             return match self.mount_only() {
                 None => self.run_plainly(staged, own_tmp, (skipped, phases, None), kept),
                 Some(what) => Err(Error::NeedsFuse { what, source: None }),
@@ -892,13 +919,13 @@ impl Job {
             Scratch::builder()
                 .tree(tree)
                 .profile(self.needed_profile())
-                .extended_attributes(self.extended_attributes)
+                .extended_attributes(self.spec.xattr)
                 .mount(self.mount_options(own_tmp.clone()))
                 .build()
         });
         let scratch = match scratch {
             Ok(scratch) => scratch,
-            Err(Error::Mount(refused)) if self.backing == Backing::Auto && refused.lacks_fuse() => {
+            Err(Error::Mount(refused)) if self.spec.backing == Backing::Auto && refused.lacks_fuse() => {
                 return match self.mount_only() {
                     None => {
                         self.run_plainly(staged, own_tmp, (skipped, phases, Some(refused)), kept)
@@ -947,7 +974,7 @@ impl Job {
             requests,
             phases,
             followed,
-            resource_limits: self.resource_limits,
+            resource_limits: self.spec.limit,
             limits_by,
             backing: Backing::Fuse,
             without_fuse: None,
@@ -972,7 +999,7 @@ impl Job {
         kept: &mut Option<Outcome>,
     ) -> Result<Outcome, Error> {
         if let Ok(Some(step)) = ran {
-            outcome.take_what_there_is(&self.outputs);
+            outcome.take_what_there_is(&self.wanted());
             let exit = outcome.steps[step].status.exit;
             let failure = StepFailure {
                 exit,
@@ -984,7 +1011,7 @@ impl Job {
         match ran.and_then(|_| self.complete(&mut outcome, lost_files)) {
             Ok(()) => Ok(outcome),
             Err(error) => {
-                outcome.take_what_there_is(&self.outputs);
+                outcome.take_what_there_is(&self.wanted());
                 *kept = Some(outcome);
                 Err(error)
             }
@@ -993,8 +1020,8 @@ impl Job {
 
     /// What was asked for that a directory on tmpfs does not give.
     fn mount_only(&self) -> Option<MountOnly> {
-        let is_private = self.backing == Backing::Tmpfs && self.visibility == Visibility::Private;
-        if self.visibility != Visibility::Auto && !is_private {
+        let is_private = self.spec.backing == Backing::Tmpfs && self.spec.mount == Visibility::Private;
+        if self.spec.mount != Visibility::Auto && !is_private {
             Some(MountOnly::Visibility)
         } else if !self.sources.is_empty() {
             Some(MountOnly::Source)
@@ -1012,14 +1039,14 @@ impl Job {
         kept: &mut Option<Outcome>,
     ) -> Result<Outcome, Error> {
         let wanted = PlainWanted {
-            kind: match self.backing {
+            kind: match self.spec.backing {
                 Backing::Tmpfs => PlainKind::Tmpfs,
                 Backing::Directory => PlainKind::Directory,
                 Backing::Auto | Backing::Fuse => PlainKind::Any,
             },
             parents: &backing::usual_directories(),
-            at: self.at.as_deref(),
-            allow_other: self.allow_other,
+            at: self.spec.at.as_deref(),
+            allow_other: self.spec.allow_other,
             own_tmp: own_tmp.as_ref(),
             limits: staged.usage().limits,
             needed_bytes: staged.usage().bytes,
@@ -1028,7 +1055,7 @@ impl Job {
         let plain = plain.map_err(|error| match error {
             // Namespaces are refused for the same reasons as in a mount.
             Error::Mount(source)
-                if self.backing != Backing::Tmpfs && self.at.is_some() && source.lacks_fuse() =>
+                if self.spec.backing != Backing::Tmpfs && self.spec.at.is_some() && source.lacks_fuse() =>
             {
                 Error::NeedsFuse {
                     what: MountOnly::At,
@@ -1095,7 +1122,7 @@ impl Job {
             tmp_full: plain.place.own_usage().and_then(|own| own.full),
             requests: Arc::clone(&plain.requests),
             phases,
-            resource_limits: self.resource_limits,
+            resource_limits: self.spec.limit,
             limits_by: record.limits_by,
             backing: match plain.instead.storage {
                 Storage::OwnTmpfs => Backing::Tmpfs,
@@ -1113,28 +1140,37 @@ impl Job {
             let limits = outcome.usage().limits;
             return Err(Error::LostPages { file, limits });
         }
-        outcome.outputs = select(&outcome.tree, &outcome.staged, &self.outputs)?;
+        outcome.outputs = select(&outcome.tree, &outcome.staged, &self.wanted())?;
         self.feed_outputs(outcome)
+    }
+
+    fn wanted(&self) -> Vec<Wanted> {
+        self.spec.wanted().collect()
     }
 
     fn stage(&mut self) -> Result<(Tree, LeftBehind), Error> {
         let owner = owner();
         let mut tree = match self.base.take() {
-            Some(base) => base,
+            Some(mut base) => {
+                let of_base = base.usage().limits;
+                if let Some(limits) = self.spec.limits(|| of_base) {
+                    base.set_limits(limits);
+                }
+                base
+            }
             None => {
-                let limits = memory::default_limits();
+                let limits = self.spec.limits(memory::default_limits);
+                let limits = limits.unwrap_or_else(memory::default_limits);
                 Tree::new(limits, 0o755, owner.uid, owner.gid, Timestamp::now())
             }
         };
-        if let Some(limits) = self.limits {
-            tree.set_limits(limits);
-        }
-        let inputs = std::mem::take(&mut self.inputs);
-        let skipped = inputs.stage(&mut tree, owner, self.on_staging.take())?;
+        let readers = std::mem::take(&mut self.readers);
+        let listener = self.on_staging.take();
+        let skipped = inputs::stage(&self.spec, readers, &mut tree, owner, listener)?;
         let mut stage = Stage::new(&mut tree, owner, Timestamp::now());
-        let above = self.outputs.iter().filter_map(Wanted::above);
-        let above = above.chain(self.taken_by.iter().filter_map(|it| it.name.parent()));
-        for above in above {
+        let above = self.spec.wanted().filter_map(|it| it.above());
+        let taken = self.spec.output_to.iter();
+        for above in above.chain(taken.filter_map(|it| it.name.parent())) {
             stage.directory(&above)?;
         }
         stage.finish();
@@ -1143,41 +1179,41 @@ impl Job {
 
     /// Only an observed mount tells who writes.
     fn needed_profile(&self) -> Profile {
-        if self.follow.is_empty() {
-            self.profile
-        } else {
-            Profile::Observed
+        match self.follow.is_empty() {
+            true => self.spec.profile(),
+            false => Profile::Observed,
         }
     }
 
     fn make_inputs(&mut self, tree: &mut Tree) -> Result<(), Error> {
-        if self.made_by.is_empty() {
+        if self.spec.input_from.is_empty() {
             return Ok(());
         }
         self.start_clock();
         let bounds = self.bounds();
-        make_inputs(&self.made_by, self.signals, tree, owner(), bounds)
+        make_inputs(&self.spec.input_from, self.signals, tree, owner(), bounds)
     }
 
     fn feed_outputs(&mut self, outcome: &Outcome) -> Result<(), Error> {
-        if self.taken_by.is_empty() {
+        if self.spec.output_to.is_empty() {
             return Ok(());
         }
-        let taken = self.taken_by.iter().map(|it| Wanted::from(&it.name));
+        let taken = self.spec.output_to.iter().map(|it| Wanted::from(&it.name));
         select(&outcome.tree, &outcome.staged, &taken.collect::<Vec<_>>())?;
         let stdout = match &self.takers_stdout {
             Some(stdout) => stdout.as_fd(),
             None => rustix::stdio::stdout(),
         };
         let bounds = self.bounds();
-        feed_outputs(&self.taken_by, self.signals, &outcome.tree, stdout, bounds)
+        let commands = &self.spec.output_to;
+        feed_outputs(commands, self.signals, &outcome.tree, stdout, bounds)
     }
 
     /// The time that commands and steps may take runs from the first of them on.
     fn start_clock(&mut self) {
         if self.deadline.is_none() {
             let end = |timeout| Some((Instant::now().checked_add(timeout)?, timeout));
-            self.deadline = self.timeout.and_then(end);
+            self.deadline = self.spec.timeout.and_then(end);
         }
     }
 
@@ -1185,7 +1221,7 @@ impl Job {
         Bounds {
             deadline: self.deadline,
             interrupt: self.interrupt.as_ref(),
-            kill_after: self.kill_after,
+            kill_after: self.spec.kill_after,
             session: None,
             room: None,
         }
@@ -1193,15 +1229,14 @@ impl Job {
 
     /// What the steps are to have for themselves besides the mount.
     fn own_tmp(&self, limits: Limits) -> Option<OwnTmp> {
-        let steps = self.steps.iter().flat_map(Pipeline::steps);
-        let wanted = || own_tmp::wanted(steps, limits, caller_directory());
-        (self.tmp == Tmp::Job).then(wanted)
+        let wanted = || own_tmp::wanted(&self.spec.step, limits, caller_directory());
+        (self.spec.tmp == Tmp::Job).then(wanted)
     }
 
     /// A directory in the mount for temporary files, where the steps would write them to what is not their own. There is
     /// none where the limits leave no room for it.
     fn make_temporary(&self, scratch: &Scratch) -> Option<TreePath> {
-        if self.tmp == Tmp::Host || !own_tmp::is_needed(scratch.place()) {
+        if self.spec.tmp == Tmp::Host || !own_tmp::is_needed(scratch.place()) {
             return None;
         }
         let names = (0..).map(|number| match number {
@@ -1222,9 +1257,9 @@ impl Job {
     fn mount_options(&self, own_tmp: Option<OwnTmp>) -> MountOptions {
         MountOptions {
             own_tmp,
-            visibility: self.visibility,
-            at: self.at.clone(),
-            allow_other: self.allow_other,
+            visibility: self.spec.mount,
+            at: self.spec.at.clone(),
+            allow_other: self.spec.allow_other,
             ..MountOptions::default()
         }
     }
@@ -1250,20 +1285,37 @@ impl Job {
         ran
     }
 
+    /// The steps, those together that a pipe joins.
+    fn take_pipelines(&mut self) -> Vec<Pipeline> {
+        let descriptors = std::mem::take(&mut self.descriptors);
+        let mut pipelines: Vec<Pipeline> = Vec::new();
+        for (spec, descriptors) in self.spec.step.iter().zip(descriptors) {
+            let step = Step {
+                descriptors,
+                ..Step::from(spec.clone())
+            };
+            match pipelines.last_mut().filter(|_| spec.pipe) {
+                Some(pipeline) => pipeline.push(step),
+                None => pipelines.push(Pipeline::from(step)),
+            }
+        }
+        pipelines
+    }
+
     /// Runs the steps in order, up to the first that fails. Everything that still ran in the mount
     /// has ended when this returns.
     fn run_pipelines(&mut self, ground: &Ground<'_>, record: &mut Record) -> Result<(), Error> {
         let terminal = Terminal::held();
         let running = self.steps_run.clone().map(Running::new);
         self.start_clock();
-        let pipelines = std::mem::take(&mut self.steps);
+        let pipelines = self.take_pipelines();
         let bounds = Bounds {
             session: ground.session_end(),
             room: ground.room(),
             ..self.bounds()
         };
         let mut processes =
-            Processes::start_limited(ground.place(), self.init.as_ref(), self.resource_limits)
+            Processes::start_limited(ground.place(), self.init.as_ref(), self.spec.limit)
                 .map_err(|source| Error::Processes {
                     operation: "prepare",
                     source,
@@ -1320,7 +1372,7 @@ impl Job {
         }
         // What failed has no results.
         if record.failed.is_none() && !nobody_left {
-            let patience = self.settle.unwrap_or(settle::DEFAULT);
+            let patience = self.spec.settle.unwrap_or(settle::DEFAULT);
             let last = record.steps.last().and_then(|it| it.command.first());
             settle(
                 &processes,
@@ -1444,7 +1496,7 @@ impl Ground<'_> {
     }
 }
 
-fn bind(cpus: &Cpus) -> Result<Bound, Error> {
+fn bind(cpus: &Cpus) -> Result<Option<Bound>, Error> {
     cpus.bind().map_err(|source| Error::Cpus {
         cpus: cpus.clone(),
         source,

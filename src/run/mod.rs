@@ -2,8 +2,6 @@
 //!
 //! [`Job`] says what is to be done; [`Job::run`] does it and gives an [`Outcome`].
 
-#[cfg(feature = "archives")]
-mod archived;
 mod backing;
 mod base;
 mod commands;
@@ -24,12 +22,13 @@ mod plain;
 pub mod process;
 mod running;
 mod settle;
+mod spec;
 mod stdio;
 mod step;
 mod terminal;
 
 pub use backing::Backing;
-pub use base::{Base, BaseBuilder};
+pub use base::Base;
 pub use cpus::{Cpus, Slots};
 pub use error::{Error, FailedJob, MountOnly, StepFailure};
 pub use follow::Followed;
@@ -39,6 +38,10 @@ pub use outcome::{Captured, EndedBy, Outcome, Phases, StepReport};
 pub use own_tmp::Tmp;
 pub use process::{Exit, InitProgram, Interrupt, SpawnError, StepStatus, StillRunning};
 pub use running::RunningJob;
+pub use spec::{
+    InputSource, InputSpec, JobSpec, MatchingOutput, OutputDest, OutputSpec, PipedFile, Size,
+    StepSpec, Verbosity,
+};
 pub use stdio::{Stdin, Stdout};
 pub use step::Step;
 

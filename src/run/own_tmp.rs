@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use super::step::Step;
+use super::spec::StepSpec;
 use crate::mount::{MountPoint, OwnTmp};
 use crate::scratch::Scratch;
 use crate::store::{Limits, Resource};
@@ -31,11 +31,7 @@ const MOST_NAMED: usize = 512;
 pub(super) const NAME: &str = ".notapipe-tmp";
 
 /// What the steps are to have for themselves.
-pub(super) fn wanted<'s>(
-    steps: impl Iterator<Item = &'s Step>,
-    limits: Limits,
-    caller_directory: PathBuf,
-) -> OwnTmp {
+pub(super) fn wanted(steps: &[StepSpec], limits: Limits, caller_directory: PathBuf) -> OwnTmp {
     let mut wanted = OwnTmp::new(limits);
     wanted.reachable.push(caller_directory.clone());
     for step in steps {
@@ -46,13 +42,13 @@ pub(super) fn wanted<'s>(
         let directories = path.as_bytes().split(|&byte| byte == b':');
         let directories = directories.map(|it| PathBuf::from(OsStr::from_bytes(it)));
         wanted.reachable.extend(directories);
-        let words = step.command().iter().map(PathBuf::from);
+        let words = step.command.iter().map(PathBuf::from);
         wanted.reachable.extend(words.filter(|it| it.is_absolute()));
-        let program = step.command().first().map(Path::new);
+        let program = step.command.first().map(Path::new);
         let program = program.filter(|it| it.parent().is_some_and(|it| it != Path::new("")));
         let program = program.map(|it| caller_directory.join(it));
         wanted.reachable.extend(program);
-        for text in step.command().iter().cloned().chain(step.values()) {
+        for text in step.command.iter().cloned().chain(step.values()) {
             let named = paths_in(text.as_bytes());
             let own = named.filter(|it| wanted.directories.iter().any(|own| it.starts_with(own)));
             let new = own.filter(|it| !wanted.reachable.iter().any(|old| old == it));

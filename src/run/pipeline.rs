@@ -13,7 +13,7 @@ use super::own_tmp::Room;
 use super::process::{
     Exit, Interrupt, Patience, Processes, Running, SpawnError, StepStatus, Waited,
 };
-use super::stdio::{Stdin, Stdout, Streams};
+use super::stdio::Streams;
 use super::step::Step;
 use crate::fuse::{RequestCounts, SessionEnd};
 use crate::mount::MountError;
@@ -126,12 +126,8 @@ impl Pipeline {
         self.0.push(step);
     }
 
-    pub fn steps(&self) -> &[Step] {
-        &self.0
-    }
-
     pub fn commands(&self) -> impl Iterator<Item = Vec<OsString>> {
-        self.0.iter().map(|step| step.command().to_vec())
+        self.0.iter().map(|step| step.spec.command.clone())
     }
 
     /// Starts the steps and waits for their ends. When they must stop before, they are left running:
@@ -329,8 +325,8 @@ fn start(
             program: writer.program(),
             source,
         })?;
-        writer.set_stdout(Stdout::Fd(write.into()));
-        reader.set_stdin(Stdin::Fd(read.into()));
+        writer.descriptors[1] = Some(write.into());
+        reader.descriptors[0] = Some(read.into());
     }
     for step in steps {
         let program = step.program();

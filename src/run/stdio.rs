@@ -1,7 +1,7 @@
 //! A step's standard streams.
 
 use std::fs::File;
-use std::io::{self, PipeReader, PipeWriter};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -11,14 +11,15 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::outcome::Captured;
+use crate::store::TreePath;
 use crate::sys::null;
 
 /// How much of a step's captured standard output, and of its standard error, is kept: the last 8
 /// MiB.
 const CAPTURE_BYTES: usize = 8 << 20;
 
-/// Where a step's standard input comes from.
-#[derive(Debug, Default)]
+/// Where a step's standard input comes from. [`Step::stdin_fd`](super::Step::stdin_fd) has it come from a descriptor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Stdin {
     /// Nothing: the step reads the end of the file at once.
     #[default]
@@ -27,13 +28,12 @@ pub enum Stdin {
     Inherit,
     /// These bytes, as a file in RAM that can also be sought in.
     Bytes(Bytes),
-    /// This descriptor.
-    Fd(OwnedFd),
     /// A regular file in the mount, by its path there; the step's own process opens it.
-    File(PathBuf),
+    File(TreePath),
 }
 
-/// Where a step's standard output or standard error goes.
+/// Where a step's standard output or standard error goes. [`Step::stdout_fd`](super::Step::stdout_fd) has it go to a
+/// descriptor.
 ///
 /// # Examples
 ///
@@ -41,64 +41,31 @@ pub enum Stdin {
 /// use notapipe::{Job, Stdout, Step};
 ///
 /// # fn main() -> Result<(), notapipe::Error> {
-/// let log = || Stdout::File("log".into());
-/// let chatty = Step::new(["sh", "-c", "echo out; echo err >&2"]).stdout(log()).stderr(log());
-/// let outcome = Job::new().step(chatty).output("log").run()?;
-/// assert_eq!(outcome.output("log").unwrap(), "out\nerr\n");
+/// let chatty = Step::new(["sh", "-c", "echo out; echo err >&2"]).stderr(Stdout::Null);
+/// let outcome = Job::new().step(chatty).run()?;
+/// assert_eq!(outcome.steps()[0].stdout.to_text(), "out\n");
+/// assert_eq!(outcome.steps()[0].stderr.to_text(), "");
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Stdout {
     /// Into the step's report; the last 8 MiB are kept.
     #[default]
     Capture,
     /// Nowhere.
     Null,
-    /// To the same stream of this process.
+    /// To the stream of this process that has its name.
     Inherit,
-    /// To this descriptor.
-    Fd(OwnedFd),
+    /// To the standard error of this process.
+    Stderr,
     /// Into a regular file in the mount, by its path there: the step's own process makes it, or cuts
     /// it to nothing. Where both streams of a step name one file, they share it as with `>log 2>&1`.
-    File(PathBuf),
+    File(TreePath),
 }
 
 impl Stdin {
-    /// A standard input to write to while the step runs. The step sees its end when the writer is
-    /// dropped.
-    ///
-    /// # Errors
-    ///
-    /// When no descriptor is left (pipe(2)).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::io::{BufRead, BufReader, Write};
-    ///
-    /// use notapipe::{Job, Stdin, Stdout, Step};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (stdin, mut to_tool) = Stdin::pipe()?;
-    /// let (stdout, from_tool) = Stdout::pipe()?;
-    /// let step = Step::new(["sed", "-u", "s/$/!/"]).stdin(stdin).stdout(stdout);
-    /// let running = Job::new().step(step).start()?;
-    /// writeln!(to_tool, "ceci")?;
-    /// let mut answer = String::new();
-    /// BufReader::new(from_tool).read_line(&mut answer)?;
-    /// assert_eq!(answer, "ceci!\n");
-    /// drop(to_tool);
-    /// running.wait()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn pipe() -> io::Result<(Self, PipeWriter)> {
-        let (reader, writer) = io::pipe()?;
-        Ok((Self::Fd(reader.into()), writer))
-    }
-
-    pub(super) fn file(&self) -> Option<&PathBuf> {
+    fn file(&self) -> Option<&TreePath> {
         match self {
             Self::File(name) => Some(name),
             _ => None,
@@ -107,24 +74,16 @@ impl Stdin {
 }
 
 impl Stdout {
-    /// A standard output, or error, to read from while the step runs; see [`Stdin::pipe`]. A step that writes more
-    /// than a pipe holds waits until it is read.
-    ///
-    /// # Errors
-    ///
-    /// When no descriptor is left (pipe(2)).
-    pub fn pipe() -> io::Result<(Self, PipeReader)> {
-        let (reader, writer) = io::pipe()?;
-        Ok((Self::Fd(writer.into()), reader))
-    }
-
-    pub(super) fn file(&self) -> Option<&PathBuf> {
+    fn file(&self) -> Option<&TreePath> {
         match self {
             Self::File(name) => Some(name),
             _ => None,
         }
     }
 }
+
+/// Descriptors in the place of a step's standard streams.
+pub(super) type Descriptors = [Option<OwnedFd>; 3];
 
 /// The open streams of one running step.
 #[derive(Debug)]
@@ -145,14 +104,30 @@ pub(super) struct ChildStreams {
 impl Streams {
     /// Opens them; also returns what the child gets.
     pub(super) fn open(
-        stdin: Stdin,
-        stdout: Stdout,
-        stderr: Stdout,
+        stdin: Option<Stdin>,
+        [stdout, stderr]: [Option<Stdout>; 2],
+        descriptors: Descriptors,
     ) -> io::Result<(Self, ChildStreams)> {
-        let files = [stdin.file(), stdout.file(), stderr.file()].map(|file| file.cloned());
-        let input = open_input(stdin)?;
-        let (output, stdout) = open_output(stdout, rustix::stdio::stdout())?;
-        let (error, stderr) = open_output(stderr, rustix::stdio::stderr())?;
+        let (stdin, stdout, stderr) = (
+            stdin.unwrap_or_default(),
+            stdout.unwrap_or_default(),
+            stderr.unwrap_or_default(),
+        );
+        let mut files = [stdin.file(), stdout.file(), stderr.file()]
+            .map(|file| file.map(TreePath::to_path_buf));
+        for (file, descriptor) in files.iter_mut().zip(&descriptors) {
+            if descriptor.is_some() {
+                *file = None;
+            }
+        }
+        let [input, output, error] = descriptors;
+        let input = input.map_or_else(|| open_input(stdin), Ok)?;
+        let open = |given: Option<OwnedFd>, stream, own| match given {
+            Some(fd) => Ok((fd, Capture::default())),
+            None => open_output(stream, own),
+        };
+        let (output, stdout) = open(output, stdout, rustix::stdio::stdout())?;
+        let (error, stderr) = open(error, stderr, rustix::stdio::stderr())?;
         let ends = [input, output, error];
         Ok((Self { stdout, stderr }, ChildStreams { ends, files }))
     }
@@ -206,7 +181,6 @@ fn open_input(stdin: Stdin) -> io::Result<OwnedFd> {
     match stdin {
         Stdin::Null | Stdin::File(_) => Ok(null::open()?.into()),
         Stdin::Inherit => duplicate(rustix::stdio::stdin()),
-        Stdin::Fd(fd) => Ok(fd),
         Stdin::Bytes(bytes) => {
             use std::io::{Seek, Write};
 
@@ -222,7 +196,7 @@ fn open_output(stdout: Stdout, own: BorrowedFd<'_>) -> io::Result<(OwnedFd, Capt
     let fd = match stdout {
         Stdout::Null | Stdout::File(_) => null::open()?.into(),
         Stdout::Inherit => duplicate(own)?,
-        Stdout::Fd(fd) => fd,
+        Stdout::Stderr => duplicate(rustix::stdio::stderr())?,
         Stdout::Capture => {
             let (ours, childs) = pipe_with(PipeFlags::CLOEXEC)?;
             // Only our end: the flag belongs to the open file, and a tool expects a pipe that

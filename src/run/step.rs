@@ -1,7 +1,7 @@
 //! One step: a command, its surroundings and its streams.
 
 use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
@@ -9,8 +9,10 @@ use super::inputs::check_name;
 use super::outcome::StepReport;
 use super::pipeline::{Bounds, Pipeline};
 use super::process::{Patience, Processes, Running, StepCommand};
-use super::stdio::{ChildStreams, Stdin, Stdout, Streams};
+use super::spec::StepSpec;
+use super::stdio::{ChildStreams, Descriptors, Stdin, Stdout, Streams};
 use crate::scratch::Scratch;
+use crate::store::TreePath;
 
 /// One command of a job, and its streams.
 ///
@@ -30,12 +32,12 @@ use crate::scratch::Scratch;
 /// Its streams may be files in the mount, and it may start in a directory of it:
 ///
 /// ```
-/// use notapipe::{Job, Step, Stdin, Stdout};
+/// use notapipe::{Job, Step};
 ///
 /// # fn main() -> Result<(), notapipe::Error> {
 /// let sort = Step::new(["sort"])
-///     .stdin(Stdin::File("words".into()))
-///     .stdout(Stdout::File("out/sorted".into()))
+///     .stdin_file("words")
+///     .stdout_file("out/sorted")
 ///     .env_var("LC_ALL", "C");
 /// let outcome = Job::new()
 ///     .input("words", "b\na\nB\n")
@@ -50,14 +52,20 @@ use crate::scratch::Scratch;
 /// ```
 #[derive(Debug)]
 pub struct Step {
-    command: Vec<OsString>,
-    env: Option<Vec<(OsString, OsString)>>,
-    variables: Vec<(OsString, OsString)>,
-    /// Below the root; empty for the root itself.
-    directory: PathBuf,
-    stdin: Stdin,
-    stdout: Stdout,
-    stderr: Stdout,
+    pub(super) spec: StepSpec,
+    pub(super) descriptors: Descriptors,
+    /// The first name that was refused; told when the step is to run.
+    pub(super) invalid: Option<Error>,
+}
+
+impl From<StepSpec> for Step {
+    fn from(spec: StepSpec) -> Self {
+        Self {
+            spec,
+            descriptors: Descriptors::default(),
+            invalid: None,
+        }
+    }
 }
 
 impl Step {
@@ -66,15 +74,10 @@ impl Step {
     /// The program is looked up as a shell would, with one difference: a relative path such as
     /// `./tool` is first looked for in the caller's working directory, then in the mount.
     pub fn new<A: Into<OsString>>(command: impl IntoIterator<Item = A>) -> Self {
-        Self {
+        Self::from(StepSpec {
             command: command.into_iter().map(Into::into).collect(),
-            env: None,
-            variables: Vec::new(),
-            directory: PathBuf::new(),
-            stdin: Stdin::default(),
-            stdout: Stdout::default(),
-            stderr: Stdout::default(),
-        }
+            ..StepSpec::default()
+        })
     }
 
     /// The whole environment of this step, instead of the one of this process.
@@ -93,44 +96,134 @@ impl Step {
     /// ```
     #[must_use]
     pub fn env(mut self, env: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        self.env = Some(env.into_iter().collect());
+        self.spec.env_clear = true;
+        let added = std::mem::take(&mut self.spec.env);
+        self.spec.env = env.into_iter().chain(added).collect();
         self
     }
 
     /// A variable of its environment, in the place of one of this name.
     #[must_use]
     pub fn env_var(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.variables.push((name.into(), value.into()));
+        self.spec.env.push((name.into(), value.into()));
         self
     }
 
     /// The directory in the mount where it starts; the root unless said. Names of files for its
     /// standard streams stay relative to the root.
     #[must_use]
-    pub fn directory(mut self, name: impl Into<PathBuf>) -> Self {
-        self.directory = name.into();
+    pub fn directory(mut self, name: impl AsRef<Path>) -> Self {
+        self.spec.chdir = self.checked("working directory", name.as_ref());
         self
     }
 
     /// Where its standard input comes from; nothing unless said.
     #[must_use]
     pub fn stdin(mut self, stdin: Stdin) -> Self {
-        self.stdin = stdin;
+        self.spec.stdin = Some(stdin);
         self
     }
 
     /// Where its standard output goes; captured unless said.
     #[must_use]
     pub fn stdout(mut self, stdout: Stdout) -> Self {
-        self.stdout = stdout;
+        self.spec.stdout = Some(stdout);
         self
     }
 
     /// Where its standard error goes; captured unless said.
     #[must_use]
     pub fn stderr(mut self, stderr: Stdout) -> Self {
-        self.stderr = stderr;
+        self.spec.stderr = Some(stderr);
         self
+    }
+
+    /// A file in the mount as its standard input: [`Stdin::File`].
+    #[must_use]
+    pub fn stdin_file(mut self, name: impl AsRef<Path>) -> Self {
+        let file = self.checked("standard input", name.as_ref());
+        self.spec.stdin = file.map(Stdin::File);
+        self
+    }
+
+    /// A file in the mount for its standard output: [`Stdout::File`].
+    #[must_use]
+    pub fn stdout_file(mut self, name: impl AsRef<Path>) -> Self {
+        let file = self.checked("standard output", name.as_ref());
+        self.spec.stdout = file.map(Stdout::File);
+        self
+    }
+
+    /// A file in the mount for its standard error: [`Stdout::File`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::{Job, Step};
+    ///
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let chatty = Step::new(["sh", "-c", "echo out; echo err >&2"]);
+    /// let chatty = chatty.stdout_file("log").stderr_file("log");
+    /// let outcome = Job::new().step(chatty).output("log").run()?;
+    /// assert_eq!(outcome.output("log").unwrap(), "out\nerr\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn stderr_file(mut self, name: impl AsRef<Path>) -> Self {
+        let file = self.checked("standard error", name.as_ref());
+        self.spec.stderr = file.map(Stdout::File);
+        self
+    }
+
+    /// A descriptor as its standard input, such as a pipe to write to while the step runs. The step sees its end when
+    /// the writer is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{BufRead, BufReader, Write};
+    ///
+    /// use notapipe::{Job, Step};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (stdin, mut to_tool) = std::io::pipe()?;
+    /// let (from_tool, stdout) = std::io::pipe()?;
+    /// let step = Step::new(["sed", "-u", "s/$/!/"]).stdin_fd(stdin).stdout_fd(stdout);
+    /// let running = Job::new().step(step).start()?;
+    /// writeln!(to_tool, "ceci")?;
+    /// let mut answer = String::new();
+    /// BufReader::new(from_tool).read_line(&mut answer)?;
+    /// assert_eq!(answer, "ceci!\n");
+    /// drop(to_tool);
+    /// running.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn stdin_fd(mut self, fd: impl Into<OwnedFd>) -> Self {
+        self.descriptors[0] = Some(fd.into());
+        self
+    }
+
+    /// A descriptor for its standard output, such as a pipe to read from while the step runs; see
+    /// [`stdin_fd`](Self::stdin_fd). A step that writes more than a pipe holds waits until it is read.
+    #[must_use]
+    pub fn stdout_fd(mut self, fd: impl Into<OwnedFd>) -> Self {
+        self.descriptors[1] = Some(fd.into());
+        self
+    }
+
+    /// A descriptor for its standard error; see [`stdin_fd`](Self::stdin_fd).
+    #[must_use]
+    pub fn stderr_fd(mut self, fd: impl Into<OwnedFd>) -> Self {
+        self.descriptors[2] = Some(fd.into());
+        self
+    }
+
+    fn checked(&mut self, role: &'static str, name: &Path) -> Option<TreePath> {
+        let path = check_name(role, name);
+        path.map_err(|error| self.invalid.get_or_insert(error)).ok()
     }
 }
 
@@ -148,57 +241,7 @@ impl<A: Into<OsString>> From<Vec<A>> for Step {
 
 impl Step {
     pub(super) fn program(&self) -> OsString {
-        self.command.first().cloned().unwrap_or_default()
-    }
-
-    /// What its environment says.
-    pub(super) fn variable(&self, name: &str) -> Option<OsString> {
-        let find = |variables: &[(OsString, OsString)]| {
-            let found = variables.iter().rfind(|(other, _)| other == name);
-            found.map(|(_, value)| value.clone())
-        };
-        find(&self.variables).or_else(|| match &self.env {
-            Some(env) => find(env),
-            None => std::env::var_os(name),
-        })
-    }
-
-    /// The values of all environment variables, and of some that others hide.
-    pub(super) fn values(&self) -> Vec<OsString> {
-        let inherited = self.env.is_none().then(inherited_variables);
-        let values = inherited.into_iter().flatten().map(|(_, value)| value);
-        let given = self.env.iter().flatten().chain(&self.variables);
-        values
-            .chain(given.map(|(_, value)| value.clone()))
-            .collect()
-    }
-
-    pub(super) fn command(&self) -> &[OsString] {
-        &self.command
-    }
-
-    pub(super) fn set_stdin(&mut self, stdin: Stdin) {
-        self.stdin = stdin;
-    }
-
-    pub(super) fn set_stdout(&mut self, stdout: Stdout) {
-        self.stdout = stdout;
-    }
-
-    /// Whether every name in it can stand in the mount.
-    pub(super) fn check(&self) -> Result<(), Error> {
-        let files = [
-            ("standard input", self.stdin.file()),
-            ("standard output", self.stdout.file()),
-            ("standard error", self.stderr.file()),
-            ("working directory", Some(&self.directory)),
-        ];
-        for (role, name) in files {
-            if let Some(name) = name.filter(|name| !name.as_os_str().is_empty()) {
-                check_name(role, name)?;
-            }
-        }
-        Ok(())
+        self.spec.command.first().cloned().unwrap_or_default()
     }
 
     /// Starts the step: its command, its process and its streams.
@@ -208,15 +251,19 @@ impl Step {
         patience: Patience<'_>,
     ) -> Result<(Vec<OsString>, Running, Streams), Error> {
         let program = self.program();
-        let directory = match self.directory.as_os_str().is_empty() {
+        let spec = self.spec;
+        let below = spec.chdir.map(|it| it.to_path_buf()).unwrap_or_default();
+        let directory = match below.as_os_str().is_empty() {
             true => processes.root().to_owned(),
-            false => processes.root().join(&self.directory),
+            false => processes.root().join(&below),
         };
-        let environment = self
-            .env
-            .unwrap_or_else(|| processes.with_own_tmp(inherited_environment(&directory)));
+        let environment = match spec.env_clear {
+            true => Vec::new(),
+            false => processes.with_own_tmp(inherited_environment(&directory)),
+        };
+        let outputs = [spec.stdout, spec.stderr];
         let (streams, ChildStreams { ends, files }) =
-            Streams::open(self.stdin, self.stdout, self.stderr).map_err(|source| {
+            Streams::open(spec.stdin, outputs, self.descriptors).map_err(|source| {
                 Error::Streams {
                     program: program.clone(),
                     source,
@@ -225,17 +272,37 @@ impl Step {
         let [stdin, stdout, stderr] = &ends;
         let command = StepCommand {
             program,
-            arguments: self.command.get(1..).unwrap_or_default().to_vec(),
-            environment: with_variables(environment, self.variables),
+            arguments: spec.command.get(1..).unwrap_or_default().to_vec(),
+            environment: with_variables(environment, spec.env),
             caller_directory: caller_directory(),
-            directory: self.directory,
+            directory: below,
             stdin: stdin.as_fd(),
             stdout: stdout.as_fd(),
             stderr: stderr.as_fd(),
             stream_files: files,
         };
         let running = processes.spawn_within(&command, patience)?;
-        Ok((self.command, running, streams))
+        Ok((spec.command, running, streams))
+    }
+}
+
+impl StepSpec {
+    /// What its environment says.
+    pub(super) fn variable(&self, name: &str) -> Option<OsString> {
+        let said = self.env.iter().rfind(|(other, _)| other == name);
+        match said {
+            Some((_, value)) => Some(value.clone()),
+            None if self.env_clear => None,
+            None => std::env::var_os(name),
+        }
+    }
+
+    /// The values of all environment variables, and of some that others hide.
+    pub(super) fn values(&self) -> Vec<OsString> {
+        let inherited = (!self.env_clear).then(inherited_variables);
+        let inherited = inherited.into_iter().flatten().map(|(_, value)| value);
+        let given = self.env.iter().map(|(_, value)| value.clone());
+        inherited.chain(given).collect()
     }
 }
 
@@ -297,8 +364,10 @@ impl Scratch {
             session: Some(self.session_end()),
             ..Bounds::default()
         };
-        let step: Step = step.into();
-        step.check()?;
+        let mut step: Step = step.into();
+        if let Some(error) = step.invalid.take() {
+            return Err(error);
+        }
         let ran = Pipeline::from(step).run(&processes, &self.requests(), bounds);
         processes.end()?;
         let mut reports = ran.map_err(|stopped| stopped.error)?.reports;

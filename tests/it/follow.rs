@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use notapipe::fuse::Profile;
-use notapipe::{Error, Event, Follow, Interrupt, Scratch, Stdin, Step};
+use notapipe::{Error, Event, Follow, Interrupt, Scratch, Step};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::support::as_ordinary_user;
@@ -38,9 +38,9 @@ fn next(follow: &mut Follow, len: usize) -> String {
 
 /// Runs `script`, which goes on with each line that `tell` gets, while `look` looks.
 fn beside(scratch: &Scratch, script: &str, look: impl FnOnce(&mut dyn FnMut())) {
-    let (stdin, mut writer) = Stdin::pipe().unwrap();
+    let (stdin, mut writer) = std::io::pipe().unwrap();
     thread::scope(|scope| {
-        let step = Step::new(["sh", "-c", script]).stdin(stdin);
+        let step = Step::new(["sh", "-c", script]).stdin_fd(stdin);
         let runs = scope.spawn(move || scratch.run(step).unwrap());
         look(&mut || writer.write_all(b"\n").unwrap());
         drop(writer);

@@ -131,7 +131,7 @@ fn streams_go_where_they_are_told() {
         .step(step("cat").stdin(Stdin::Bytes("bytes".into())))
         .step(step("cat; echo nothing to read"))
         .step(step("echo dropped").stdout(Stdout::Null))
-        .step(step("echo elsewhere").stdout(Stdout::Fd(out.into())))
+        .step(step("echo elsewhere").stdout_fd(out))
         .step(step("echo $WHO; env | wc -l").env([
             ("WHO".into(), "me".into()),
             ("PATH".into(), "/usr/bin:/bin".into()),
@@ -351,9 +351,9 @@ fn lost_pages_fail_the_job() {
 fn another_thread_can_end_it() {
     in_own_process(|| {
         let interrupt = Interrupt::new().unwrap();
-        let (stdout, mut reader) = Stdout::pipe().unwrap();
+        let (mut reader, stdout) = std::io::pipe().unwrap();
         let step =
-            Step::new(["sh", "-c", "setsid sleep 600 & echo started; sleep 600"]).stdout(stdout);
+            Step::new(["sh", "-c", "setsid sleep 600 & echo started; sleep 600"]).stdout_fd(stdout);
         let job = Job::new().step(step).interrupt(interrupt.clone());
         std::thread::scope(|scope| {
             let running = scope.spawn(|| job.run());
@@ -397,8 +397,8 @@ fn staging_can_be_stopped() {
 #[test]
 fn a_timeout_leaves_no_process() {
     in_own_process(|| {
-        let (stdout, mut reader) = Stdout::pipe().unwrap();
-        let step = Step::new(["sh", "-c", "setsid sleep 600 & exec sleep 600"]).stdout(stdout);
+        let (mut reader, stdout) = std::io::pipe().unwrap();
+        let step = Step::new(["sh", "-c", "setsid sleep 600 & exec sleep 600"]).stdout_fd(stdout);
         let error = failure(Job::new().step(step).timeout(Duration::from_millis(300)));
         assert!(matches!(error, Error::Timeout { .. }), "{error}");
         let mut nothing = Vec::new();

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use notapipe::store::Limits;
-use notapipe::{Base, Error, Job, RunningJob, Stdin, Stdout, Step};
+use notapipe::{Error, Job, RunningJob, Step};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Far longer than any of these jobs takes; only a hang gets there.
@@ -27,9 +27,9 @@ fn a_job_can_be_waited_for_by_its_descriptor() {
 
 #[test]
 fn a_job_that_runs_has_no_result_yet() {
-    let (stdin, writer) = Stdin::pipe().unwrap();
+    let (stdin, writer) = std::io::pipe().unwrap();
     let mut running = Job::new()
-        .step(Step::new(["cat"]).stdin(stdin))
+        .step(Step::new(["cat"]).stdin_fd(stdin))
         .start()
         .unwrap();
     assert!(running.try_wait().is_none());
@@ -39,9 +39,9 @@ fn a_job_that_runs_has_no_result_yet() {
 
 #[test]
 fn dropping_a_job_ends_it() {
-    let (stdout, mut reader) = Stdout::pipe().unwrap();
+    let (mut reader, stdout) = std::io::pipe().unwrap();
     // The reader sees the end only when every process that holds the other end is gone.
-    let step = Step::new(["sh", "-c", "setsid sleep 600 & exec sleep 600"]).stdout(stdout);
+    let step = Step::new(["sh", "-c", "setsid sleep 600 & exec sleep 600"]).stdout_fd(stdout);
     drop(Job::new().step(step).start().unwrap());
     let mut nothing = Vec::new();
     reader.read_to_end(&mut nothing).unwrap();
@@ -49,13 +49,13 @@ fn dropping_a_job_ends_it() {
 
 #[test]
 fn a_dialogue_goes_through_pipes() {
-    let (stdin, mut writer) = Stdin::pipe().unwrap();
-    let (stdout, mut reader) = Stdout::pipe().unwrap();
+    let (stdin, mut writer) = std::io::pipe().unwrap();
+    let (mut reader, stdout) = std::io::pipe().unwrap();
     let running = Job::new()
         .step(
             Step::new(["sed", "-u", "s/^/you said /"])
-                .stdin(stdin)
-                .stdout(stdout),
+                .stdin_fd(stdin)
+                .stdout_fd(stdout),
         )
         .start()
         .unwrap();
@@ -91,9 +91,9 @@ fn a_panic_in_a_reader_fails_that_job_alone() {
 
 #[test]
 fn jobs_from_one_base_share_nothing_back() {
-    let base = Base::builder()
+    let base = Job::new()
         .input("inc/shared", "base\n")
-        .build()
+        .into_base()
         .unwrap();
     let jobs: Vec<RunningJob> = (0..8)
         .map(|number| {
@@ -118,9 +118,9 @@ fn jobs_from_one_base_share_nothing_back() {
 
 #[test]
 fn a_job_from_a_base_has_limits_of_its_own() {
-    let base = Base::builder()
+    let base = Job::new()
         .input("large", vec![1; 1 << 20])
-        .build()
+        .into_base()
         .unwrap();
     let script = "head -c 1048576 /dev/zero > more";
     let tight = Limits {

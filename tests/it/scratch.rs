@@ -272,8 +272,8 @@ fn a_status_other_than_0_is_no_error() {
 fn a_command_leaves_no_process_behind() {
     let scratch = Scratch::new().unwrap();
     // The run-away holds the pipe, and its end is seen when it is gone.
-    let (stdout, mut reader) = notapipe::Stdout::pipe().unwrap();
-    let step = Step::new(["sh", "-c", "setsid sleep 600 & echo started"]).stdout(stdout);
+    let (mut reader, stdout) = std::io::pipe().unwrap();
+    let step = Step::new(["sh", "-c", "setsid sleep 600 & echo started"]).stdout_fd(stdout);
     scratch.run(step).unwrap();
     let mut said = String::new();
     std::io::Read::read_to_string(&mut reader, &mut said).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use notapipe::fuse::Profile;
 use notapipe::store::{Limits, StoreError};
-use notapipe::{Error, Scratch, Stdin, Stdout, Step};
+use notapipe::{Error, Scratch, Step};
 
 use crate::support::as_ordinary_user;
 
@@ -158,15 +158,15 @@ soon(b'much longer than before+three' + b'P' * 8192)";
 
 /// Runs a python program that stops at each line that it reads, and says "ok" when it got there.
 fn dialogue(scratch: &Scratch, program: &str, talk: impl FnOnce(&mut dyn FnMut())) {
-    let (stdin, mut writer) = Stdin::pipe().unwrap();
-    let (stdout, mut reader) = Stdout::pipe().unwrap();
+    let (stdin, mut writer) = std::io::pipe().unwrap();
+    let (mut reader, stdout) = std::io::pipe().unwrap();
     let program = format!(
         "import mmap, os, sys\ndef stop():\n  print('ok', flush=True)\n  sys.stdin.readline()\n{program}"
     );
     thread::scope(|scope| {
         let step = Step::new(["/usr/bin/python3", "-c", &program])
-            .stdin(stdin)
-            .stdout(stdout);
+            .stdin_fd(stdin)
+            .stdout_fd(stdout);
         let runs = scope.spawn(move || scratch.run(step).unwrap());
         let mut ok = [0; 3];
         reader.read_exact(&mut ok).unwrap();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use jobs::Figures;
 use left::Left;
-use notapipe::Base;
+use notapipe::{Base, Job};
 use tools::Dice;
 
 const THREADS: u64 = 8;
@@ -45,8 +45,8 @@ fn nothing_is_left_of_many_jobs() {
 
 fn base() -> Base {
     let headers = (0..500).map(|n| (format!("include/{n}.h"), format!("#define N{n} {n}\n")));
-    let builder = headers.fold(Base::builder(), |it, (name, text)| it.input(name, text));
-    builder.build().expect("it fits")
+    let job = headers.fold(Job::new(), |it, (name, text)| it.input(name, text));
+    job.into_base().expect("it fits")
 }
 
 fn soak(base: &Base, time: Duration, seed: u64) -> Figures {
