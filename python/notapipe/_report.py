@@ -18,6 +18,7 @@ def report(outcome: Outcome) -> dict[str, Any]:
         "exit_status": outcome.returncode if outcome.returncode >= 0 else 128 - outcome.returncode,
         "error": None if outcome.error is None else {"message": outcome.error},
         "fuse": outcome.backing == "fuse",
+        "backing": outcome.backing,
         "steps": [_step(step) for step in outcome.steps],
         "steps_not_run": [{"command": command} for command in outcome.steps_not_run],
         "outputs": [{"name": name, "kind": "file", "bytes": size} for name, size in outcome.sizes.items()],
