@@ -7,7 +7,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
 
-use notapipe::{Error, Job, Step};
+use notapipe::{ErrorKind, Job, Step};
 
 /// Asks `sed` line by line, and reads each answer before the next question.
 fn with_a_child() -> Result<(), Box<dyn std::error::Error>> {
@@ -43,14 +43,14 @@ fn with_a_silent_child() -> Result<(), Box<dyn std::error::Error>> {
     let said_nothing = BufReader::new(answers).lines().next().is_none();
     assert!(said_nothing, "the pipe ends with the job");
     match running.wait() {
-        Err(error @ Error::Timeout { .. }) => println!("{error}"),
+        Err(failed) if failed.kind() == ErrorKind::Timeout => println!("{failed}"),
         other => return Err(format!("expected a timeout: {other:?}").into()),
     }
     Ok(())
 }
 
 /// The kernel keeps a FIFO's bytes; notapipe keeps its name.
-fn over_a_fifo() -> Result<(), Error> {
+fn over_a_fifo() -> Result<(), notapipe::Error> {
     let script = "mkfifo line; (echo hello from the other side > line) & cat line > heard; wait";
     let outcome = Job::new()
         .step(["sh", "-c", script])

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use notapipe::{Base, Error, Job};
+use notapipe::{Base, Error, ErrorKind, Job};
 
 /// What linking gives.
 struct Rom {
@@ -86,7 +86,7 @@ fn main() -> Result<(), Error> {
 
     // A program that is wrong comes back as an error with the tool's own words.
     match assemble(&library, "SECTION \"x\", ROM0\n nonsense\n") {
-        Err(Error::StepFailed(failure)) => println!("and a wrong one: {failure}"),
+        Err(error) if error.kind() == ErrorKind::StepFailed => println!("and a wrong one: {error}"),
         _ => unreachable!("rgbasm knows no such instruction"),
     }
     Ok(())

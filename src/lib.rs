@@ -21,7 +21,8 @@
 //! | a need to know what tools do to files, as it happens | [`Watch`], which gives [`Event`]s |
 //! | a mount that must not grow beyond a size | [`Limits`] |
 //!
-//! All of them say what went wrong by one [`Error`]. Nothing here is global but two settings of glibc's allocator
+//! All of them say what went wrong by one [`Error`], which [`Error::kind`] sorts; a job that failed gives [`Failed`], which
+//! has the error and what there is of the job. Nothing here is global but two settings of glibc's allocator
 //! (its mmap and trim thresholds): no signal handler, no environment, no thread that outlives what it is for.
 //!
 //! ```
@@ -79,8 +80,8 @@ mod view;
 pub use fuse::Profile;
 pub use progress::{ByteCount, Progress};
 pub use run::{
-    Base, Captured, Error, Exit, Interrupt, Job, JobSpec, Outcome, RunningJob, Slots, Stdin,
-    Stdout, Step, StepReport,
+    Base, Captured, Error, ErrorKind, Exit, Failed, Interrupt, Job, JobSpec, Outcome, RunningJob,
+    Slots, Stdin, Stdout, Step, StepReport,
 };
 pub use scratch::{Follow, OpenOptions, Scratch, ScratchBuilder, ScratchFile, Watch};
 pub use store::{Limits, Source};

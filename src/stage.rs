@@ -147,8 +147,8 @@ pub enum Source {
 /// ```
 /// use notapipe::{Error, Job};
 ///
-/// let error = Job::new().input_host("a", "/no/such/file").step(["true"]).run().unwrap_err();
-/// let Error::Stage(error) = error else { panic!("{error}") };
+/// let failed = Job::new().input_host("a", "/no/such/file").step(["true"]).run().unwrap_err();
+/// let Error::Stage(error) = failed.error else { panic!("{failed}") };
 /// assert!(error.to_string().contains("/no/such/file"));
 /// ```
 #[derive(Debug, thiserror::Error)]

@@ -350,7 +350,7 @@ fn without_fuse(run_works: bool) -> Option<Check> {
         return None;
     }
     let mounted = job().backing(Backing::Fuse).step(["true"]).run();
-    let notapipe::Error::Mount(refused) = mounted.err()? else {
+    let notapipe::Error::Mount(refused) = mounted.err()?.error else {
         return None;
     };
     if !refused.lacks_fuse() {

@@ -3,9 +3,9 @@
 use std::error::Error as StdError;
 use std::io::{self, IsTerminal};
 
-use notapipe::Error;
 use notapipe::run::Exit;
 use notapipe::store::{Limits, Resource};
+use notapipe::{Error, Failed, Outcome};
 use signal_hook::consts::{SIGINT, SIGKILL};
 
 use super::deliver::DeliverError;
@@ -40,25 +40,28 @@ impl<'e> ExitStatus<'e> {
     }
 
     /// The job failed.
-    pub fn of_job(error: &'e Error, watch: &Watch) -> Self {
+    pub fn of_job(failed: &'e Failed, watch: &Watch) -> Self {
+        let Failed { error, outcome, .. } = failed;
         if let Some(signal) = watch.received() {
             return Self::said(signal.exit_code(), error);
         }
         let code = |code: i32| u8::try_from(code).unwrap_or(exit::FAILED);
         match error {
-            Error::StepFailed(failure) => {
-                let code = code(failure.exit.shell_code());
-                let outcome = &failure.outcome;
+            Error::StepFailed {
+                exit, cpu_limit, ..
+            } => {
+                let limits = |outcome: &Outcome| outcome.usage().limits;
+                let outcome = outcome.as_deref();
                 Self {
                     // A tool that failed has said why; one that a signal ended could not.
                     // Nor need a person be told of a Ctrl-C, which may come to us later than to the tool.
-                    is_said: match failure.exit {
-                        Exit::Code(_) => failure.cpu_limit_met().is_none(),
+                    is_said: match *exit {
+                        Exit::Code(_) => cpu_limit.is_none(),
                         Exit::Signal(signal) => signal == SIGINT && io::stderr().is_terminal(),
                     },
-                    limit_met: outcome.limit_met().map(|it| (it, outcome.usage().limits)),
-                    tmp_full: outcome.tmp_full().map(|it| (it, outcome.usage().limits)),
-                    ..Self::said(code, error)
+                    limit_met: outcome.and_then(|it| Some((it.limit_met()?, limits(it)))),
+                    tmp_full: outcome.and_then(|it| Some((it.tmp_full()?, limits(it)))),
+                    ..Self::said(code(exit.shell_code()), error)
                 }
             }
             Error::Spawn(spawn) => Self::unsaid(code(spawn.exit_code()), error),

@@ -232,7 +232,9 @@ pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
             Some(notapipe::Error::OverMemory { .. }) => {
                 return Some("raise the limit with --limit memory=SIZE".to_owned());
             }
-            Some(notapipe::Error::StepFailed(failure)) if failure.cpu_limit_met().is_some() => {
+            Some(notapipe::Error::StepFailed {
+                cpu_limit: Some(_), ..
+            }) => {
                 return Some("raise the limit with --limit cpu=TIME".to_owned());
             }
             Some(notapipe::Error::StillWritten { .. } | notapipe::Error::NotLookedAt { .. }) => {

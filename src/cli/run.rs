@@ -81,10 +81,10 @@ fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8,
     });
     let watch = watch.map_err(not_prepared)?;
     let job = job(&config, init, &interrupt, staging)?;
-    let ran = job.running_flag(steps_run).attempt();
+    let ran = job.running_flag(steps_run).run();
     let left = match &ran {
         Ok(outcome) => Some(outcome),
-        Err(failed) => failed.outcome(),
+        Err(failed) => failed.outcome.as_deref(),
     };
     if let Some(left) = left
         && config.verbosity >= Verbosity::Normal
@@ -108,11 +108,11 @@ fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8,
             }
             (Some(outcome), Some(deliver(delivering, outcome)))
         }
-        Err(failed) => (failed.outcome(), None),
+        Err(failed) => (failed.outcome.as_deref(), None),
     };
     let not_sent = outcome.and_then(NotSent::of);
     let ending = match (&ran, &delivered, &not_sent) {
-        (Err(failed), ..) => ExitStatus::of_job(&failed.error, &watch),
+        (Err(failed), ..) => ExitStatus::of_job(failed, &watch),
         (_, Some(Err(error)), _) => ExitStatus::of_delivery(error, &watch),
         (.., Some(error)) => ExitStatus::of_following(error),
         _ => ExitStatus::success(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cpus::Cpus;
-use super::outcome::{Outcome, StepReport};
+use super::outcome::StepReport;
 use super::process::{Exit, SpawnError, StillRunning};
 #[cfg(feature = "archives")]
 use crate::archive::ArchiveError;
@@ -28,9 +28,9 @@ use crate::text::{quoted, shown};
 /// use notapipe::{Error, Exit, Job};
 ///
 /// match Job::new().step(["sh", "-c", "echo of no use >&2; exit 3"]).run() {
-///     Err(Error::StepFailed(failure)) => {
-///         assert_eq!(failure.exit, Exit::Code(3));
-///         assert_eq!(failure.to_string(), r#""sh" ended with status 3: of no use"#);
+///     Err(failed) => {
+///         assert!(matches!(failed.error, Error::StepFailed { exit: Exit::Code(3), .. }));
+///         assert_eq!(failed.error.to_string(), r#""sh" ended with status 3: of no use"#);
 ///     }
 ///     other => panic!("{other:?}"),
 /// }
@@ -170,8 +170,20 @@ pub enum Error {
         operation: &'static str,
     },
     /// A step ended with a status other than 0, or by a signal.
-    #[error("{0}")]
-    StepFailed(Box<StepFailure>),
+    #[error("{}", step_ending(program, *exit, *cpu_limit, last_line.as_deref()))]
+    StepFailed {
+        /// Which of the job's [steps](super::Outcome::steps) it is, from 0. The last that was started, or in a pipe one of
+        /// those that ran with it.
+        step: usize,
+        /// Its program.
+        program: OsString,
+        /// How it ended.
+        exit: Exit,
+        /// The limit of processor time that ended it, if that is known.
+        cpu_limit: Option<Duration>,
+        /// The last line of its standard error, where that was captured: a tool's last words say more than its status.
+        last_line: Option<String>,
+    },
     /// The steps took longer than they may; everything in the job was killed.
     #[error("{program} was ended: the job took longer than {limit:?}", program = quoted(program))]
     Timeout {
@@ -344,113 +356,32 @@ fn ending(exit: Exit) -> String {
     }
 }
 
-/// A job that failed, and what there is of it; see [`Job::attempt`](crate::Job::attempt).
-///
-/// # Examples
-///
-/// ```
-/// use std::time::Duration;
-///
-/// use notapipe::run::EndedBy;
-/// use notapipe::{Error, Job};
-///
-/// let failed = Job::new()
-///     .step(["sleep", "600"])
-///     .step(["echo", "done"])
-///     .timeout(Duration::from_millis(50))
-///     .attempt()
-///     .unwrap_err();
-/// assert!(matches!(failed.error, Error::Timeout { .. }));
-/// let outcome = failed.outcome().expect("a step has begun");
-/// assert_eq!(outcome.steps()[0].ended_by, Some(EndedBy::Timeout));
-/// assert_eq!(outcome.steps_not_run(), [["echo", "done"]]);
-/// ```
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct FailedJob {
-    /// Why it failed.
-    pub error: Error,
-    pub(super) left: Option<Outcome>,
-}
-
-impl FailedJob {
-    /// The job up to there: nothing when it failed before its steps.
-    ///
-    /// A step that ran when the job failed, at the timeout or otherwise, is among its [steps](Outcome::steps);
-    /// [`StepReport::ended_by`](super::StepReport::ended_by) tells what ended it.
-    pub fn outcome(&self) -> Option<&Outcome> {
-        match &self.error {
-            Error::StepFailed(failure) => Some(&failure.outcome),
-            _ => self.left.as_ref(),
-        }
+fn step_ending(
+    program: &OsString,
+    exit: Exit,
+    cpu_limit: Option<Duration>,
+    last_line: Option<&str>,
+) -> String {
+    let program = quoted(program);
+    match (cpu_limit, last_line) {
+        (Some(limit), _) => format!("{program} was killed: the cpu limit of {limit:?}"),
+        (None, Some(line)) => format!("{program} {}: {}", ending(exit), shown(line)),
+        (None, None) => format!("{program} {}", ending(exit)),
     }
 }
 
-/// A step that failed, and everything that is known of the job; of an [`Error`].
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct StepFailure {
-    /// How the step ended.
-    pub exit: Exit,
-    /// Which of the job's [steps](Outcome::steps) it is, from 0. The last, or in a pipe one of those that ran
-    /// with it.
-    pub step: usize,
-    /// The job up to there.
-    pub outcome: Outcome,
-}
-
-impl StepFailure {
-    /// The limit of processor time that ended the step, if that is known.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// use notapipe::run::ResourceLimits;
-    /// use notapipe::{Error, Job};
-    ///
-    /// let limits = ResourceLimits {
-    ///     cpu: Some(Duration::from_secs(1)),
-    ///     ..ResourceLimits::default()
-    /// };
-    /// let job = Job::new().resource_limits(limits).step(["sh", "-c", "while :; do :; done"]);
-    /// let Err(Error::StepFailed(failure)) = job.run() else {
-    ///     panic!("it would never end");
-    /// };
-    /// assert_eq!(failure.cpu_limit_met(), limits.cpu);
-    /// ```
-    pub fn cpu_limit_met(&self) -> Option<Duration> {
-        self.report()?.cpu_limit_met
-    }
-
-    fn report(&self) -> Option<&StepReport> {
-        self.outcome.steps().get(self.step)
-    }
-}
-
-impl std::fmt::Display for StepFailure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let report = self.report();
-        let program = report.and_then(|report| report.command.first());
-        let program = program.map_or(quoted(""), quoted);
-        if let Some(limit) = self.cpu_limit_met() {
-            return write!(f, "{program} was killed: the cpu limit of {limit:?}");
+impl Error {
+    /// That this step of a job failed.
+    pub(super) fn step(step: usize, report: &StepReport) -> Self {
+        let stderr = report.stderr.to_text();
+        let last_line = stderr.trim_end().lines().last().map(str::to_owned);
+        Self::StepFailed {
+            step,
+            program: report.command.first().cloned().unwrap_or_default(),
+            exit: report.status.exit,
+            cpu_limit: report.cpu_limit_met,
+            last_line,
         }
-        write!(f, "{program} {}", ending(self.exit))?;
-        // A tool's last words say more than its status does.
-        if let Some(last) = report.and_then(|report| {
-            report
-                .stderr
-                .to_text()
-                .trim_end()
-                .lines()
-                .last()
-                .map(str::to_owned)
-        }) {
-            write!(f, ": {}", shown(&last))?;
-        }
-        Ok(())
     }
 }
 

@@ -17,7 +17,8 @@ use super::backing::{self, Backing};
 use super::base::Base;
 use super::commands::{feed_outputs, make_inputs};
 use super::cpus::{Bound, Cpus, Slot, Slots};
-use super::error::{Error, FailedJob, MountOnly, StepFailure, panic_message};
+use super::error::{Error, MountOnly, panic_message};
+use super::failed::Failed;
 use super::follow::{self, Followed, Following};
 use super::inputs::{self, Listener, Readers, check_name, owner};
 use super::limits::{LimitsBy, ResourceLimits};
@@ -673,7 +674,7 @@ impl Job {
     ///
     /// let job = Job::new().step(["sh", "-c", "exec > log; sleep 60 &"]);
     /// let ended = job.settle(Duration::from_millis(50)).run();
-    /// assert!(matches!(ended, Err(Error::StillWritten { .. })));
+    /// assert!(matches!(ended.unwrap_err().error, Error::StillWritten { .. }));
     /// ```
     #[must_use]
     pub fn settle(mut self, patience: Duration) -> Self {
@@ -799,7 +800,7 @@ impl Job {
     ///     })
     ///     .step(["true"])
     ///     .run();
-    /// assert!(matches!(staged, Err(Error::Stage(_))));
+    /// assert!(matches!(staged.unwrap_err().error, Error::Stage(_)));
     /// ```
     #[must_use]
     pub fn on_staging(
@@ -857,14 +858,9 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// Any [`Error`]: it says what failed, on which path or in which step, and what to do. A panic of a closure or a
-    /// reader of the caller's is [`Error::Panicked`]; it ends this job and goes no further.
-    pub fn run(mut self) -> Result<Outcome, Error> {
-        self.catch_panics(&mut None)
-    }
-
-    /// The same, and where the job fails after its mount was made, what there is of it: the steps that ended, the tree
-    /// as it was left. For telling what happened, and for looking into it.
+    /// [`Failed`]: any [`Error`], which says what failed, on which path or in which step, and what to do; with what there is
+    /// of the job, when it failed after its mount was made. A panic of a closure or a reader of the caller's is
+    /// [`Error::Panicked`]; it ends this job and goes no further.
     ///
     /// # Examples
     ///
@@ -872,33 +868,24 @@ impl Job {
     /// let failed = notapipe::Job::new()
     ///     .step(["sh", "-c", "echo half of it > out; exit 3"])
     ///     .output("out")
-    ///     .attempt()
+    ///     .run()
     ///     .unwrap_err();
-    /// let left = failed.outcome().unwrap();
-    /// assert_eq!(left.output("out").unwrap(), "half of it\n");
+    /// assert_eq!(failed.kind(), notapipe::ErrorKind::StepFailed);
+    /// let outcome = failed.outcome.unwrap();
+    /// assert_eq!(outcome.output("out").unwrap(), "half of it\n");
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`run`](Self::run).
-    pub fn attempt(mut self) -> Result<Outcome, Box<FailedJob>> {
-        let mut left = None;
-        self.catch_panics(&mut left)
-            .map_err(|error| Box::new(FailedJob { error, left }))
-    }
-
-    fn catch_panics(&mut self, kept: &mut Option<Outcome>) -> Result<Outcome, Error> {
+    pub fn run(mut self) -> Result<Outcome, Failed> {
         // Whatever a panic leaves is dropped with the job, which nobody sees afterwards.
-        panic::catch_unwind(AssertUnwindSafe(|| self.try_run(kept))).unwrap_or_else(|panic| {
-            Err(Error::Panicked {
-                message: panic_message(&*panic),
-            })
+        let ran = panic::catch_unwind(AssertUnwindSafe(|| self.try_run()));
+        ran.unwrap_or_else(|panic| {
+            let message = panic_message(&*panic);
+            Err(Error::Panicked { message }.into())
         })
     }
 
-    fn try_run(&mut self, kept: &mut Option<Outcome>) -> Result<Outcome, Error> {
+    fn try_run(&mut self) -> Result<Outcome, Failed> {
         if let Some(error) = self.invalid.take() {
-            return Err(error);
+            return Err(error.into());
         }
         let slot = self.slots.as_ref().map(Slots::take);
         let of_slot = slot.as_ref().map(Slot::cpus);
@@ -911,8 +898,8 @@ impl Job {
         let own_tmp = self.own_tmp(staged.usage().limits);
         if matches!(self.spec.backing, Backing::Tmpfs | Backing::Directory) {
             return match self.mount_only() {
-                None => self.run_plainly(staged, own_tmp, (skipped, phases, None), kept),
-                Some(what) => Err(Error::NeedsFuse { what, source: None }),
+                None => self.run_plainly(staged, own_tmp, (skipped, phases, None)),
+                Some(what) => Err(Error::NeedsFuse { what, source: None }.into()),
             };
         }
         let scratch = timed(&mut phases.mount, || {
@@ -927,16 +914,15 @@ impl Job {
             Ok(scratch) => scratch,
             Err(Error::Mount(refused)) if self.spec.backing == Backing::Auto && refused.lacks_fuse() => {
                 return match self.mount_only() {
-                    None => {
-                        self.run_plainly(staged, own_tmp, (skipped, phases, Some(refused)), kept)
-                    }
+                    None => self.run_plainly(staged, own_tmp, (skipped, phases, Some(refused))),
                     Some(what) => Err(Error::NeedsFuse {
                         what,
                         source: Some(refused),
-                    }),
+                    }
+                    .into()),
                 };
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         for (path, source) in std::mem::take(&mut self.sources) {
             scratch.write_source(path.to_path_buf(), source)?;
@@ -987,7 +973,7 @@ impl Job {
             Some(_) => ran,
             None => unmounted.and(ran),
         };
-        self.conclude(outcome, ran, left.lost_files, kept)
+        self.conclude(outcome, ran, left.lost_files)
     }
 
     /// What the job comes to when everything in it has ended. `ran` tells which step failed.
@@ -996,24 +982,19 @@ impl Job {
         mut outcome: Outcome,
         ran: Result<Option<usize>, Error>,
         lost_files: Vec<TreePath>,
-        kept: &mut Option<Outcome>,
-    ) -> Result<Outcome, Error> {
-        if let Ok(Some(step)) = ran {
-            outcome.take_what_there_is(&self.wanted());
-            let exit = outcome.steps[step].status.exit;
-            let failure = StepFailure {
-                exit,
-                step,
-                outcome,
-            };
-            return Err(Error::StepFailed(Box::new(failure)));
-        }
-        match ran.and_then(|_| self.complete(&mut outcome, lost_files)) {
+    ) -> Result<Outcome, Failed> {
+        let ran = ran.and_then(|failed| match failed {
+            Some(step) => Err(Error::step(step, &outcome.steps[step])),
+            None => self.complete(&mut outcome, lost_files),
+        });
+        match ran {
             Ok(()) => Ok(outcome),
             Err(error) => {
                 outcome.take_what_there_is(&self.wanted());
-                *kept = Some(outcome);
-                Err(error)
+                Err(Failed {
+                    error,
+                    outcome: Some(Box::new(outcome)),
+                })
             }
         }
     }
@@ -1036,8 +1017,7 @@ impl Job {
         mut staged: Tree,
         own_tmp: Option<OwnTmp>,
         (skipped, mut phases, refused): (LeftBehind, Phases, Option<MountError>),
-        kept: &mut Option<Outcome>,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Outcome, Failed> {
         let wanted = PlainWanted {
             kind: match self.spec.backing {
                 Backing::Tmpfs => PlainKind::Tmpfs,
@@ -1069,7 +1049,8 @@ impl Job {
                 return Err(Error::NeedsFuse {
                     what: MountOnly::Place,
                     source: refused,
-                });
+                }
+                .into());
             }
             plain => plain?,
         };
@@ -1131,7 +1112,7 @@ impl Job {
             without_fuse: refused,
             still_running: record.still_running,
         };
-        self.conclude(outcome, ran, Vec::new(), kept)
+        self.conclude(outcome, ran, Vec::new())
     }
 
     /// All steps have succeeded: looks whether what they left is whole, and all there.

@@ -142,7 +142,7 @@ impl Outcome {
     }
 
     /// The commands of the steps that were not started, because the job had failed, in order; see
-    /// [`FailedJob`](super::FailedJob).
+    /// [`Failed`](super::Failed).
     pub fn steps_not_run(&self) -> &[Vec<OsString>] {
         &self.steps_not_run
     }
@@ -250,7 +250,7 @@ pub struct Phases {
     pub unmount: Duration,
 }
 
-/// Why a step ended before its own end; see [`FailedJob`](super::FailedJob).
+/// Why a step ended before its own end; see [`Failed`](super::Failed).
 ///
 /// It was killed then, unless it had [time](crate::Job::kill_after) to end: its
 /// [exit](StepStatus::exit) tells what it made of that.

@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use tokio::io::unix::AsyncFd;
 
 use super::error::{Error, panic_message};
+use super::failed::Failed;
 use super::job::Job;
 use super::outcome::Outcome;
 use super::process::Interrupt;
@@ -25,7 +26,7 @@ use crate::sys::event_fd::EventFd;
 /// # fn main() -> Result<(), notapipe::Error> {
 /// let running = notapipe::Job::new().step(["sleep", "600"]).start()?;
 /// running.cancel();
-/// assert!(matches!(running.wait(), Err(notapipe::Error::Cancelled)));
+/// assert_eq!(running.wait().unwrap_err().kind(), notapipe::ErrorKind::Cancelled);
 /// # Ok(())
 /// # }
 /// ```
@@ -49,7 +50,7 @@ pub struct RunningJob {
     interrupt: Interrupt,
     ended: EventFd,
     /// Taken by whoever collects the result.
-    thread: Option<JoinHandle<Result<Outcome, Error>>>,
+    thread: Option<JoinHandle<Result<Outcome, Failed>>>,
 }
 
 impl RunningJob {
@@ -75,12 +76,12 @@ impl RunningJob {
     /// # Errors
     ///
     /// As [`Job::run`]; and [`Error::Panicked`] when a closure or reader of the caller's did.
-    pub fn wait(mut self) -> Result<Outcome, Error> {
-        self.collect().unwrap_or(Err(Error::Cancelled))
+    pub fn wait(mut self) -> Result<Outcome, Failed> {
+        self.collect().unwrap_or(Err(Error::Cancelled.into()))
     }
 
     /// The result, if the job has ended; `None` while it runs, and after the result was taken.
-    pub fn try_wait(&mut self) -> Option<Result<Outcome, Error>> {
+    pub fn try_wait(&mut self) -> Option<Result<Outcome, Failed>> {
         let finished = self.thread.as_ref().is_some_and(JoinHandle::is_finished);
         if finished { self.collect() } else { None }
     }
@@ -111,7 +112,7 @@ impl RunningJob {
     /// # }
     /// ```
     #[cfg(feature = "tokio")]
-    pub async fn wait_async(self) -> Result<Outcome, Error> {
+    pub async fn wait_async(self) -> Result<Outcome, Failed> {
         let failed = |source| Error::Processes {
             operation: "wait for",
             source,
@@ -124,12 +125,11 @@ impl RunningJob {
         self.wait()
     }
 
-    fn collect(&mut self) -> Option<Result<Outcome, Error>> {
+    fn collect(&mut self) -> Option<Result<Outcome, Failed>> {
         let joined = self.thread.take()?.join();
         Some(joined.unwrap_or_else(|panic| {
-            Err(Error::Panicked {
-                message: panic_message(&*panic),
-            })
+            let message = panic_message(&*panic);
+            Err(Error::Panicked { message }.into())
         }))
     }
 }

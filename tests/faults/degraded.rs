@@ -361,10 +361,10 @@ fn fuse_can_be_required() {
             .run()
             .unwrap_err();
         let what = notapipe::run::MountOnly::Source;
-        assert!(matches!(refused, notapipe::Error::NeedsFuse { what: it, .. } if it == what));
+        assert!(matches!(refused.error, notapipe::Error::NeedsFuse { what: it, .. } if it == what));
         let job = notapipe::Job::new().backing(Backing::Fuse).step(["true"]);
         let refused = job.run().unwrap_err();
-        assert!(matches!(refused, notapipe::Error::Mount(it) if it.lacks_fuse()));
+        assert!(matches!(refused.error, notapipe::Error::Mount(it) if it.lacks_fuse()));
         let doctor = Command::new(stage::notapipe())
             .arg("doctor")
             .output()

@@ -55,8 +55,8 @@ fn one(index: usize) -> Result<(), Error> {
             .init(stage::init())
             .step(["true"])
             .run()
-            .map(drop),
-        1 => Job::new().step(["true"]).run().map(drop),
+            .map(drop)?,
+        1 => Job::new().step(["true"]).run().map(drop)?,
         _ => {
             let options = MountOptions {
                 visibility: Visibility::Public,
@@ -66,9 +66,10 @@ fn one(index: usize) -> Result<(), Error> {
             };
             let scratch = Scratch::builder().mount(options).build()?;
             scratch.run(["true"])?;
-            scratch.unmount()
+            scratch.unmount()?;
         }
     }
+    Ok(())
 }
 
 fn told(error: &Error) -> String {

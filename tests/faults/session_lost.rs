@@ -58,12 +58,12 @@ fn a_job_fails_and_names_the_cause() {
                     .step(["sh", "-c", script])
                     .visibility(visibility)
                     .interrupt(notapipe::Interrupt::new().unwrap());
-                let failed = job.attempt().unwrap_err();
+                let failed = job.run().unwrap_err();
                 assert!(
                     is_lost(&failed.error),
                     "{script} {visibility:?}: {failed:?}"
                 );
-                let steps = failed.outcome().unwrap().steps();
+                let steps = failed.outcome.as_deref().unwrap().steps();
                 assert_eq!(steps.len(), 1, "{script} {visibility:?}");
                 if script.ends_with("1000") {
                     assert_eq!(steps[0].ended_by, Some(EndedBy::SessionLost));

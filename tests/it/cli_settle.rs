@@ -112,7 +112,7 @@ fn the_library_waits_too() {
     let work =
         "(exec 3>out; : > ready; exec sleep 1000) & until test -e ready; do :; done; sleep 0.2";
     let now = std::time::Duration::ZERO;
-    let error = job(work).settle(now).run().unwrap_err();
+    let error = job(work).settle(now).run().unwrap_err().error;
     let Error::StillWritten { file, process, .. } = error else {
         panic!("{error}");
     };
@@ -255,6 +255,7 @@ fn the_library_waits_for_those_in_another_mount_namespace() {
         .step(["sh", "-c", opened])
         .settle(now)
         .run()
-        .unwrap_err();
+        .unwrap_err()
+        .error;
     assert!(matches!(error, Error::StillWritten { .. }), "{error}");
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use notapipe::fuse::Profile;
 use notapipe::run::Cpus;
 use notapipe::run::SpawnError;
+use notapipe::store::Limits;
 use notapipe::{
-    Base, Error, Event, Follow, Interrupt, Job, Outcome, RunningJob, Scratch, ScratchFile, Slots,
-    Source, Step, Watch,
+    Base, Error, ErrorKind, Event, Failed, Follow, Interrupt, Job, Outcome, RunningJob, Scratch,
+    ScratchFile, Slots, Source, Step, Watch,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -33,6 +34,7 @@ fn what_a_server_shares_can_be_shared() {
     shared::<Slots>();
     shared::<Step>();
     shared::<Error>();
+    shared::<Failed>();
     // They hold closures and readers of the caller's, which need not be `Sync`.
     sent::<Job>();
     sent::<Source>();
@@ -49,7 +51,44 @@ fn told(error: &Error) -> String {
 }
 
 fn failure(job: Job) -> Error {
-    job.run().expect_err("the job fails")
+    job.run().expect_err("the job fails").error
+}
+
+#[test]
+fn what_a_server_must_tell_apart_has_kinds_of_its_own() {
+    let sh = |script: &str| Job::new().step(["sh", "-c", script]);
+    let kind = |job: Job| failure(job).kind();
+    assert_eq!(kind(sh("true").input("../x", "")), ErrorKind::Refused);
+    assert_eq!(kind(sh("true").output_matching("a[")), ErrorKind::Refused);
+    let missing = sh("true").input_host("x", "/no/such/file");
+    assert_eq!(kind(missing), ErrorKind::Input);
+    let unmade = sh("true").input_from("x", "exit 3");
+    assert_eq!(kind(unmade), ErrorKind::Input);
+    let tool = Job::new().step(["no-such-tool"]);
+    assert_eq!(kind(tool), ErrorKind::NotStarted);
+    assert_eq!(kind(sh("exit 3")), ErrorKind::StepFailed);
+    let untaken = sh("touch x").output_to("x", "exit 3");
+    assert_eq!(kind(untaken), ErrorKind::StepFailed);
+    let late = sh("sleep 600").timeout(Duration::from_millis(50));
+    assert_eq!(kind(late), ErrorKind::Timeout);
+    let tight = Limits {
+        bytes: 1 << 20,
+        inodes: 10,
+    };
+    let large = sh("true").limits(tight).input("x", vec![1; 2 << 20]);
+    assert_eq!(kind(large), ErrorKind::Limit);
+    assert_eq!(kind(sh("true").output("x")), ErrorKind::Output);
+    let written = sh("exec 3>x; sleep 600 &").settle(Duration::ZERO);
+    assert_eq!(kind(written), ErrorKind::Output);
+    let interrupt = Interrupt::new().unwrap();
+    interrupt.raise();
+    assert_eq!(kind(sh("true").interrupt(interrupt)), ErrorKind::Cancelled);
+    assert_eq!(
+        kind(sh("true").cpus(Cpus::new([100_000]))),
+        ErrorKind::System
+    );
+    let panics = sh("true").on_staging(|_| panic!("of the caller's"));
+    assert_eq!(kind(panics.input("x", "x")), ErrorKind::Internal);
 }
 
 #[test]
@@ -80,13 +119,12 @@ fn each_error_says_what_failed_where_and_why_once() {
     assert!(matches!(error, Error::Spawn(SpawnError::NotFound { .. })));
     assert!(told(&error).starts_with("\"no-such-tool\" was not found"));
 
-    let error = failure(sh("echo one >&2; echo two >&2; exit 3"));
-    let Error::StepFailed(failed) = &error else {
-        panic!("{error:?}")
-    };
-    let stderr = &failed.outcome.steps().last().unwrap().stderr;
+    let failed = sh("echo one >&2; echo two >&2; exit 3").run().unwrap_err();
+    assert!(matches!(failed.error, Error::StepFailed { .. }));
+    let outcome = failed.outcome.as_ref().unwrap();
+    let stderr = &outcome.steps().last().unwrap().stderr;
     assert_eq!(stderr.to_text(), "one\ntwo\n");
-    assert_eq!(told(&error), "\"sh\" ended with status 3: two");
+    assert_eq!(told(&failed.error), "\"sh\" ended with status 3: two");
 
     let error = failure(sh("sleep 600").timeout(Duration::from_millis(50)));
     assert!(matches!(error, Error::Timeout { .. }));
@@ -168,8 +206,8 @@ fn what_the_system_refuses_is_told_with_its_reason() {
         let failed = Job::new().step(["sh", "-c", "sleep 0.01; exit 3"]).run();
         // SAFETY: as it was.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
-        match failed.unwrap_err() {
-            Error::StepFailed(failure) => assert_eq!(failure.exit, notapipe::Exit::Code(3)),
+        match failed.unwrap_err().error {
+            Error::StepFailed { exit, .. } => assert_eq!(exit, notapipe::Exit::Code(3)),
             // Before Linux 6.15 it cannot be known any more.
             error => {
                 assert!(

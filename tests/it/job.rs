@@ -150,39 +150,41 @@ fn streams_go_where_they_are_told() {
 
 fn failure(job: Job) -> Error {
     match job.run() {
-        Err(error) => error,
+        Err(failed) => failed.error,
         Ok(outcome) => panic!("{outcome:?}"),
     }
 }
 
 #[test]
 fn a_failing_step_is_told_with_its_last_words() {
-    let error = failure(
-        Job::new()
-            .input("in", "in")
-            .step(["sh", "-c", "echo made > out"])
-            .step(["sh", "-c", "echo warming up >&2; echo it broke >&2; exit 3"])
-            .step(["sh", "-c", "echo never > out"])
-            .output("out"),
-    );
-    assert_eq!(error.to_string(), "\"sh\" ended with status 3: it broke");
-    let Error::StepFailed(failure) = error else {
-        panic!("{error}");
+    let failed = Job::new()
+        .input("in", "in")
+        .step(["sh", "-c", "echo made > out"])
+        .step(["sh", "-c", "echo warming up >&2; echo it broke >&2; exit 3"])
+        .step(["sh", "-c", "echo never > out"])
+        .output("out")
+        .run()
+        .unwrap_err();
+    assert_eq!(failed.to_string(), "\"sh\" ended with status 3: it broke");
+    let Error::StepFailed { step, exit, .. } = failed.error else {
+        panic!("{failed}");
     };
-    assert_eq!(failure.exit, Exit::Code(3));
-    assert_eq!(failure.outcome.steps().len(), 2);
+    assert_eq!((step, exit), (1, Exit::Code(3)));
+    let outcome = failed.outcome.unwrap();
+    assert_eq!(outcome.steps().len(), 2);
     assert_eq!(
-        failure.outcome.steps()[1].stderr.to_text(),
+        outcome.steps()[1].stderr.to_text(),
         "warming up\nit broke\n"
     );
-    assert_eq!(failure.outcome.output("out").unwrap(), "made\n");
+    assert_eq!(outcome.output("out").unwrap(), "made\n");
 }
 
 #[test]
 fn a_step_that_a_signal_ended_is_told() {
     let error = failure(Job::new().step(["sh", "-c", "kill -KILL $$"]));
     assert_eq!(error.to_string(), "\"sh\" was ended by signal 9");
-    assert!(matches!(error, Error::StepFailed(failure) if failure.exit == Exit::Signal(9)));
+    let killed = Exit::Signal(9);
+    assert!(matches!(error, Error::StepFailed { exit, .. } if exit == killed));
 }
 
 #[test]
@@ -301,8 +303,8 @@ fn a_failed_job_tells_of_the_step_that_was_ended_and_of_those_that_were_not_run(
         .pipe(["sleep", "600"])
         .step(["never", "run"])
         .output("out");
-    let failed = job.attempt().unwrap_err();
-    let left = failed.outcome().unwrap();
+    let failed = job.run().unwrap_err();
+    let left = failed.outcome.unwrap();
     let by: Vec<_> = left.steps().iter().map(|it| it.ended_by).collect();
     let timeout = Some(notapipe::run::EndedBy::Timeout);
     assert_eq!(by, [None, timeout, timeout]);
@@ -360,7 +362,8 @@ fn another_thread_can_end_it() {
             let mut started = [0; 8];
             std::io::Read::read_exact(&mut reader, &mut started).unwrap();
             interrupt.raise();
-            assert!(matches!(running.join().unwrap(), Err(Error::Cancelled)));
+            let failed = running.join().unwrap().unwrap_err();
+            assert!(matches!(failed.error, Error::Cancelled));
             // Both sleeps held the pipe.
             assert_eq!(std::io::Read::read(&mut reader, &mut started).unwrap(), 0);
         });
@@ -571,9 +574,9 @@ fn a_time_that_no_clock_can_count_is_no_limit() {
         ])
         .timeout(Duration::from_millis(300))
         .kill_after(Duration::MAX);
-    let failed = patient.attempt().unwrap_err();
+    let failed = patient.run().unwrap_err();
     assert!(matches!(failed.error, Error::Timeout { .. }), "{failed:?}");
-    let left = failed.outcome().unwrap();
+    let left = failed.outcome.unwrap();
     assert_eq!(collect::read(left.tree(), &path("a")).unwrap(), "a\n");
     let scratch = Scratch::builder().build().unwrap();
     let interrupt = Interrupt::new().unwrap();

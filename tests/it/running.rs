@@ -81,7 +81,7 @@ fn a_panic_in_a_reader_fails_that_job_alone() {
         .start()
         .unwrap();
     let sound = Job::new().step(["true"]).start().unwrap();
-    let error = broken.wait().unwrap_err();
+    let error = broken.wait().unwrap_err().error;
     assert!(
         matches!(&error, Error::Panicked { message } if message == "the reader broke"),
         "{error}"
@@ -132,8 +132,9 @@ fn a_job_from_a_base_has_limits_of_its_own() {
         .limits(tight)
         .step(["sh", "-c", script])
         .run()
-        .unwrap_err();
-    assert!(matches!(error, Error::StepFailed(_)), "{error}");
+        .unwrap_err()
+        .error;
+    assert!(matches!(error, Error::StepFailed { .. }), "{error}");
     Job::new()
         .base(&base)
         .step(["sh", "-c", script])

@@ -289,7 +289,7 @@ fn a_source_that_fails_fails_its_job() {
         .input_source("in/page", failing())
         .step(["sh", "-c", "cat in/page; exit 3"])
         .run();
-    let error = ignored.unwrap_err();
+    let error = ignored.unwrap_err().error;
     assert!(matches!(&error, Error::Source { .. }), "{error:?}");
     assert_eq!(
         error.to_string(),
@@ -378,7 +378,7 @@ fn a_source_does_not_outlive_the_deadline_of_its_job() {
                 .input_source("slow", source)
                 .step(["sh", "-c", "cat slow & cat slow"])
                 .timeout(Duration::from_millis(100));
-            let error = job.run().unwrap_err();
+            let error = job.run().unwrap_err().error;
             assert!(matches!(error, Error::Timeout { .. }), "{error}");
             assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
         }

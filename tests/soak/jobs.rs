@@ -11,7 +11,7 @@ use std::time::Duration;
 use notapipe::fuse::Profile;
 use notapipe::run::Exit;
 use notapipe::store::Limits;
-use notapipe::{Base, Error, Job, Outcome, Scratch, Source};
+use notapipe::{Base, Error, ErrorKind, Failed, Job, Outcome, Scratch, Source};
 
 use crate::tools::Dice;
 
@@ -100,8 +100,8 @@ pub fn any(dice: &mut Dice, base: &Base) -> Done {
 }
 
 /// Tells a tool that was killed from everything else, which must not happen.
-fn ending<T>(result: Result<T, Error>, check: impl FnOnce(T)) -> Ending {
-    match result {
+fn ending<T>(result: Result<T, impl Into<Error>>, check: impl FnOnce(T)) -> Ending {
+    match result.map_err(Into::into) {
         Ok(outcome) => {
             check(outcome);
             Ending::Well
@@ -113,8 +113,13 @@ fn ending<T>(result: Result<T, Error>, check: impl FnOnce(T)) -> Ending {
 
 fn is_killed(error: &Error) -> bool {
     // A shell whose child was killed tells it by 128 + 9.
-    matches!(error, Error::StepFailed(failure)
-        if matches!(failure.exit, Exit::Signal(9) | Exit::Code(137)))
+    matches!(
+        error,
+        Error::StepFailed {
+            exit: Exit::Signal(9) | Exit::Code(137),
+            ..
+        }
+    )
 }
 
 fn sort(dice: &mut Dice) -> Ending {
@@ -149,7 +154,14 @@ fn from_base(dice: &mut Dice, base: &Base) -> Ending {
 fn failing() -> Ending {
     let job = Job::new().step(["sh", "-c", "sleep 0.01; exit 3"]);
     match job.run() {
-        Err(Error::StepFailed(failure)) if failure.exit == Exit::Code(3) => Ending::Well,
+        Err(Failed {
+            error:
+                Error::StepFailed {
+                    exit: Exit::Code(3),
+                    ..
+                },
+            ..
+        }) => Ending::Well,
         result => ending(result, |outcome: Outcome| panic!("{outcome:?}")),
     }
 }
@@ -159,7 +171,7 @@ fn late() -> Ending {
         .step(["sh", "-c", "(setsid sleep 600 &) ; sleep 600"])
         .timeout(Duration::from_millis(50));
     match job.run() {
-        Err(Error::Timeout { .. }) => Ending::Well,
+        Err(failed) if failed.kind() == ErrorKind::Timeout => Ending::Well,
         result => ending(result, |outcome| panic!("{outcome:?}")),
     }
 }
@@ -169,7 +181,7 @@ fn cancelled(dice: &mut Dice) -> Ending {
     thread::sleep(Duration::from_millis(dice.below(20)));
     running.cancel();
     match running.wait() {
-        Err(Error::Cancelled) => Ending::Well,
+        Err(failed) if failed.kind() == ErrorKind::Cancelled => Ending::Well,
         result => ending(result, |outcome| panic!("{outcome:?}")),
     }
 }
@@ -209,7 +221,11 @@ fn full() -> Ending {
         .limits(limits)
         .step(["dd", "if=/dev/zero", "of=f", "bs=64k"]);
     match job.run() {
-        Err(Error::StepFailed(failure)) if failure.outcome.limit_met().is_some() => Ending::Well,
+        Err(Failed {
+            error: Error::StepFailed { .. },
+            outcome: Some(outcome),
+            ..
+        }) if outcome.limit_met().is_some() => Ending::Well,
         result => ending(result, |outcome| panic!("{outcome:?}")),
     }
 }
@@ -224,7 +240,10 @@ fn panicking() -> Ending {
     }
     let running = Job::new().input_reader("x", Broken).start().unwrap();
     match running.wait() {
-        Err(Error::Panicked { message }) if message == "broken" => Ending::Well,
+        Err(Failed {
+            error: Error::Panicked { message },
+            ..
+        }) if message == "broken" => Ending::Well,
         result => panic!("{result:?}"),
     }
 }

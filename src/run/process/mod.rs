@@ -85,8 +85,8 @@ pub struct StepCommand<'a> {
 /// ```
 /// use notapipe::{Error, Job};
 ///
-/// let error = Job::new().step(["no-such-tool"]).run().unwrap_err();
-/// let Error::Spawn(error) = error else { panic!("{error}") };
+/// let failed = Job::new().step(["no-such-tool"]).run().unwrap_err();
+/// let Error::Spawn(error) = failed.error else { panic!("{failed}") };
 /// assert_eq!(error.exit_code(), 127);
 /// ```
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +171,11 @@ impl SpawnError {
             SpawnError::NotExecutable { .. } => 126,
             _ => 125,
         }
+    }
+
+    /// Whether the machine refused, and not the program that was asked for.
+    pub(super) fn is_of_the_system(&self) -> bool {
+        matches!(self, Self::Unmounted { .. } | Self::System { .. })
     }
 }
 

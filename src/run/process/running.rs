@@ -65,7 +65,7 @@ pub enum Waited {
 /// # Examples
 ///
 /// ```
-/// use notapipe::{Error, Interrupt, Job};
+/// use notapipe::{ErrorKind, Interrupt, Job};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let interrupt = Interrupt::new()?;
@@ -75,7 +75,7 @@ pub enum Waited {
 ///     interrupt.raise();
 ///     running.join().expect("no panic")
 /// });
-/// assert!(matches!(ended, Err(Error::Cancelled)));
+/// assert_eq!(ended.unwrap_err().kind(), ErrorKind::Cancelled);
 /// assert!(interrupt.is_raised());
 /// # Ok(())
 /// # }
