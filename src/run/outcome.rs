@@ -49,6 +49,10 @@ use crate::view::Touched;
 /// assert!(outcome.skipped().is_empty());
 /// assert!(outcome.peak().bytes >= outcome.usage().bytes);
 /// assert_eq!(outcome.limit_met(), None);
+/// match outcome.without_fuse() {
+///     Some(why) => println!("in {:?}, as {why}", outcome.backing()),
+///     None => assert_eq!(outcome.backing(), notapipe::run::Backing::Fuse),
+/// }
 /// assert!(outcome.still_running().is_none());
 /// assert_eq!(outcome.resource_limits().memory_bytes, None);
 /// println!("{:?}, {} requests", outcome.phases().run, outcome.requests().total());
