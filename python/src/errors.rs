@@ -4,12 +4,12 @@ use std::error::Error as StdError;
 use std::io;
 use std::sync::Arc;
 
-use notapipe::Error;
 use notapipe::archive::ArchiveError;
 use notapipe::collect::CollectError;
-use notapipe::run::{FailedJob, SpawnError};
+use notapipe::run::SpawnError;
 use notapipe::stage::StageError;
 use notapipe::store::Resource;
+use notapipe::{Error, Failed};
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -40,9 +40,11 @@ enum Class {
 impl Class {
     fn of(error: &Error) -> Self {
         match error {
-            Error::StepFailed(failure) => match failure.cpu_limit_met() {
+            Error::StepFailed {
+                step, cpu_limit, ..
+            } => match cpu_limit {
                 Some(_) => Self::LimitReached("limits={\"cpu\": …}"),
-                None => Self::StepFailed { step: failure.step },
+                None => Self::StepFailed { step: *step },
             },
             Error::Spawn(SpawnError::NotFound { .. }) => Self::ToolNotFound,
             Error::Timeout { limit, .. } => Self::TimeoutExpired(limit.as_secs_f64()),
@@ -96,9 +98,9 @@ fn argument(resource: Resource) -> &'static str {
 }
 
 /// The exception of a job that failed, with what there is of it.
-pub fn raised(py: Python<'_>, failed: FailedJob) -> PyErr {
+pub fn raised(py: Python<'_>, failed: Failed) -> PyErr {
     let told = Told::of(py, &failed.error);
-    match failed.outcome() {
+    match &failed.outcome {
         Some(_) => Py::new(py, Outcome::failed(failed))
             .map_or_else(|error| error, |outcome| told.raised(py, Some(outcome))),
         None => told.raised(py, None),

@@ -5,12 +5,12 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use notapipe::Error;
 use notapipe::archive::Format;
 use notapipe::collect::{self, CollectError, Delivery, Destination};
-use notapipe::run::{EndedBy, Exit, FailedJob};
+use notapipe::run::{EndedBy, Exit};
 use notapipe::store::{Kind, Resource, TreePath};
 use notapipe::text::quoted;
+use notapipe::{Error, Failed};
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -40,7 +40,7 @@ pub struct Outcome {
 /// Of one that failed, the library hands out no more than a reference.
 enum Held {
     Done(Box<notapipe::Outcome>),
-    Failed(Box<FailedJob>),
+    Failed(Box<Failed>),
 }
 
 impl Outcome {
@@ -49,7 +49,7 @@ impl Outcome {
     }
 
     /// Of a job that failed when its steps had begun.
-    pub fn failed(failed: FailedJob) -> Self {
+    pub fn failed(failed: Failed) -> Self {
         Self::holding(Held::Failed(Box::new(failed)))
     }
 
@@ -70,7 +70,7 @@ impl Outcome {
     fn get(&self) -> &notapipe::Outcome {
         match &self.held {
             Held::Done(outcome) => outcome,
-            Held::Failed(failed) => failed.outcome().expect("it is kept for its outcome"),
+            Held::Failed(failed) => failed.outcome.as_ref().expect("it is kept for its outcome"),
         }
     }
 
@@ -150,7 +150,7 @@ impl Outcome {
         match &self.held {
             Held::Done(_) => 0,
             Held::Failed(failed) => match &failed.error {
-                Error::StepFailed(failure) => returncode(failure.exit),
+                Error::StepFailed { exit, .. } => returncode(*exit),
                 _ => self
                     .get()
                     .steps()

@@ -5,8 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use notapipe::run::FailedJob;
-use notapipe::{Error, Interrupt, Job};
+use notapipe::{Error, Failed, Interrupt, Job};
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -102,10 +101,10 @@ impl RunningJob {
         let running = self.running.get()?;
         let collect = || match py.detach(|| running.collect()) {
             Ok(outcome) => Py::new(py, Outcome::new(outcome)),
-            Err(failed) if !self.check && matches!(failed.error, Error::StepFailed(_)) => {
-                Py::new(py, Outcome::failed(*failed))
+            Err(failed) if !self.check && matches!(failed.error, Error::StepFailed { .. }) => {
+                Py::new(py, Outcome::failed(failed))
             }
-            Err(failed) => Err(errors::raised(py, *failed)),
+            Err(failed) => Err(errors::raised(py, failed)),
         };
         match self.result.get_or_init(py, collect) {
             Ok(outcome) => Ok(outcome.clone_ref(py)),
@@ -122,7 +121,7 @@ struct Running {
     thread: Mutex<Option<JoinHandle<Attempted>>>,
 }
 
-type Attempted = Result<notapipe::Outcome, Box<FailedJob>>;
+type Attempted = Result<notapipe::Outcome, Failed>;
 
 impl Running {
     fn start(job: Job) -> io::Result<Self> {
@@ -132,7 +131,7 @@ impl Running {
         let thread = thread::Builder::new()
             .name("notapipe-job".to_owned())
             .spawn(move || {
-                let attempted = job.attempt();
+                let attempted = job.run();
                 // Only a counter at its maximum could refuse, and that is readable too.
                 let _ = rustix::io::write(&tell, &1u64.to_ne_bytes());
                 attempted
