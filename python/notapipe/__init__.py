@@ -5,6 +5,9 @@
 | a tool that wants files, and bytes instead | `run`, or `arun` in an event loop |
 | the same, and something else to do meanwhile | `Job.start`, which gives a `RunningJob` |
 | many jobs with an SDK or an include directory in common | `Base` |
+| a directory in RAM, in place of `tempfile.TemporaryDirectory` | `Scratch` |
+| to know what tools do to its files, as it happens | `Scratch.watch`, which gives `Event`s, and `Scratch.follow` |
+| such a directory for a test | the fixture `ram_path`, of pytest |
 """
 
 from ._base import Base
@@ -22,10 +25,13 @@ from ._errors import (
 )
 from ._job import Job, Pipe, Step, arun, pipe, run
 from ._native import Outcome, RunningJob, StepReport, Usage
+from ._scratch import Event, Follow, Scratch, Watch
 
 __all__ = [
     "Base",
     "Cancelled",
+    "Event",
+    "Follow",
     "Input",
     "Inputs",
     "Job",
@@ -36,6 +42,7 @@ __all__ = [
     "OutputMissing",
     "Pipe",
     "RunningJob",
+    "Scratch",
     "Step",
     "StepFailed",
     "StepReport",
@@ -43,6 +50,7 @@ __all__ = [
     "ToolNotFound",
     "Unavailable",
     "Usage",
+    "Watch",
     "arun",
     "pipe",
     "run",

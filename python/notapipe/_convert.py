@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: What the file of an input is made of; see `notapipe.run`.
 Input = Union["ReadableBuffer", "os.PathLike[str]", BinaryIO, Callable[[], Union["ReadableBuffer", BinaryIO]]]
-Inputs = Union[Mapping[str, Input], Iterable[tuple[str, Input]]]
+Inputs = Mapping[str, Input]
 
 Names = Union[Iterable[str], Iterable["os.PathLike[str]"]]
 Pairs = tuple[tuple[str, str], ...]
@@ -34,16 +34,18 @@ def names(what: str, given: Names) -> tuple[str, ...]:
     return tuple(os.fsdecode(name) for name in given)
 
 
-def environment(given: Mapping[str, str] | Iterable[tuple[str, str]] | None) -> Pairs | None:
-    if given is None:
-        return None
-    pairs = given.items() if isinstance(given, Mapping) else given
-    return tuple((os.fsdecode(name), os.fsdecode(value)) for name, value in pairs)
+def environment(given: Mapping[str, str] | None) -> Pairs | None:
+    return None if given is None else tuple((os.fsdecode(name), os.fsdecode(value)) for name, value in _pairs(given))
 
 
 def inputs(given: Inputs | None) -> tuple[tuple[str, Any], ...]:
-    pairs = given.items() if isinstance(given, Mapping) else given or ()
-    return tuple((os.fsdecode(name), _input(name, value)) for name, value in pairs)
+    return tuple((os.fsdecode(name), _input(name, value)) for name, value in _pairs(given))
+
+
+def _pairs(given: Any) -> Iterable[tuple[str, Any]]:
+    """Of a mapping, or of what was made of one: the fields of a job make another job."""
+    pairs: Iterable[tuple[str, Any]] = given.items() if isinstance(given, Mapping) else given or ()
+    return pairs
 
 
 def _input(name: str, value: Any) -> Any:
@@ -93,9 +95,8 @@ def size(what: str, given: int | str | None) -> int | None:
     return int(number) << 10 * " kmgt".index((letter or " ").lower())
 
 
-def limits(given: Mapping[str, float | str] | Iterable[tuple[str, float | str]] | None) -> tuple[tuple[str, float], ...]:
-    pairs = given.items() if isinstance(given, Mapping) else given or ()
-    return tuple((name, _limit(name, value)) for name, value in pairs)
+def limits(given: Mapping[str, float | str] | None) -> tuple[tuple[str, float], ...]:
+    return tuple((name, _limit(name, value)) for name, value in _pairs(given))
 
 
 def _limit(name: str, value: float | str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Callable, Iterable, Mapping, ParamSpec, Sequence, TypeVar, Union
+from typing import IO, TYPE_CHECKING, Any, Callable, Mapping, ParamSpec, Sequence, TypeVar, Union
 
 from . import _convert, _native, _wait
 from ._base import Base
@@ -52,7 +52,7 @@ class Step:
         self,
         args: Sequence[StrOrBytesPath],
         *,
-        env: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         stdin: Stdin = None,
         stdout: Stdout = None,
@@ -129,12 +129,12 @@ class Job:
         collect: Names = (),
         changed: bool = False,
         stdin: Stdin = None,
-        env: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        env: Mapping[str, str] | None = None,
         timeout: float | None = None,
         kill_after: float | None = None,
         size: int | str | None = None,
         inodes: int | str | None = None,
-        limits: Mapping[str, float | str] | Iterable[tuple[str, float | str]] | None = None,
+        limits: Mapping[str, float | str] | None = None,
         backing: str | None = None,
         report: bool = False,
         base: Base | None = None,

@@ -2,11 +2,14 @@
 
 use std::ffi::OsString;
 
+use notapipe::Limits;
+use notapipe::archive::Format;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use super::errors::raised_without_outcome;
-use super::input::Input;
+use super::input::{Input, shared};
 use super::job::limits;
 
 /// See `notapipe.Base`, which holds one.
@@ -50,6 +53,31 @@ impl Base {
             job = job.limits(limits);
         }
         Self::staged(py, job)
+    }
+
+    /// What `pack` gave, staged again.
+    #[staticmethod]
+    fn unpack(
+        py: Python<'_>,
+        archive: Bound<'_, PyBytes>,
+        size: u64,
+        inodes: u64,
+    ) -> PyResult<Self> {
+        let limits = Limits {
+            bytes: size,
+            inodes,
+        };
+        let job = notapipe::Job::new().unpack(shared(archive));
+        Self::staged(py, job.limits(limits))
+    }
+
+    /// All of it as a tar, and its limits.
+    fn pack<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, u64, u64)> {
+        let mut archive = Vec::new();
+        py.detach(|| self.0.pack(Format::Tar).write(&mut archive))
+            .map_err(|error| raised_without_outcome(py, &error.into()))?;
+        let limits = self.0.usage().limits;
+        Ok((PyBytes::new(py, &archive), limits.bytes, limits.inodes))
     }
 
     #[getter]

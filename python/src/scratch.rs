@@ -4,14 +4,13 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::Instant;
 
 use notapipe::mount::{MountOptions, Visibility};
 use notapipe::{Event, Profile};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict, PyRange};
 
 use super::errors::raised_without_outcome;
 use super::job::limits;
@@ -99,24 +98,16 @@ impl Scratch {
 #[pyclass(module = "notapipe._native", frozen)]
 pub struct Watch(Mutex<notapipe::Watch>);
 
-/// The fields of `notapipe.Event`, in their order.
-type EventFields = (
-    &'static str,
-    OsString,
-    Option<OsString>,
-    Option<(u64, u64)>,
-    Option<bool>,
-);
-
 #[pymethods]
 impl Watch {
     fn fileno(&self) -> RawFd {
         self.0.lock().unwrap().as_fd().as_raw_fd()
     }
 
-    /// What waits to be taken.
-    fn take(&self) -> Option<EventFields> {
-        self.0.lock().unwrap().try_next().map(fields)
+    /// What waits to be taken, as the fields of a `notapipe.Event`.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let event = self.0.lock().unwrap().try_next();
+        event.map(|event| fields(py, event)).transpose()
     }
 
     /// Whether nothing comes any more.
@@ -124,10 +115,9 @@ impl Watch {
         self.0.lock().unwrap().has_ended()
     }
 
-    /// Waits until something can be taken; false after so many seconds.
-    #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        wait_for(py, &self.0, wait::deadline(timeout))
+    /// Waits until something can be taken.
+    fn wait(&self, py: Python<'_>) -> PyResult<()> {
+        wait_for(py, &self.0)
     }
 }
 
@@ -149,42 +139,51 @@ impl Follow {
         Ok(taken.map(|len| PyBytes::new(py, &block[..len])))
     }
 
-    /// Waits until something can be taken; false after so many seconds.
-    #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        wait_for(py, &self.0, wait::deadline(timeout))
+    /// Waits until something can be taken.
+    fn wait(&self, py: Python<'_>) -> PyResult<()> {
+        wait_for(py, &self.0)
     }
 }
 
-fn wait_for<T: AsFd>(
-    py: Python<'_>,
-    source: &Mutex<T>,
-    deadline: Option<Instant>,
-) -> PyResult<bool> {
+fn wait_for<T: AsFd>(py: Python<'_>, source: &Mutex<T>) -> PyResult<()> {
     // Its own copy: the source may be dropped, or taken from, while it is waited for.
     let descriptor = source.lock().unwrap().as_fd().try_clone_to_owned()?;
-    wait::readable(py, descriptor.as_fd(), deadline)
+    wait::readable(py, descriptor.as_fd(), None).map(drop)
 }
 
-fn fields(event: Event) -> EventFields {
-    let name = |path: &notapipe::store::TreePath| OsString::from(path.to_path_buf());
-    match event {
-        Event::Created { path, .. } => ("created", name(&path), None, None, None),
-        Event::Removed { path } => ("removed", name(&path), None, None, None),
-        Event::Renamed { from, to } => ("renamed", name(&to), Some(name(&from)), None, None),
-        Event::Opened { path, writable, .. } => ("opened", name(&path), None, None, Some(writable)),
-        Event::Closed { path, writable, .. } => ("closed", name(&path), None, None, Some(writable)),
-        Event::Written { path, range } => (
-            "written",
-            name(&path),
-            None,
-            Some((range.start, range.end)),
-            None,
-        ),
-        Event::Truncated { path, size } => {
-            ("truncated", name(&path), None, Some((size, size)), None)
+fn fields(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyDict>> {
+    let fields = PyDict::new(py);
+    let kind = match &event {
+        Event::Created { .. } => "created",
+        Event::Removed { .. } => "removed",
+        Event::Renamed { from, .. } => {
+            fields.set_item("source", from.to_path_buf().into_os_string())?;
+            "renamed"
         }
-        // Of the whole directory, as all of it has to be looked at again.
-        _ => ("lost", OsString::from("."), None, None, None),
-    }
+        Event::Opened { writable, .. } => {
+            fields.set_item("writable", writable)?;
+            "opened"
+        }
+        Event::Closed { writable, .. } => {
+            fields.set_item("writable", writable)?;
+            "closed"
+        }
+        Event::Written { range, .. } => {
+            fields.set_item(
+                "span",
+                PyRange::new(py, range.start.try_into()?, range.end.try_into()?)?,
+            )?;
+            "written"
+        }
+        Event::Truncated { size, .. } => {
+            fields.set_item("size", size)?;
+            "truncated"
+        }
+        _ => "lost",
+    };
+    // What was lost may have been anywhere.
+    let path = event.path().map_or(".".into(), |path| path.to_path_buf());
+    fields.set_item("kind", kind)?;
+    fields.set_item("path", path.into_os_string())?;
+    Ok(fields)
 }

@@ -56,7 +56,7 @@ def test_a_callable_is_called_when_a_tool_reaches_for_the_file() -> None:
 
 def test_a_str_is_no_input() -> None:
     with pytest.raises(TypeError, match="may be contents or a path"):
-        run(["true"], inputs={"a": "word"})  # type: ignore[arg-type]
+        run(["true"], inputs={"a": "word"})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("wrong", ["ls -l", b"ls", []])
@@ -76,7 +76,7 @@ def test_what_a_callable_raises_is_the_cause() -> None:
 
 def test_a_file_in_text_mode_is_refused() -> None:
     with pytest.raises(notapipe.NotapipeError, match="text mode"):
-        run(["true"], inputs={"a": io.StringIO("text")})  # type: ignore[arg-type]
+        run(["true"], inputs={"a": io.StringIO("text")})  # type: ignore[dict-item]
 
 
 def test_outputs_may_be_directories_optional_patterns_or_all_that_changed() -> None:

@@ -2,6 +2,8 @@
 
 use super::job::Job;
 use super::spec::JobSpec;
+#[cfg(feature = "archives")]
+use crate::archive::{Format, Pack};
 use crate::stage::LeftBehind;
 use crate::store::{Tree, Usage};
 
@@ -47,6 +49,29 @@ impl Base {
     /// A job that starts from it: like the one that it was made of, whose inputs are staged already.
     pub fn job(&self) -> Job {
         Job::from_spec(self.spec.clone()).base(self)
+    }
+
+    /// All of it as an archive, for another process: see [`Job::unpack`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::Job;
+    /// use notapipe::archive::Format;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let base = Job::new().input("inc/words", "pear\napple\n").into_base()?;
+    /// let mut tar = Vec::new();
+    /// base.pack(Format::Tar).write(&mut tar)?;
+    ///
+    /// let copy = Job::new().unpack(tar).into_base()?;
+    /// assert_eq!(copy.usage().inodes, base.usage().inodes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "archives")]
+    pub fn pack(&self, format: Format) -> Pack<'_> {
+        Pack::new(&self.tree, format)
     }
 
     /// What it holds, and the limits that its jobs have unless they say otherwise.
