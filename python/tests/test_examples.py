@@ -107,7 +107,7 @@ def client() -> Iterator[httpx.Client]:
 
 def test_a_source_becomes_a_rom(client: httpx.Client) -> None:
     answer = client.post("/rom", content=ALONE)
-    assert answer.status_code == 200 and len(answer.content) == 32_768
+    assert answer.status_code == 200 and len(answer.content) == 16_384
 
 
 def test_errors_are_statuses(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,8 @@ def test_a_started_job_is_polled_waited_for_and_selected() -> None:
         running.cancel()
         with pytest.raises(notapipe.Cancelled) as raised:
             running.wait()
-        assert raised.value.outcome is None or raised.value.outcome.steps[0].ended_by == "interrupt"
+        # It may be cancelled before its step has started.
+        assert raised.value.outcome is None or all(it.ended_by == "interrupt" for it in raised.value.outcome.steps)
         with pytest.raises(notapipe.Cancelled):
             running.poll()
 
