@@ -57,7 +57,7 @@ impl fmt::Debug for Meter<'_> {
     }
 }
 
-/// A number of bytes as people write it: `512 MiB`, `1.5 GiB`, `300 bytes`; rounded up.
+/// A number of bytes as people write it: `512 MiB`, `1.5 GiB`, `300 bytes`, or with `{:#}` `300 B`; rounded up.
 ///
 /// # Examples
 ///
@@ -76,7 +76,8 @@ impl fmt::Display for ByteCount {
             .map(|bits| bits / 10)
             .filter(|&p| p > 0)
         else {
-            return write!(f, "{} bytes", self.0);
+            let unit = if f.alternate() { "B" } else { "bytes" };
+            return write!(f, "{} {unit}", self.0);
         };
         let (unit, name) = (1_u64 << (10 * power), UNITS[power as usize - 1]);
         // Tenths, rounded up: a limit that is told must be enough when it is set.

@@ -12,6 +12,7 @@
 //! assert!(quoted(&"a".repeat(1 << 20)).to_string().len() < 400);
 //! ```
 
+use std::any::Any;
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
@@ -142,6 +143,15 @@ impl fmt::Display for Shown<'_> {
 /// ```
 pub fn is_seen(c: char) -> bool {
     matches!(c, ' '..='~') || c.escape_debug().len() == 1
+}
+
+/// What a panic said; empty where its payload is no text.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
 }
 
 /// The first entries of a list, joined by commas, and how many there are besides.

@@ -1,17 +1,10 @@
 //! Figures as people read them.
 
+use notapipe::ByteCount;
+
 /// `512 MiB`, `1.5 GiB`, `300 B`.
 pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let power = count.checked_ilog2().map_or(0, |bits| bits / 10) as usize;
-    let Some(unit) = power.checked_sub(1).map(|at| UNITS[at]) else {
-        return format!("{count} B");
-    };
-    let value = count as f64 / (1_u64 << (10 * power)) as f64;
-    match value.fract() {
-        0.0 => format!("{value:.0} {unit}"),
-        _ => format!("{value:.1} {unit}"),
-    }
+    format!("{:#}", ByteCount(count))
 }
 
 /// `1,234,567`.

@@ -13,7 +13,6 @@ use std::convert::Infallible;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -21,7 +20,7 @@ use rustix::io::Errno;
 use super::errno::errno;
 use super::invalidator::Invalidator;
 use super::lazy;
-use super::locality::at_normal_priority;
+use super::locality::start_thread;
 pub(super) use super::ops::{Caller, Known, Listed};
 use super::ops::{Opening, Ops, WriteMode, Written};
 use super::profile::{Profile, ServeOptions};
@@ -735,17 +734,12 @@ impl Dispatcher {
             let second = this.attempt(request, &operation);
             reply(&this, second.map_err(|failure| this.refuse(failure)));
         };
-        at_normal_priority(move || {
-            // Without a thread there is no second chance; the reply that is dropped says EIO.
-            let started = thread::Builder::new()
-                .name("notapipe-room".to_owned())
-                .spawn(again);
-            if let Err(error) = started {
-                log::error!(
-                    "no thread for a {} that waits for room: {error}",
-                    request.name()
-                );
-            }
+        // Without a thread there is no second chance; the reply that is dropped says EIO.
+        start_thread("notapipe-room", again, move |error| {
+            log::error!(
+                "no thread for a {} that waits for room: {error}",
+                request.name()
+            );
         });
     }
 }

@@ -6,11 +6,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
-use std::thread;
 
 use parking_lot::Mutex;
 
-use super::locality::at_normal_priority;
+use super::locality::start_thread;
 use crate::store::Ino;
 
 /// How the kernel is told. It may need answers of ours before it returns.
@@ -52,19 +51,10 @@ impl Invalidator {
             return;
         }
         drop(work);
-        let this = Arc::clone(self);
-        at_normal_priority(move || this.start_thread());
-    }
-
-    fn start_thread(self: Arc<Self>) {
-        let this = Arc::clone(&self);
-        let started = thread::Builder::new()
-            .name("notapipe-inval".to_owned())
-            .spawn(move || this.work());
-        if started.is_err() {
-            // The next call tries again.
-            self.work.lock().has_thread = false;
-        }
+        let (this, refused) = (Arc::clone(self), Arc::clone(self));
+        // The next call tries again.
+        let failed = move |_: &io::Error| refused.work.lock().has_thread = false;
+        start_thread("notapipe-inval", move || this.work(), failed);
     }
 
     fn work(&self) {

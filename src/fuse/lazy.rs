@@ -3,15 +3,15 @@
 //! A source may take its time, so it never runs on a thread that serves requests. A request that needs its file is
 //! answered when it is done, on the thread that made it.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::locality::at_normal_priority;
+use super::locality::start_thread;
 use crate::store::{Ino, Source};
-use crate::sync::{Mutex, thread};
+use crate::sync::Mutex;
+use crate::text::panic_message;
 use crate::view::{Demand, View, Waiter};
 
 /// The most sources that are made at the same time in one mount; the others wait until one is done.
@@ -64,24 +64,18 @@ impl Pool {
         }
         work.threads += 1;
         drop(work);
-        let pool = Arc::clone(self);
-        at_normal_priority(move || pool.start_thread());
-    }
-
-    fn start_thread(self: Arc<Self>) {
-        let pool = Arc::clone(&self);
-        let started = thread::Builder::new()
-            .name("notapipe-source".to_owned())
-            .spawn(move || pool.work());
-        if let Err(error) = started {
-            self.fail_all(&error);
-        }
+        let (pool, refused) = (Arc::clone(self), Arc::clone(self));
+        let failed = move |error: &io::Error| refused.fail_all(error);
+        start_thread("notapipe-source", move || pool.work(), failed);
     }
 
     fn work(&self) {
         while let Some((ino, source)) = self.next() {
             let made = catch_unwind(AssertUnwindSafe(|| self.fill(ino, source)));
-            let made = made.unwrap_or_else(|panic| Err(panicked(&*panic)));
+            let made = made.unwrap_or_else(|panic| {
+                let message = panic_message(&*panic);
+                Err(io::Error::other(format!("it panicked: {message}")))
+            });
             self.view.lock().made(ino, made);
         }
     }
@@ -122,13 +116,6 @@ impl Pool {
     }
 }
 
-/// What a panic said, where it said it in words.
-fn panicked(panic: &(dyn Any + Send)) -> io::Error {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    io::Error::other(format!("it panicked: {}", text.unwrap_or("without a word")))
-}
-
 #[cfg(all(test, shuttle))]
 mod interleavings {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -137,7 +124,7 @@ mod interleavings {
 
     use super::*;
     use crate::store::NewKind;
-    use crate::sync::interleave;
+    use crate::sync::{interleave, thread};
     use crate::view::tests::{NOW, make, view};
 
     /// A pool of one thread, so that what waits meets one that ends.

@@ -18,7 +18,7 @@
 //! on which of them serves: both may read at once, and sometimes do for a request.
 //!
 //! An ordinary user's thread cannot leave `SCHED_IDLE` again, hence the second thread, which is started when it is first
-//! of use; and what it starts inherits the policy, hence [`at_normal_priority`].
+//! of use; and what it starts inherits the policy, hence [`start_thread`].
 //!
 //! Measured on 2 virtual CPUs, Linux 6.18, unpinned, as ratios to tmpfs without and with it: see `README.md`, "Speed".
 
@@ -34,6 +34,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::thread::{CpuSet, Pid, gettid};
 
 use super::busy_poll::{self, RequestPace, STREAK};
+use crate::sync::thread;
 use crate::sys::cpu::{self, CpuOf, Running};
 
 /// How often the floating worker looks after the pinned one.
@@ -162,8 +163,8 @@ impl Drop for RequestGuard<'_> {
     }
 }
 
-/// Runs `task`, which must be short and may start threads, where these are threads like any other.
-pub(super) fn at_normal_priority(task: impl FnOnce() + Send + 'static) {
+/// Runs `task`, which is short, on a thread whose priority is not lowered: threads inherit it.
+fn at_normal_priority(task: impl FnOnce() + Send + 'static) {
     let serving = SERVING.take();
     let pinned = match &serving {
         Some(Serving {
@@ -177,6 +178,20 @@ pub(super) fn at_normal_priority(task: impl FnOnce() + Send + 'static) {
         Some(shared) => shared.send(Box::new(task)),
         None => task(),
     }
+}
+
+/// Runs `work` on a thread of its own, which is scheduled like any other; `failed` where none can be started.
+pub(super) fn start_thread(
+    name: &'static str,
+    work: impl FnOnce() + Send + 'static,
+    failed: impl FnOnce(&io::Error) + Send + 'static,
+) {
+    at_normal_priority(move || {
+        let started = thread::Builder::new().name(name.to_owned()).spawn(work);
+        if let Err(error) = started {
+            failed(&error);
+        }
+    });
 }
 
 thread_local! {

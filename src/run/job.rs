@@ -17,7 +17,7 @@ use super::backing::{self, Backing};
 use super::base::Base;
 use super::commands::{feed_outputs, make_inputs};
 use super::cpus::{Bound, Cpus, Slot, Slots};
-use super::error::{Error, MountOnly, panic_message};
+use super::error::{Error, MountOnly};
 use super::failed::Failed;
 use super::follow::{self, Followed, Following};
 use super::inputs::{self, Listener, Readers, check_name, owner};
@@ -47,6 +47,7 @@ use crate::scratch::Scratch;
 use crate::stage::{LeftBehind, Stage};
 use crate::store::{Limits, Source, Timestamp, Tree, TreePath};
 use crate::sys::signals::InheritedSignals;
+use crate::text::panic_message;
 use crate::view::Touched;
 
 /// Tools that insist on files, as a function: inputs, steps and outputs.
@@ -912,7 +913,9 @@ impl Job {
         });
         let scratch = match scratch {
             Ok(scratch) => scratch,
-            Err(Error::Mount(refused)) if self.spec.backing == Backing::Auto && refused.lacks_fuse() => {
+            Err(Error::Mount(refused))
+                if self.spec.backing == Backing::Auto && refused.lacks_fuse() =>
+            {
                 return match self.mount_only() {
                     None => self.run_plainly(staged, own_tmp, (skipped, phases, Some(refused))),
                     Some(what) => Err(Error::NeedsFuse {
@@ -1001,7 +1004,8 @@ impl Job {
 
     /// What was asked for that a directory on tmpfs does not give.
     fn mount_only(&self) -> Option<MountOnly> {
-        let is_private = self.spec.backing == Backing::Tmpfs && self.spec.mount == Visibility::Private;
+        let is_private =
+            self.spec.backing == Backing::Tmpfs && self.spec.mount == Visibility::Private;
         if self.spec.mount != Visibility::Auto && !is_private {
             Some(MountOnly::Visibility)
         } else if !self.sources.is_empty() {
@@ -1035,7 +1039,9 @@ impl Job {
         let plain = plain.map_err(|error| match error {
             // Namespaces are refused for the same reasons as in a mount.
             Error::Mount(source)
-                if self.spec.backing != Backing::Tmpfs && self.spec.at.is_some() && source.lacks_fuse() =>
+                if self.spec.backing != Backing::Tmpfs
+                    && self.spec.at.is_some()
+                    && source.lacks_fuse() =>
             {
                 Error::NeedsFuse {
                     what: MountOnly::At,

@@ -7,12 +7,13 @@ use std::thread::{self, JoinHandle};
 #[cfg(feature = "tokio")]
 use tokio::io::unix::AsyncFd;
 
-use super::error::{Error, panic_message};
+use super::error::Error;
 use super::failed::Failed;
 use super::job::Job;
 use super::outcome::Outcome;
 use super::process::Interrupt;
 use crate::sys::event_fd::EventFd;
+use crate::text::panic_message;
 
 /// A job that was started; see [`Job::start`].
 ///
