@@ -5,8 +5,8 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{
-    Access, AtFlags, FileType, Gid, Mode, OFlags, Statx, StatxTimestamp, Timespec, Timestamps, Uid,
-    accessat, chmodat, chownat, mkdirat, openat, unlinkat, utimensat,
+    Access, AtFlags, Gid, Mode, OFlags, ResolveFlags, Statx, StatxTimestamp, Timespec, Timestamps,
+    Uid, accessat, chmodat, chownat, mkdirat, openat2, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -103,14 +103,13 @@ impl<'p> Assembly<'p> {
         let way = ways
             .find(|it| below(it, above) == Some(name))
             .ok_or(Errno::NOENT)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let lower = openat(from, name, flags, Mode::empty())?;
+        let lower = open_unmounted(from, name, OFlags::RDONLY)?;
         is_short(&lower)?;
         let found = status(from, name)?;
         mkdirat(to, name, Mode::RWXU)?;
-        let inside = openat(to, name, flags, Mode::empty())?;
+        let inside = open_unmounted(to, name, OFlags::PATH)?;
         self.directory(way, &lower, &inside)?;
-        self.make_like(&found, (from, name), (to, name))
+        self.make_like(&found, &lower, (to, name))
     }
 
     /// An overlay of a directory to which the user has access.
@@ -124,14 +123,12 @@ impl<'p> Assembly<'p> {
         /// As if so many had been made, since each refusal takes long and the next is likely.
         const REFUSAL: u32 = 16;
         let name = at[1];
+        let lower = open_unmounted(from, name, OFlags::PATH)?;
         let found = status(from, name)?;
-        if FileType::from_raw_mode(found.stx_mode.into()) != FileType::Directory {
-            return Err(Errno::NOTDIR);
-        }
-        accessat(from, name, access, AtFlags::EACCESS)?;
+        may(&lower, access)?;
         mkdirat(to, name, Mode::RWXU)?;
         self.made += 1;
-        match self.mount_overlay(&found, at, from, to) {
+        match self.mount_overlay(&found, at, &lower, to) {
             Ok(()) => {
                 self.overlays -= 1;
                 Ok(())
@@ -148,10 +145,9 @@ impl<'p> Assembly<'p> {
         &self,
         found: &Statx,
         at: [&CStr; 2],
-        from: &OwnedFd,
+        lower: &OwnedFd,
         to: &OwnedFd,
     ) -> Result<(), Errno> {
-        let name = at[1];
         let index = &self.view.upper.to_bytes()[b"upper".len()..];
         let own = |kind: &[u8]| {
             let mut text = DataBuffer::new();
@@ -166,24 +162,22 @@ impl<'p> Assembly<'p> {
         mkdirat(self.tmpfs, upper, Mode::RWXU)?;
         mkdirat(self.tmpfs, work, Mode::RWXU)?;
         take_over(self.view, at, self.tmpfs, upper)?;
-        self.make_like(found, (from, name), (self.tmpfs, upper))?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let lower = openat(from, name, flags, Mode::empty())?;
+        self.make_like(found, lower, (self.tmpfs, upper))?;
         let mut place = DataBuffer::new();
         place.push(b"/proc/self/fd/");
         place.push_number(to.as_raw_fd().unsigned_abs());
         place.push(b"/");
-        place.push(name.to_bytes());
+        place.push(at[1].to_bytes());
         let place = place.as_c_str().ok_or(Errno::NAMETOOLONG)?;
         let place = (place, self.view.flags);
-        mount_overlay(&lower, self.tmpfs, [upper, work], place, self.user)
+        mount_overlay(lower, self.tmpfs, [upper, work], place, self.user)
     }
 
     /// Gives what was made the owner, as far as it can have that, the mode and the times of a directory.
     fn make_like(
         &self,
         found: &Statx,
-        (from, name): (&OwnedFd, &CStr),
+        lower: &OwnedFd,
         (directory, made): (&OwnedFd, &CStr),
     ) -> Result<(), Errno> {
         let mut mode = Mode::from_raw_mode((found.stx_mode & 0o7777).into());
@@ -192,9 +186,7 @@ impl<'p> Assembly<'p> {
             let (uid, gid) = (Uid::from_raw(found.stx_uid), Gid::from_raw(found.stx_gid));
             chownat(directory, made, Some(uid), Some(gid), AtFlags::empty())?;
         } else if found.stx_uid != geteuid().as_raw() {
-            mode = granted(mode, |access| {
-                accessat(from, name, access, AtFlags::EACCESS).is_ok()
-            });
+            mode = granted(mode, |access| may(lower, access).is_ok());
         }
         chmodat(directory, made, mode, AtFlags::empty())?;
         let time = |it: StatxTimestamp| Timespec {
@@ -207,4 +199,15 @@ impl<'p> Assembly<'p> {
         };
         utimensat(directory, made, &times, AtFlags::SYMLINK_NOFOLLOW)
     }
+}
+
+/// A directory on which nothing is mounted, since that need not answer.
+fn open_unmounted(directory: &OwnedFd, name: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    openat2(directory, name, flags, Mode::empty(), resolve)
+}
+
+fn may(directory: &OwnedFd, access: Access) -> Result<(), Errno> {
+    accessat(directory, c".", access, AtFlags::EACCESS)
 }

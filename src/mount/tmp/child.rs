@@ -261,8 +261,9 @@ fn place(tree: &OwnedFd, directory: &OwnedFd, name: &CStr) -> Result<(), Errno> 
     )
 }
 
+/// As the kernel knows it: what is mounted there need not answer.
 pub(super) fn status(directory: &OwnedFd, name: &CStr) -> Result<Statx, Errno> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     statx(directory, name, flags, StatxFlags::BASIC_STATS)
 }
 

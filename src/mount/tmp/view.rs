@@ -117,7 +117,11 @@ fn ways(view: &Path, mounts: &[&PathBuf]) -> Vec<CString> {
 
 /// The directories of other users and groups, and those above them, that a tool may write in or below: in the view itself,
 /// in what a command names and above it, and such that all users have.
-pub(super) fn to_take_over(view: &Path, reachable: &[PathBuf]) -> Vec<TakenOver> {
+pub(super) fn to_take_over(
+    view: &Path,
+    reachable: &[PathBuf],
+    mounts: &[PathBuf],
+) -> Vec<TakenOver> {
     /// Directories of root's that all users write to.
     const SHARED: [&str; 4] = [".X11-unix", ".ICE-unix", ".XIM-unix", ".font-unix"];
     let inside = reachable.iter().filter(|path| path.starts_with(view));
@@ -128,7 +132,8 @@ pub(super) fn to_take_over(view: &Path, reachable: &[PathBuf]) -> Vec<TakenOver>
         ancestors.map(Path::to_owned).collect::<Vec<_>>()
     };
     let around = named.iter().map(PathBuf::as_path).chain([view]);
-    let entries = around.flat_map(entries).filter(|(_, kind)| kind.is_dir());
+    let entries = around.flat_map(|directory| entries(directory, mounts));
+    let entries = entries.filter(|(_, kind)| kind.is_dir());
     let shared = SHARED.iter().map(|name| view.join(name));
     let named = named.iter().flat_map(|path| above(path));
     let mut found = BTreeMap::new();
@@ -185,19 +190,23 @@ fn may(path: &Path, access: Access) -> bool {
     accessat(CWD, path, access, AtFlags::EACCESS).is_ok()
 }
 
-/// Nothing where this is no directory.
-fn entries(directory: &Path) -> impl Iterator<Item = (PathBuf, FileType)> {
+/// Nothing where this is no directory; and no mounts, whose file systems need not answer.
+fn entries(directory: &Path, mounts: &[PathBuf]) -> impl Iterator<Item = (PathBuf, FileType)> {
     let entries = std::fs::read_dir(directory).into_iter().flatten();
     let entries = entries.take(MOST_ENTRIES).flatten();
+    let entries = entries.filter(|it| !mounts.contains(&it.path()));
     entries.filter_map(|it| Some((it.path(), it.file_type().ok()?)))
 }
 
 /// What may have to be shown as it is: all sockets, the paths that a command names, and what lies in directories that it
 /// names. But no FIFO that it does not name: what is shown as it is cannot be removed, and a tool may make its own.
-pub(super) fn candidates<'p>(named: impl Iterator<Item = &'p PathBuf>) -> Vec<PathBuf> {
+pub(super) fn candidates<'p>(
+    named: impl Iterator<Item = &'p PathBuf>,
+    mounts: &[PathBuf],
+) -> Vec<PathBuf> {
     let mut found = sockets();
     for path in named {
-        let inside = entries(path)
+        let inside = entries(path, mounts)
             .filter(|(_, kind)| !kind.is_dir() && !kind.is_symlink() && !kind.is_fifo());
         let all = inside.map(|(path, _)| path).chain([path.clone()]);
         found.extend(all.filter_map(|it| it.canonicalize().ok()));
