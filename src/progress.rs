@@ -1,4 +1,4 @@
-//! How far staging or collecting has come, told to whoever asked.
+//! How far staging or collecting has come, told to a listener.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -12,7 +12,7 @@ pub struct Progress {
     pub bytes: u64,
 }
 
-/// Somebody asked to stop.
+/// The listener asked to stop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stopped;
 

@@ -1,4 +1,4 @@
-//! What threads meet by: locks, flags, and what they wait for.
+//! Locks, flags and waits of threads.
 //!
 //! Those of parking_lot, std and the kernel. In tests built by `scripts/interleavings.sh` they are Shuttle's, which decides
 //! at each of them which thread goes on, and so comes to orders that a machine hardly ever comes to.
@@ -33,7 +33,7 @@ mod interleaved {
 
     /// Runs `test` in one order after another: any ones, then those that differ little from one thread after the other
     /// ("A randomized scheduler with probabilistic guarantees of finding bugs", ASPLOS 2010). Fails when one fails, or
-    /// when nobody can go on; what is printed then is for `shuttle::replay`.
+    /// when no thread can go on; what is printed then is for `shuttle::replay`.
     pub(crate) fn interleave(test: impl Fn() + Copy + Send + Sync + 'static) {
         shuttle::check_random(test, ORDERS);
         shuttle::check_pct(test, ORDERS, SWITCHES);
@@ -45,7 +45,7 @@ mod interleaved {
         rustix::io::read(descriptor, buffer)
     }
 
-    /// The same of write(2).
+    /// As write(2), and another thread may go on before it.
     pub(crate) fn write(descriptor: impl AsFd, bytes: &[u8]) -> rustix::io::Result<usize> {
         switch();
         rustix::io::write(descriptor, bytes)

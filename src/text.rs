@@ -41,7 +41,7 @@ pub fn shown<T: AsRef<OsStr> + ?Sized>(text: &T) -> Shown<'_> {
     Shown::of_bytes(text.as_ref().as_bytes(), false)
 }
 
-/// The same as [`shown`] in double quotes, with those in it and backslashes escaped.
+/// `text` as [`shown`], in double quotes, with those in it and backslashes escaped.
 ///
 /// ```
 /// use std::path::Path;

@@ -16,7 +16,7 @@
 //! | `{"version":1,"command":"snapshot","format":"tar.zst"}` with a descriptor beside it (`SCM_RIGHTS`) | `{"progress":{"files":N,"bytes":N}}` again and again, then `{"packed":{…}}` |
 //! | `{"version":1,"command":"unmount","lazy":false}` | `{"unmounted":{…}}` when all is done, what has to be saved included, and `"saving"` every second until then; with `lazy`, as soon as it is detached |
 //!
-//! Whatever goes wrong is `{"error":{"kind":"…","message":"…"}}`. Fields may be added within a version; whoever reads
+//! Whatever goes wrong is `{"error":{"kind":"…","message":"…"}}`. Fields may be added within a version; a reader
 //! passes over those that it does not know.
 //!
 //! # Examples

@@ -112,7 +112,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Tells those who asked for the end how it went, and stops listening.
+    /// Answers the callers that asked for the end with how it went, and stops listening.
     pub fn finish(mut self, end: Result<Unmounted, String>) {
         self.shared.state.lock().end = Some(end);
         self.shared.changed.notify_all();

@@ -14,13 +14,13 @@ const ENDING: &str = "sock";
 
 /// The directories in which the sockets of a user's mounts lie.
 ///
-/// Each must belong to us and let nobody else in; one that does not is passed over. A mount makes its socket in the
+/// Each must belong to this user and be closed to all others; one that is not so is passed over. A mount makes its socket in the
 /// first that can be used; looking goes through all, since an environment variable that chooses one may be set in one
 /// shell and missing in the next.
 #[derive(Clone, Debug)]
 pub struct SocketDirs(Vec<PathBuf>);
 
-/// A live mount, and who answers for it.
+/// A live mount, and a connection to the process that serves it.
 #[derive(Debug)]
 pub struct LiveMount {
     /// The socket.
@@ -54,7 +54,7 @@ impl SocketDirs {
         Err(refused)
     }
 
-    /// Whoever answers for the mount at `path`.
+    /// A connection to the process that serves the mount at `path`.
     ///
     /// The path is looked up without asking the mount itself, so that a stuck one is found too.
     ///
@@ -106,7 +106,7 @@ impl SocketDirs {
                         socket,
                     }),
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                        // Nobody listens, and nobody ever will: its process is dead.
+                        // Its process is dead, and no other will listen there.
                         let _ = fs::remove_file(&socket);
                     }
                     // Gone since it was listed.
@@ -135,7 +135,7 @@ pub(super) fn socket_name(device: &str) -> String {
     format!("{}.{ENDING}", device.replace(':', "-"))
 }
 
-/// Not for ever: a process that is stopped takes nobody in once many wait.
+/// Gives up after [`PATIENCE`]: a process that is stopped accepts no connection once its backlog is full.
 fn connect(socket: &Path) -> io::Result<UnixStream> {
     use rustix::net::sockopt::{Timeout, set_socket_timeout};
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -159,7 +159,7 @@ fn make(directory: &Path) -> Result<(), ControlError> {
     }
 }
 
-/// Ours, and nobody else may enter: others could put sockets of theirs there.
+/// Whether the directory is this user's and closed to others, who could put sockets of theirs there.
 fn check(directory: &Path) -> Result<(), ControlError> {
     let refuse = |problem: String| ControlError::SocketDir {
         path: directory.to_owned(),

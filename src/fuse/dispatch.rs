@@ -21,7 +21,7 @@ use super::errno::errno;
 use super::invalidator::Invalidator;
 use super::lazy;
 use super::locality::start_thread;
-pub(super) use super::ops::{Caller, Known, Listed};
+pub(super) use super::ops::{Caller, DirEntry, EntryTimeout};
 use super::ops::{Opening, Ops, WriteMode, Written};
 use super::profile::{Profile, ServeOptions};
 use super::requests::{Request, RequestCounts};
@@ -435,7 +435,7 @@ impl Dispatcher {
         dir: Ino,
         after: u64,
         mut reply: R,
-        add: impl Fn(&mut R, &Listed<'_>) -> bool,
+        add: impl Fn(&mut R, &DirEntry<'_>) -> bool,
     ) {
         let listed = self.perform(Request::Readdir, |ops| {
             ops.readdir(dir, after, |entry| add(&mut reply, entry))
@@ -449,13 +449,13 @@ impl Dispatcher {
         dir: Ino,
         after: u64,
         mut reply: R,
-        add: impl Fn(&mut R, &Listed<'_>, &Attr, Duration) -> bool,
+        add: impl Fn(&mut R, &DirEntry<'_>, &Attr, Duration) -> bool,
     ) {
         let listed = self.perform(Request::Readdirplus, |ops| {
             ops.readdirplus(dir, after, |entry, attr, known| {
                 let lifetime = match known {
-                    Known::ForEver => FOREVER,
-                    Known::NotYet => Duration::ZERO,
+                    EntryTimeout::Forever => FOREVER,
+                    EntryTimeout::Zero => Duration::ZERO,
                 };
                 add(&mut reply, entry, attr, lifetime)
             })

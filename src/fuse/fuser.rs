@@ -23,7 +23,7 @@ use fuser::{
 use rustix::io::Errno;
 
 use super::dispatch::{
-    self, Attr, Caller, Data, Entry, FOREVER, Handle, Ino, Kind, Listed, Name, PAGE_SIZE, Reply,
+    self, Attr, Caller, Data, DirEntry, Entry, FOREVER, Handle, Ino, Kind, Name, PAGE_SIZE, Reply,
     SetTime, Setattr, Statfs, Timestamp, Write, Xattr,
 };
 use super::profile::Feature;
@@ -495,14 +495,14 @@ fn send_xattr<B: Deref<Target = [u8]>>(reply: ReplyXattr, value: Xattr<B>) {
     }
 }
 
-fn add_entry(reply: &mut ReplyDirectory, entry: &Listed<'_>) -> bool {
+fn add_entry(reply: &mut ReplyDirectory, entry: &DirEntry<'_>) -> bool {
     let (kind, name) = (file_type(entry.kind), OsStr::from_bytes(entry.name));
     reply.add(nodeid(entry.ino), entry.cookie, kind, name)
 }
 
 fn add_entry_plus(
     reply: &mut ReplyDirectoryPlus,
-    entry: &Listed<'_>,
+    entry: &DirEntry<'_>,
     attr: &Attr,
     lifetime: Duration,
 ) -> bool {

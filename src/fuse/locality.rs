@@ -45,22 +45,22 @@ const STARVED_TICKS: u32 = 2;
 const QUIET_TICKS: u32 = 5;
 /// How long a worker that is about to read a request may take for it.
 const GRACE: Duration = Duration::from_micros(200);
-/// When it is tried again after the machine had too much to do.
+/// After how long the pinned worker is tried again when the machine had too much to do.
 const CROWDED_PAUSE: Duration = Duration::from_millis(5);
-/// How long it is not tried again after the pinned worker did not get to run; twice as long each time.
+/// How long the pinned worker is not tried again after it did not get to run; twice as long each time.
 const PENALTY: Duration = Duration::from_millis(20);
 const MOST_PENALTY: Duration = Duration::from_secs(2);
 /// So many requests were worth it, whatever went wrong before.
 const WORTH_IT: u64 = 1000;
 /// After so many requests of others in a row there is not one requester any more.
-const MOST_STRANGERS: u32 = 2;
+const MOST_OTHERS: u32 = 2;
 /// How many requests may pass until the requester's CPU is looked up again; fewer when it takes long to ask again, which it
 /// does when it has moved.
 const LOOK_AFTER: u32 = 16;
 const LOOK_AFTER_LATE: u32 = 4;
 const LATE: Duration = Duration::from_micros(30);
 
-/// Who asks, and how.
+/// The thread whose request is served.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Requester {
     /// The thread, as we see it; 0 where we do not.
@@ -70,7 +70,7 @@ pub(super) struct Requester {
 }
 
 impl Requester {
-    /// Who asks for so many bytes to be moved.
+    /// A thread that asks for so many bytes to be moved.
     pub fn new(tid: u32, bytes: usize) -> Self {
         /// So many are copied in less time than a CPU takes to wake up.
         const LITTLE: usize = 32 << 10;
@@ -266,7 +266,7 @@ impl Serving {
     }
 }
 
-/// What both workers know.
+/// What both workers share.
 #[derive(Default)]
 struct Shared {
     /// Of the machine.
@@ -424,7 +424,7 @@ struct FloatingWorker {
     penalty: Duration,
 }
 
-/// What is asked of the machine before the pinned worker serves.
+/// What the machine has to do, looked at before the pinned worker serves.
 struct MachineLoad {
     running: Running,
     allowed: CpuSet,
@@ -439,7 +439,7 @@ impl MachineLoad {
         })
     }
 
-    /// Whether others than this many may want the requester's CPU.
+    /// Whether so many threads or more are running or ready to, which may want the requester's CPU.
     fn is_crowded(&self, most: usize) -> bool {
         self.running.now().is_none_or(|running| running >= most)
     }
@@ -573,7 +573,7 @@ struct PinnedWorker {
     /// Requests since the requester's CPU was looked up.
     since_look: u32,
     /// Requests of others in a row.
-    strangers: u32,
+    others: u32,
     is_late: bool,
     moves_much: bool,
 }
@@ -581,9 +581,9 @@ struct PinnedWorker {
 impl PinnedWorker {
     fn asked(&mut self, requester: Requester, now: Instant) {
         let tid = self.assignment.as_ref().map(|assignment| assignment.tid);
-        self.strangers = match tid == Some(requester.tid) {
+        self.others = match tid == Some(requester.tid) {
             true => 0,
-            false => self.strangers + 1,
+            false => self.others + 1,
         };
         self.moves_much = requester.moves_much;
         self.is_late = self
@@ -596,7 +596,7 @@ impl PinnedWorker {
         shared.served.fetch_add(1, Ordering::Relaxed);
         self.replied = Some(Instant::now());
         self.follow();
-        self.park_unless_wanted(shared, self.moves_much || self.strangers >= MOST_STRANGERS);
+        self.park_unless_wanted(shared, self.moves_much || self.others >= MOST_OTHERS);
     }
 
     fn park_unless_wanted(&mut self, shared: &Shared, is_done: bool) {

@@ -72,19 +72,19 @@ pub(super) struct Written {
 
 /// One directory entry for a listing.
 #[derive(Debug)]
-pub(super) struct Listed<'a> {
+pub(super) struct DirEntry<'a> {
     pub cookie: u64,
     pub name: &'a [u8],
     pub ino: Ino,
     pub kind: Kind,
 }
 
-/// How long what is said of an entry holds.
+/// How long the kernel may keep what it is told of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Known {
-    ForEver,
+pub(super) enum EntryTimeout {
+    Forever,
     /// Nothing is known yet, not even the size.
-    NotYet,
+    Zero,
 }
 
 /// Cookies of the two entries that the store does not keep; the store's begin above them.
@@ -376,7 +376,7 @@ impl Ops {
         &self,
         dir: Ino,
         after: u64,
-        mut add: impl FnMut(&Listed<'_>) -> bool,
+        mut add: impl FnMut(&DirEntry<'_>) -> bool,
     ) -> Result<()> {
         let view = self.view.lock();
         let dots = [
@@ -385,7 +385,7 @@ impl Ops {
         ];
         for (cookie, name, ino) in dots {
             if after < cookie
-                && add(&Listed {
+                && add(&DirEntry {
                     cookie,
                     name,
                     ino,
@@ -401,7 +401,7 @@ impl Ops {
             }
             let Cookie(cookie) = entry.cookie;
             let name = entry.name.as_bytes();
-            if add(&Listed {
+            if add(&DirEntry {
                 cookie,
                 name,
                 ino: entry.ino,
@@ -419,7 +419,7 @@ impl Ops {
         &self,
         dir: Ino,
         after: u64,
-        mut add: impl FnMut(&Listed<'_>, &Attr, Known) -> bool,
+        mut add: impl FnMut(&DirEntry<'_>, &Attr, EntryTimeout) -> bool,
     ) -> Result<()> {
         let mut view = self.view.lock();
         let dots = [
@@ -427,13 +427,13 @@ impl Ops {
             (COOKIE_DOT_DOT, b"..", view.parent(dir)?),
         ];
         for (cookie, name, ino) in dots {
-            let listed = Listed {
+            let listed = DirEntry {
                 cookie,
                 name,
                 ino,
                 kind: Kind::Directory,
             };
-            if after < cookie && add(&listed, &view.attr(ino)?, Known::ForEver) {
+            if after < cookie && add(&listed, &view.attr(ino)?, EntryTimeout::Forever) {
                 return Ok(());
             }
         }
@@ -446,7 +446,7 @@ impl Ops {
             }
             let Cookie(cookie) = entry.cookie;
             let name = entry.name.as_bytes();
-            let listed = Listed {
+            let listed = DirEntry {
                 cookie,
                 name,
                 ino: entry.ino,
@@ -454,8 +454,8 @@ impl Ops {
             };
             let (attr, known) = match view.attr(entry.ino) {
                 // Listing a directory makes nothing: a process that wants to know more must look again.
-                Err(StoreError::NotMade) => (view.attr_unmade(entry.ino)?, Known::NotYet),
-                attr => (attr?, Known::ForEver),
+                Err(StoreError::NotMade) => (view.attr_unmade(entry.ino)?, EntryTimeout::Zero),
+                attr => (attr?, EntryTimeout::Forever),
             };
             if add(&listed, &attr, known) {
                 break;
@@ -475,8 +475,8 @@ impl Ops {
         self.view.lock().usage()
     }
 
-    /// What access(2) may be asked where the kernel does not check itself: only its owner can enter such
-    /// a mount, as root, to whom all is allowed except to execute what has no execute bit.
+    /// access(2) in a mount without `default_permissions`: only its owner can enter it, as root, which may do all but
+    /// execute what has no execute bit.
     pub fn may_execute(&self, ino: Ino) -> Result<bool> {
         let attr = self.view.lock().attr(ino)?;
         Ok(attr.kind == Kind::Directory || attr.mode & ANY_EXECUTE != 0)
@@ -540,7 +540,7 @@ fn mode_without_set_id(attr: &Attr, caller: Caller) -> Option<u32> {
     (attr.mode & cleared != 0).then_some(attr.mode & !cleared)
 }
 
-/// What a file may do as a program does not outlive its content, whoever changes that (capabilities(7)). With
+/// The capabilities of a program go with any change of its content (capabilities(7)). With
 /// `HANDLE_KILLPRIV_V2` the kernel leaves this to us too.
 fn clear_capability(view: &mut Locked<'_>, ino: Ino, now: Timestamp) {
     const CAPABILITY: &[u8] = b"security.capability";

@@ -10,7 +10,7 @@ use rustix::event::PollFlags;
 use crate::sys::event_fd::EventFd;
 use crate::sys::poll;
 
-/// The end of a session, for whoever waits for it among other things.
+/// The end of a session, which can be waited for together with other events.
 #[derive(Debug)]
 pub struct SessionEnd {
     ended: EventFd,

@@ -177,7 +177,7 @@ impl<'v> Edit<'v> {
         }
     }
 
-    /// A directory that everybody may write to, and that is not listed.
+    /// A directory in which all users may write, and that is not listed.
     pub fn hidden_directory(&mut self, path: &TreePath) -> Result<()> {
         let ino = self.make_directories(path)?;
         let change = SetAttr {

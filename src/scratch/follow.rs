@@ -72,7 +72,7 @@ impl Scratch {
 /// It waits until the file of its name has been opened for writing, by a process or through our API; a file
 /// that was written before this reader was made counts as well, one that was only staged does not. From then on
 /// it stays with that file, whatever becomes of its name. It gives all bytes from the first on, waits for more
-/// while somebody has the file open for writing, and then ends.
+/// while the file is open for writing, and then ends.
 ///
 /// Bytes are given once. When some that were given are written again, or cut off, [`rewritten`](Self::rewritten)
 /// tells which.
@@ -96,7 +96,7 @@ impl Scratch {
 /// let scratch = Scratch::builder().profile(Profile::Observed).build()?;
 /// let interrupt = Interrupt::new()?;
 /// let mut log = scratch.follow("log")?.interrupt(interrupt.clone());
-/// assert_eq!(log.try_read(&mut [0; 8])?, None, "nobody has written it yet");
+/// assert_eq!(log.try_read(&mut [0; 8])?, None, "it has not been written yet");
 /// let late = log.timeout(Duration::from_millis(1)).read(&mut [0; 8]).unwrap_err();
 /// assert_eq!(late.kind(), std::io::ErrorKind::TimedOut);
 ///
@@ -178,7 +178,7 @@ impl Follow {
             Followed::Wait => Ok(None),
             Followed::Gone => Err(io::Error::new(
                 io::ErrorKind::ConnectionAborted,
-                "the mount is gone, and nobody has closed the file",
+                "the mount is gone before the file was closed",
             )),
         }
     }

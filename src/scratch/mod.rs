@@ -455,11 +455,11 @@ impl Scratch {
         self.wait_at_most(interrupt, None).map(drop)
     }
 
-    /// The same, for no longer than `patience`; false when that was up.
+    /// As [`wait`](Self::wait), for no longer than `patience`; false when that was up.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Self::wait).
+    /// When the system refuses to wait (poll(2)).
     pub fn wait_for(&self, interrupt: &Interrupt, patience: Duration) -> io::Result<bool> {
         self.wait_at_most(interrupt, Some(patience))
     }
@@ -511,10 +511,10 @@ impl Scratch {
         unmounted.map(|()| remains)
     }
 
-    /// The same, and what there is at this moment also when the mount could not be taken down, or nobody served it any
-    /// more.
+    /// Unmounts it. What is left is there at this moment also when the mount could not be taken down, or is not served
+    /// any more.
     pub(crate) fn end(mut self) -> (Remains, Result<(), Error>) {
-        // Whoever waits for one would keep the mount busy.
+        // A process that waits for one would keep the mount busy.
         self.cancel_sources();
         self.view.lock().set_unused(true);
         let unmounted = self.mount.unmount();
@@ -527,7 +527,7 @@ impl Scratch {
         (remains, unmounted.map_err(Error::from))
     }
 
-    /// Makes a directory that everybody may write to, and that is not listed.
+    /// Makes a directory in which all users may write, and that is not listed.
     pub(crate) fn hidden_directory(&self, path: &TreePath) -> Result<(), Error> {
         self.change("make", path, |edit| edit.hidden_directory(path))
     }

@@ -1,4 +1,4 @@
-//! Files that are made when somebody first reaches for them.
+//! Files whose content a source makes on the first use.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use crate::store::{Ino, Source, StoreError, TreePath};
 use crate::view::View;
 
 impl Scratch {
-    /// Makes a file whose content is made when somebody first reaches for it, or replaces one by it; missing
-    /// directories above it are made.
+    /// Makes a file, or replaces one by it, whose content `source` makes when it is first used; missing directories
+    /// above it are made.
     ///
-    /// Whoever reaches for the file waits until it is made; others do not. When the source fails or panics, all
-    /// who reach for the file see EIO, now and later, and [`read`](Self::read) gives [`Error::Source`]. A source
-    /// that is still at work when the scratch directory is unmounted is not waited for: whoever waits sees EIO,
-    /// and what it gives later is dropped. At most 16 sources of a scratch directory are at work at a time.
+    /// Only processes that use the file wait until it is made. When the source fails or panics, each use of the file
+    /// fails with EIO, now and later, and [`read`](Self::read) with [`Error::Source`]. A source that is still at work
+    /// when the scratch directory is unmounted is not waited for: processes that wait for it see EIO, and what it
+    /// gives later is dropped. At most 16 sources of a scratch directory are at work at a time.
     ///
     /// A process that waits for a file of unknown [size](Source::size) does so while it looks the name up, and the
-    /// kernel lets nobody make, remove or rename names in that directory meanwhile. So a source that
+    /// kernel lets no process make, remove or rename names in that directory meanwhile. So a source that
     /// itself waits for a tool to make a file should know its size, or stand in a directory of its own. And a
     /// source must not read its own file.
     ///
@@ -55,7 +55,7 @@ impl Scratch {
             .collect()
     }
 
-    /// Makes nothing any more, and lets nobody wait: for when processes are to end.
+    /// Makes nothing any more, and has no process wait for a source: for when processes are to end.
     pub(crate) fn cancel_sources(&self) {
         self.view.lock().cancel_sources();
     }
@@ -72,7 +72,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// The same where only the attributes are looked at.
+    /// Waits until the size of a file is known, if its source has to make it for that.
     pub(super) fn make_size(&self, path: &TreePath) -> Result<(), Error> {
         let pending = self.view.may_have_lazy_files() && {
             let view = self.view.lock();

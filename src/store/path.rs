@@ -65,8 +65,8 @@ struct Link {
     depth: usize,
     /// Bytes of all names, with the slashes between them.
     bytes: usize,
-    /// Of all names, with a key of this process: two paths are the same where it is the same, but for one of 2^64
-    /// pairs, which a tool cannot choose.
+    /// Of all names, with a key of this process: paths with equal hashes are equal, but for one of 2^64 pairs, which a
+    /// tool cannot choose.
     hash: u64,
 }
 
@@ -86,7 +86,7 @@ impl Drop for Link {
 
 /// Why bytes are not a [`TreePath`].
 ///
-/// The message names the problem only; whoever holds the path puts it in front.
+/// The message names the problem only; the caller puts the path in front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {
@@ -247,7 +247,7 @@ impl TreePath {
         text.bytes
     }
 
-    /// The same as a path for the operating system; `.` for the root.
+    /// This path for the operating system; `.` for the root.
     pub fn to_path_buf(&self) -> PathBuf {
         OsString::from_vec(self.to_bytes()).into()
     }

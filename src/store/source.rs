@@ -1,7 +1,7 @@
-//! Content that comes from elsewhere: a file that is made when somebody first reaches for it.
+//! Content that comes from elsewhere: a file that is made when it is first used.
 //!
-//! The store only says what such a source is. Who waits for it, and on which thread it is made, is for the
-//! layers above: nothing here runs on its own.
+//! The store only says what such a source is. Which process waits for it, and on which thread it is made, is for the
+//! layers above.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -11,11 +11,10 @@ use bytes::Bytes;
 /// What is taken from a reader at once.
 const BLOCK_BYTES: usize = 128 * 1024;
 
-/// A file's content, made when a tool first reaches for the file.
+/// A file's content, made when a tool first uses the file.
 ///
-/// It is made once at most, on a thread of its own, and never when nobody reaches for it. Reaching means to
-/// open, read, write or stat the file; listing its directory does not count. A tool that reaches for it
-/// waits, and nobody else does.
+/// It is made once at most, on a thread of its own, and not at all when no tool uses it. To use it means to
+/// open, read, write or stat the file; listing its directory does not count. Only the tools that use it wait.
 ///
 /// Where its [`size`](Self::size) is given, a tool can also look at the file's attributes without having it
 /// made.
@@ -70,8 +69,8 @@ impl Source {
         }
     }
 
-    /// How many bytes it will be, for whoever looks at the file before it is made. A source that then gives
-    /// another number of bytes has failed.
+    /// How many bytes it will be, for stat(2) before it is made. A source that then gives another number of bytes
+    /// has failed.
     #[must_use]
     pub fn size(mut self, bytes: u64) -> Self {
         self.size = Some(bytes);

@@ -160,8 +160,7 @@ impl<T> Trie<T> {
 }
 
 impl<T> Trie<T> {
-    /// The keys that only one of the two has, or whose values are not the same. What both share is not
-    /// looked at.
+    /// The keys that only one of the two has, or whose values differ. What both share is not looked at.
     pub fn differences(&self, other: &Self, same: impl Fn(&T, &T) -> bool) -> Vec<u64> {
         let mut keys = Vec::new();
         let roots = (self.root.as_ref(), other.root.as_ref());

@@ -8,8 +8,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::poll;
 
-/// A pipe whose both ends are ours. Whoever was forked since has copied them with all else, and keeps the pipe from
-/// ending until it executes a program.
+/// A pipe whose both ends are ours. A child that was forked since has copies of them as of all descriptors, and keeps
+/// the pipe from ending until it executes a program.
 #[derive(Debug)]
 pub(crate) struct CopyDetector {
     reader: OwnedFd,

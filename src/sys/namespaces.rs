@@ -48,7 +48,7 @@ impl Namespaces {
     }
 }
 
-/// A namespace's identity (namespaces(7)): good for as long as somebody keeps the namespace.
+/// A namespace's identity (namespaces(7)): good for as long as the namespace is kept.
 ///
 /// The number of its inode alone, since all namespaces of a kernel are in one file system (nsfs).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -105,14 +105,14 @@ impl ProcessHandle {
     /// Holds the process with this number if `belongs` is still true of it once it is held.
     ///
     /// When the number has been taken over in between, the descriptor's process is already dead:
-    /// a signal to it reaches nobody.
+    /// a signal to it has no effect.
     pub(crate) fn checked(pid: i32, belongs: impl FnOnce(i32) -> bool) -> Option<Self> {
         let descriptor =
             rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
         belongs(pid).then_some(ProcessHandle { pid, descriptor })
     }
 
-    /// Whether it has, though its parent may not have collected it.
+    /// Whether the process has ended, though its parent may not have collected it.
     pub(crate) fn has_ended(&self) -> bool {
         poll::is_ready(&self.descriptor, PollFlags::IN)
     }
@@ -177,7 +177,7 @@ fn has_more_threads(fields: &[String]) -> bool {
     number(fields, 20).is_some_and(|threads: u32| threads > 1)
 }
 
-/// Whether it is a zombie, or about to be one; it has no files and no memory any more, and starts nobody.
+/// Whether it is a zombie, or about to be one; it has no files and no memory any more, and starts no process.
 fn is_ending(fields: &[String]) -> bool {
     /// Of `include/linux/sched.h`.
     const PF_EXITING: u64 = 0x0000_0004;
@@ -190,7 +190,7 @@ pub(crate) fn living_thread(pid: i32) -> i32 {
     living_thread_in(OURS, pid).unwrap_or(pid)
 }
 
-/// The same in any /proc; nothing when it has ended or is about to, and has neither files nor memory any more.
+/// [`living_thread`] in any /proc; none when the process has ended or is about to, and has neither files nor memory any more.
 pub(crate) fn living_thread_in(proc: &str, pid: i32) -> Option<i32> {
     match stat_in(proc, pid)? {
         fields if !is_ending(&fields) => Some(pid),
@@ -333,7 +333,7 @@ fn environment_of_thread(thread: i32) -> Option<Vec<u8>> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Where a process that goes on is, of whom no environment could be read.
+/// Whether a process belongs to the set that goes on and has no environment that can be read.
 ///
 /// While it takes up a program (execve(2)), its memory begins to tell of an environment before that is there, and of the
 /// program's code after it (`fs/binfmt_elf.c`, load_elf_binary).
@@ -370,16 +370,16 @@ pub(crate) enum IsMember {
     Unknown,
 }
 
-/// How often is looked for members while processes end on the machine faster than one can look: a look takes well under
-/// a millisecond for a hundred processes.
+/// How often the processes are listed while some end faster than they can be looked at: a list of a hundred takes well
+/// under a millisecond.
 const MOST_LOOKS: u32 = 100;
-/// How long is waited for whoever cannot be told, who reads another program at that moment, from wherever that lies.
+/// How long a process may be unknown: it takes up another program at that moment, which may lie on a slow disk.
 const UNSETTLED: Duration = Duration::from_secs(1);
 
-/// All processes inside. When there are none, nobody was and nobody can come: processes come from processes.
+/// All processes that are members. When there is none, none can come: processes come from processes.
 ///
 /// A process that ended between the listing and the look at it may have left a child that the listing does not have
-/// yet. So a look that found nobody counts only when all who were dead in it had been so in the look before.
+/// yet. So a list without members counts only when all that had ended in it had done so in the list before.
 pub(crate) fn members(mut is_member: impl FnMut(i32) -> IsMember) -> io::Result<Vec<i32>> {
     members_by_looks(|pids| {
         let looked_at = pids.into_iter().map(|pid| (pid, is_member(pid)));
@@ -387,7 +387,7 @@ pub(crate) fn members(mut is_member: impl FnMut(i32) -> IsMember) -> io::Result<
     })
 }
 
-/// The same, with a look at all that are listed at once.
+/// As [`members`], with one look at all that are listed.
 fn members_by_looks(
     mut look: impl FnMut(Vec<i32>) -> Vec<(i32, IsMember)>,
 ) -> io::Result<Vec<i32>> {

@@ -1,24 +1,45 @@
-//! The changes of a mounted tree: as the [`Tree`](crate::store::Tree) makes them, and told to whoever wants to know.
+//! The changes of a mounted tree: the [`Tree`] makes them, and watchers and followers are told.
 //!
-//! Each has its namesake in the tree, where its meaning and its errors are described; on top comes
-//! [`StoreError::NotMade`] where content is needed that is still to be made.
+//! Each method has its namesake in the tree, where its meaning and its errors are described. In addition,
+//! [`StoreError::NotMade`] is the error where content is needed that its source has not made yet.
 
 use std::ops::Range;
 
+use super::lazy_files::LazyFiles;
+use super::observed::Observed;
+use super::wakeups::Wakeups;
 use super::{Locked, State};
 use crate::store::{
     AllocateMode, Attr, Ino, Kind, Limits, Name, NewInode, RenameMode, SetAttr, StoreError,
-    Timestamp, Unlinked,
+    Timestamp, Tree, Unlinked,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
 
+/// What a change concerns.
+pub(super) struct Parts<'l> {
+    pub tree: &'l mut Tree,
+    pub lazy: &'l mut LazyFiles,
+    pub observed: Option<&'l mut Observed>,
+    pub wakeups: &'l mut Wakeups,
+}
+
 impl Locked<'_> {
-    /// Makes an inode and its name.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::create`](crate::store::Tree::create).
+    pub(super) fn parts(&mut self) -> Parts<'_> {
+        let State {
+            tree,
+            lazy,
+            observed,
+            ..
+        } = &mut *self.state;
+        Parts {
+            tree,
+            lazy,
+            observed: observed.as_deref_mut(),
+            wakeups: &mut self.wakeups,
+        }
+    }
+
     pub fn create(
         &mut self,
         parent: Ino,
@@ -26,76 +47,64 @@ impl Locked<'_> {
         new: NewInode,
         now: Timestamp,
     ) -> Result<Attr> {
-        let Self { state, wakeups, .. } = self;
-        let State { tree, observed, .. } = &mut **state;
+        let Parts {
+            tree,
+            observed,
+            wakeups,
+            ..
+        } = self.parts();
         let Some(observed) = observed else {
             return tree.create(parent, name, new, now);
         };
         let attr = tree.create(parent, name.clone(), new, now)?;
-        observed.named(
-            tree,
-            attr.ino,
-            (parent, name.as_bytes()),
-            attr.kind,
-            wakeups,
-        );
+        let entry = (parent, name.as_bytes());
+        observed.named(tree, attr.ino, entry, attr.kind, wakeups);
         Ok(attr)
     }
 
-    /// Gives an inode another name. Of a file that is still to be made, the size and blocks that this returns are
-    /// not the real ones; the kernel only asks for it when they are known or announced.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::link`](crate::store::Tree::link).
+    /// Of a file that its source has not made yet, the size and blocks that this returns are not the real ones; the
+    /// kernel only asks for it when they are known or announced.
     pub fn link(&mut self, ino: Ino, parent: Ino, name: Name, now: Timestamp) -> Result<Attr> {
-        let Self { state, wakeups, .. } = self;
-        let State { tree, observed, .. } = &mut **state;
-        if let Some(observed) = observed {
-            let attr = tree.link(ino, parent, name.clone(), now)?;
-            observed.named(tree, ino, (parent, name.as_bytes()), attr.kind, wakeups);
-            Ok(attr)
-        } else {
-            tree.link(ino, parent, name, now)
-        }
+        let Parts {
+            tree,
+            observed,
+            wakeups,
+            ..
+        } = self.parts();
+        let Some(observed) = observed else {
+            return tree.link(ino, parent, name, now);
+        };
+        let attr = tree.link(ino, parent, name.clone(), now)?;
+        observed.named(tree, ino, (parent, name.as_bytes()), attr.kind, wakeups);
+        Ok(attr)
     }
 
-    /// Removes a name of anything but a directory, and the inode if nobody refers to it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::unlink`](crate::store::Tree::unlink).
+    /// Frees the inode as well when no reference to it is left.
     pub fn unlink(&mut self, parent: Ino, name: &[u8], now: Timestamp) -> Result<()> {
         let unlinked = self.state.tree.unlink(parent, name, now)?;
         self.name_lost(unlinked, (parent, name));
         Ok(())
     }
 
-    /// Removes an empty directory.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::rmdir`](crate::store::Tree::rmdir).
     pub fn rmdir(&mut self, parent: Ino, name: &[u8], now: Timestamp) -> Result<()> {
         let unlinked = self.state.tree.rmdir(parent, name, now)?;
         self.name_lost(unlinked, (parent, name));
         Ok(())
     }
 
-    fn name_lost(&mut self, unlinked: Unlinked, place: (Ino, &[u8])) {
-        let Self { state, wakeups, .. } = self;
-        let State { tree, observed, .. } = &mut **state;
+    fn name_lost(&mut self, unlinked: Unlinked, entry: (Ino, &[u8])) {
+        let Parts {
+            tree,
+            observed,
+            wakeups,
+            ..
+        } = self.parts();
         if let Some(observed) = observed {
-            observed.unnamed(tree, unlinked.ino, place, unlinked.orphaned, wakeups);
+            observed.unnamed(tree, unlinked.ino, entry, unlinked.orphaned, wakeups);
         }
         self.dispose(unlinked);
     }
 
-    /// Moves a name.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::rename`](crate::store::Tree::rename).
     pub fn rename(
         &mut self,
         from: (Ino, &[u8]),
@@ -113,68 +122,47 @@ impl Locked<'_> {
         let replaced = self.state.tree.rename(from, to.clone(), mode, now)?;
         let moved = moved?;
         // Two names of one inode stay as they are; see rename(2).
-        if there != Some(moved) {
-            let to = (to.0, to.1.as_bytes());
-            let State { tree, observed, .. } = &mut *self.state;
-            if let Some(observed) = observed {
-                observed.count_rename(tree, from, to, (there.is_some(), mode));
-            }
-            self.name_moved(moved, from, to);
+        if there == Some(moved) {
+            return Ok(());
+        }
+        let to = (to.0, to.1.as_bytes());
+        let Parts {
+            tree,
+            observed,
+            wakeups,
+            ..
+        } = self.parts();
+        if let Some(observed) = observed {
+            observed.count_rename(tree, from, to, (there.is_some(), mode));
+            let mut tell_moved = |ino, from, to| {
+                if let Ok(attr) = tree.attr(ino) {
+                    observed.renamed(tree, (ino, attr.kind), from, to, wakeups);
+                }
+            };
+            tell_moved(moved, from, to);
             if let (RenameMode::Exchange, Some(there)) = (mode, there) {
-                self.name_moved(there, to, from);
+                tell_moved(there, to, from);
             }
-            if let Some(replaced) = replaced {
-                self.name_replaced(replaced, to);
+            if let Some(Unlinked { ino, orphaned }) = replaced {
+                observed.names.lost(tree, ino, to, orphaned);
             }
-            if matches!(mode, RenameMode::Whiteout { .. }) {
-                self.whiteout_left(from);
+            if let RenameMode::Whiteout { .. } = mode
+                && let Ok(whiteout) = tree.lookup(from.0, from.1)
+            {
+                observed.named(tree, whiteout, from, Kind::CharDevice, wakeups);
             }
         }
+        replaced.into_iter().for_each(|it| self.dispose(it));
         Ok(())
     }
 
-    fn whiteout_left(&mut self, place: (Ino, &[u8])) {
-        let Self { state, wakeups, .. } = self;
-        let State { tree, observed, .. } = &mut **state;
-        if let Some(observed) = observed
-            && let Ok(ino) = tree.lookup(place.0, place.1)
-        {
-            observed.named(tree, ino, place, Kind::CharDevice, wakeups);
-        }
-    }
-
-    fn name_moved(&mut self, ino: Ino, from: (Ino, &[u8]), to: (Ino, &[u8])) {
-        let Self { state, wakeups, .. } = self;
-        let State { tree, observed, .. } = &mut **state;
-        if let Some(observed) = observed
-            && let Ok(attr) = tree.attr(ino)
-        {
-            observed.renamed(tree, (ino, attr.kind), from, to, wakeups);
-        }
-    }
-
-    fn name_replaced(&mut self, unlinked: Unlinked, place: (Ino, &[u8])) {
-        let State { tree, observed, .. } = &mut *self.state;
-        if let Some(observed) = observed {
-            let names = &mut observed.names;
-            names.lost(tree, unlinked.ino, place, unlinked.orphaned);
-        }
-        self.dispose(unlinked);
-    }
-
-    /// Writes; returns how many bytes fit.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::write`](crate::store::Tree::write).
     pub fn write(&mut self, ino: Ino, offset: u64, data: &[u8], now: Timestamp) -> Result<usize> {
-        let Self { state, wakeups, .. } = self;
-        let State {
+        let Parts {
             tree,
-            observed,
             lazy,
-            ..
-        } = &mut **state;
+            observed,
+            wakeups,
+        } = self.parts();
         lazy.check(ino)?;
         let written = tree.write(ino, offset, data, now)?;
         if let Some(observed) = observed
@@ -185,11 +173,6 @@ impl Locked<'_> {
         Ok(written)
     }
 
-    /// Allocates, zeros or frees a range.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::allocate`](crate::store::Tree::allocate).
     pub fn allocate(
         &mut self,
         ino: Ino,
@@ -197,13 +180,12 @@ impl Locked<'_> {
         mode: AllocateMode,
         now: Timestamp,
     ) -> Result<()> {
-        let Self { state, wakeups, .. } = self;
-        let State {
+        let Parts {
             tree,
-            observed,
             lazy,
-            ..
-        } = &mut **state;
+            observed,
+            wakeups,
+        } = self.parts();
         lazy.check(ino)?;
         let Some(observed) = observed else {
             return tree.allocate(ino, range, mode, now);
@@ -222,11 +204,6 @@ impl Locked<'_> {
         Ok(())
     }
 
-    /// Copies within the tree; returns bytes copied.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::copy_range`](crate::store::Tree::copy_range).
     pub fn copy_range(
         &mut self,
         from: (Ino, u64),
@@ -234,13 +211,12 @@ impl Locked<'_> {
         len: u64,
         now: Timestamp,
     ) -> Result<u64> {
-        let Self { state, wakeups, .. } = self;
-        let State {
+        let Parts {
             tree,
-            observed,
             lazy,
-            ..
-        } = &mut **state;
+            observed,
+            wakeups,
+        } = self.parts();
         lazy.check(from.0)?;
         lazy.check(to.0)?;
         let copied = tree.copy_range(from, to, len, now)?;
@@ -252,19 +228,13 @@ impl Locked<'_> {
         Ok(copied)
     }
 
-    /// Changes attributes.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::set_attr`](crate::store::Tree::set_attr).
     pub fn set_attr(&mut self, ino: Ino, change: &SetAttr, now: Timestamp) -> Result<Attr> {
-        let Self { state, wakeups, .. } = self;
-        let State {
+        let Parts {
             tree,
-            observed,
             lazy,
-            ..
-        } = &mut **state;
+            observed,
+            wakeups,
+        } = self.parts();
         if change.size.is_some() {
             lazy.check(ino)?;
         }
@@ -285,11 +255,6 @@ impl Locked<'_> {
         }
     }
 
-    /// Sets an extended attribute.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::set_xattr`](crate::store::Tree::set_xattr).
     pub fn set_xattr(
         &mut self,
         ino: Ino,
@@ -303,16 +268,10 @@ impl Locked<'_> {
         tree.set_xattr(ino, name, value, create, replace, now)
     }
 
-    /// Removes an extended attribute.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::remove_xattr`](crate::store::Tree::remove_xattr).
     pub fn remove_xattr(&mut self, ino: Ino, name: &[u8], now: Timestamp) -> Result<()> {
         self.state.tree.remove_xattr(ino, name, now)
     }
 
-    /// New limits.
     pub fn set_limits(&mut self, limits: Limits) {
         self.state.tree.set_limits(limits);
     }

@@ -9,7 +9,7 @@ use super::wakeups::{Waker, Wakeups};
 use super::{Locked, State};
 use crate::store::{Data, Ino, Kind, StoreError, TreePath};
 
-/// One who follows a file.
+/// The number of a follower of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FollowId(u64);
 
@@ -22,7 +22,7 @@ pub enum Followed {
     Wait,
     /// All bytes were given, and no writer is left.
     End,
-    /// The mount is gone: nobody opened the file for writing, or whoever did was cut off.
+    /// The mount is gone: the file was never opened for writing, or its writers were cut off.
     Gone,
 }
 
@@ -45,7 +45,7 @@ struct Follower {
 
 #[derive(Debug)]
 enum Target {
-    /// Whatever file has this name when somebody has opened it for writing.
+    /// Whatever file has this name when it is opened for writing.
     Name(TreePath),
     File(Ino),
 }
@@ -94,7 +94,7 @@ impl Followers {
 }
 
 impl Locked<'_> {
-    /// Follows the file of this name, from its first byte, once somebody has opened it for writing.
+    /// Follows the file of this name, from its first byte, once it has been opened for writing.
     ///
     /// # Errors
     ///

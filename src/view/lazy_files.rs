@@ -1,7 +1,7 @@
-//! Files that are made when somebody first reaches for them.
+//! Files whose content a source makes on the first use.
 //!
-//! In the tree they stand as empty files, or as holes of their announced size. Whoever reaches for one is
-//! kept as a [`Waiter`] until it is made; nobody waits under the lock, and nothing is made under it.
+//! In the tree they stand as empty files, or as holes of their announced size. A request for the content of one is
+//! kept as a [`Waiter`] until it is made. No thread waits or makes a file while it holds the lock.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::changes::Parts;
 use super::wakeups::Wakeups;
 use super::{Locked, State, names};
 use crate::store::{
@@ -16,7 +17,7 @@ use crate::store::{
     TreePath,
 };
 
-/// Somebody who waits until a file is made, or cannot be.
+/// What is to be resumed when a file is made, or cannot be.
 pub struct Waiter(Box<dyn FnOnce() + Send>);
 
 impl Waiter {
@@ -37,7 +38,7 @@ impl fmt::Debug for Waiter {
     }
 }
 
-/// What became of somebody who reached for a file.
+/// What becomes of a request for a file's content.
 #[derive(Debug)]
 #[must_use]
 pub enum Demand {
@@ -45,7 +46,7 @@ pub enum Demand {
     Ready(Waiter),
     /// It is being made; the waiter is kept.
     Waiting,
-    /// The same, and whoever gets this has to make it, with [`Locked::fill`] and [`Locked::made`].
+    /// The caller has to make it, with [`Locked::fill`] and [`Locked::made`]; the waiter is kept.
     Make(Source),
 }
 
@@ -53,7 +54,7 @@ pub enum Demand {
 pub(super) struct LazyFiles {
     files: HashMap<Ino, File>,
     failed: Vec<(TreePath, Arc<io::Error>)>,
-    /// Nothing is made any more.
+    /// Sources are not asked any more.
     cancelled: bool,
 }
 
@@ -80,7 +81,7 @@ impl LazyFiles {
         self.files.is_empty()
     }
 
-    /// Nobody can reach it any more.
+    /// The inode is freed: its content cannot be asked for any more.
     pub fn forget(&mut self, ino: Ino, wakeups: &mut Wakeups) {
         if let Some(File {
             stage: Stage::Making(waiters),
@@ -137,7 +138,7 @@ fn names_of(tree: &Tree, wanted: &HashSet<Ino>) -> Vec<(Ino, Name)> {
 }
 
 impl Locked<'_> {
-    /// Lets an empty file be made by `source` when somebody first reaches for it.
+    /// Has `source` make the content of an empty file when it is first asked for.
     ///
     /// # Errors
     ///
@@ -168,19 +169,19 @@ impl Locked<'_> {
         self.state.lazy.check(ino).is_err()
     }
 
-    /// Whether somebody who reaches for the content must wait.
+    /// Whether a request for the content must wait.
     pub fn is_pending(&self, ino: Ino) -> bool {
         let file = self.state.lazy.files.get(&ino);
         file.is_some_and(|file| !matches!(file.stage, Stage::Failed))
     }
 
-    /// Whether somebody who only looks at the attributes must wait.
+    /// Whether a request for the attributes must wait, since not even the size is known.
     pub fn is_size_pending(&self, ino: Ino) -> bool {
         let file = self.state.lazy.files.get(&ino);
         file.is_some_and(|file| file.size.is_none() && !matches!(file.stage, Stage::Failed))
     }
 
-    /// Reaches for a file.
+    /// Asks for the content of a file.
     pub fn demand(&mut self, ino: Ino, waiter: Waiter) -> Demand {
         let Some(file) = self.state.lazy.files.get_mut(&ino) else {
             return Demand::Ready(waiter);
@@ -204,7 +205,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     ///
-    /// When it is over the limit, or nobody wants it any more.
+    /// When it is over the limit, or the file is not wanted any more.
     pub fn fill(&mut self, ino: Ino, offset: u64, block: &[u8]) -> io::Result<()> {
         let State {
             tree,
@@ -214,9 +215,9 @@ impl Locked<'_> {
         } = &mut *self.state;
         let file = lazy.files.get(&ino);
         if !file.is_some_and(|file| matches!(file.stage, Stage::Making(_))) {
-            return Err(io::Error::other("nobody wants it any more"));
+            return Err(io::Error::other("the file is not wanted any more"));
         }
-        // Whoever saw an announced file keeps the times that it had then.
+        // The kernel may have the times of an announced file already.
         let written = tree
             .attr(ino)
             .and_then(|attr| tree.write(ino, offset, block, attr.mtime));
@@ -231,10 +232,14 @@ impl Locked<'_> {
         }
     }
 
-    /// Notes that a file is made, or cannot be, and ends the wait of all who reached for it.
+    /// Notes that a file is made, or cannot be, and resumes its waiters.
     pub fn made(&mut self, ino: Ino, result: io::Result<()>) {
-        let Self { state, wakeups, .. } = self;
-        let State { tree, lazy, .. } = &mut **state;
+        let Parts {
+            tree,
+            lazy,
+            wakeups,
+            ..
+        } = self.parts();
         let Some(file) = lazy.files.get_mut(&ino) else {
             return;
         };
@@ -253,11 +258,11 @@ impl Locked<'_> {
         wakeups.resume(waiters);
     }
 
-    /// Makes nothing any more: everybody who waits is told that the file cannot be read.
+    /// Makes nothing any more, and resumes all waiters: the files cannot be read.
     pub fn cancel_sources(&mut self) {
-        let Self { state, wakeups, .. } = self;
-        state.lazy.cancelled = true;
-        for file in state.lazy.files.values_mut() {
+        let Parts { lazy, wakeups, .. } = self.parts();
+        lazy.cancelled = true;
+        for file in lazy.files.values_mut() {
             if let Stage::Making(waiters) = std::mem::replace(&mut file.stage, Stage::Failed) {
                 wakeups.resume(waiters);
             }
@@ -272,11 +277,7 @@ impl Locked<'_> {
         of_this.next().map(|(_, error)| Arc::clone(error))
     }
 
-    /// Attributes.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::attr`]; and [`StoreError::NotMade`] for a file of which not even the size is known.
+    /// As [`Tree::attr`]; [`StoreError::NotMade`] for a file of which not even the size is known.
     pub fn attr(&self, ino: Ino) -> Result<Attr, StoreError> {
         let attr = self.state.tree.attr(ino)?;
         match self.state.lazy.files.get(&ino) {
@@ -292,40 +293,24 @@ impl Locked<'_> {
         }
     }
 
-    /// Attributes as they stand in the tree: of a file that is not made, its size is not the real one.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::attr`].
+    /// As [`Tree::attr`]; the size of a file that its source has not made is not the real one.
     pub fn attr_unmade(&self, ino: Ino) -> Result<Attr, StoreError> {
         self.state.tree.attr(ino)
     }
 
-    /// Up to `len` bytes from `offset`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::read`]; and [`StoreError::NotMade`].
+    /// As [`Tree::read`]; [`StoreError::NotMade`] for a file whose source has not made it.
     pub fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Data, StoreError> {
         self.state.lazy.check(ino)?;
         self.state.tree.read(ino, offset, len)
     }
 
-    /// The first byte of data at or after `offset`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::seek_data`]; and [`StoreError::NotMade`].
+    /// As [`Tree::seek_data`]; [`StoreError::NotMade`] for a file whose source has not made it.
     pub fn seek_data(&self, ino: Ino, offset: u64) -> Result<u64, StoreError> {
         self.state.lazy.check(ino)?;
         self.state.tree.seek_data(ino, offset)
     }
 
-    /// The first hole at or after `offset`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tree::seek_hole`]; and [`StoreError::NotMade`].
+    /// As [`Tree::seek_hole`]; [`StoreError::NotMade`] for a file whose source has not made it.
     pub fn seek_hole(&self, ino: Ino, offset: u64) -> Result<u64, StoreError> {
         self.state.lazy.check(ino)?;
         self.state.tree.seek_hole(ino, offset)

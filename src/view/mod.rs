@@ -5,8 +5,8 @@
 //! those references beside the tree, so that the tree itself knows neither kernel nor handles, and can be
 //! forked, staged and collected without a mount.
 //!
-//! Every change of a mounted tree passes through [`Locked`], whoever makes it. So this is where changes
-//! become [`Event`]s, and where whoever reaches for a file that is still to be made is told to wait.
+//! Every change of a mounted tree passes through [`Locked`], whether the kernel or our own API makes it. So this is where
+//! changes become [`Event`]s, and where a request for a file that its source has not made is told to wait.
 //!
 //! Nodeids are the inode numbers of the tree: both are never used twice, and `st_ino` is then the
 //! number that the tree's owner sees too.
@@ -32,6 +32,7 @@ use std::sync::atomic::Ordering;
 
 use crate::store::{Ino, Resource, Tree, TreePath, Unlinked};
 use crate::sync::{AtomicBool, Mutex, MutexGuard};
+use changes::Parts;
 pub use event::Event;
 pub use follow::{FollowId, Followed};
 use lazy_files::LazyFiles;
@@ -46,13 +47,13 @@ use wakeups::Wakeups;
 /// A tree, and who refers to its inodes.
 ///
 /// One lock guards the whole: an operation takes well under the five microseconds that its request costs,
-/// and finer locks were not faster. No system call or notification happens under it, and whoever is to be
-/// woken by a change is called when it is released.
+/// and finer locks were not faster. No system call or notification happens under it; wakers are called when it is
+/// released.
 #[derive(Debug)]
 pub struct View {
     /// Lock order: first this one, then a watcher's [`Queue`]; nothing else is taken under either.
     state: Mutex<State>,
-    /// Whether there ever was a file that is made on demand: those who serve requests then look closer.
+    /// Whether there ever was a file that is made on demand. Where not, requests need not look for one.
     may_have_lazy_files: AtomicBool,
 }
 
@@ -66,9 +67,8 @@ struct State {
     hidden: Option<Ino>,
     /// The limit that the kernel was last refused for.
     refused: Option<Resource>,
-    /// Files that our own API gave another size while somebody referred to them.
+    /// Files that our own API gave another size while there were references to them.
     resized: HashSet<Ino>,
-    /// Files that are made when somebody reaches for them.
     lazy: LazyFiles,
     /// What is kept of opens, names and watchers where opens are seen. Nothing where they are not, and a
     /// change then costs no more than to find that.
@@ -108,7 +108,7 @@ impl References {
 }
 
 impl View {
-    /// A view of `tree`, to which nobody refers yet.
+    /// A view of `tree`, without references.
     pub fn new(tree: Tree) -> Self {
         Self {
             state: Mutex::new(State {
@@ -147,7 +147,7 @@ impl View {
     /// limit was reached when the kernel wrote it back.
     ///
     /// No file system in user space can tell this to the process that wrote: its `munmap` and `exit` have
-    /// no result. So whoever owns the mount must ask.
+    /// no result. So the owner of the mount must ask.
     pub fn lost_files(&self) -> Vec<TreePath> {
         let state = self.state.lock();
         let mut paths: Vec<_> = state
@@ -179,15 +179,17 @@ impl View {
         self.state.lock().observed.get_or_insert_default();
     }
 
-    /// The mount is gone: watchers and followers come to their end, and nobody waits for a source any more.
+    /// The mount is gone: watchers and followers come to their end, and waiters for sources are resumed.
     pub fn end(&self) {
         let mut view = self.lock();
         view.cancel_sources();
         let closed = view.state.observed.as_ref();
         let closed = closed.map_or(Vec::new(), |it| it.closed_by_the_end());
         closed.into_iter().for_each(|handle| view.close(handle));
-        let Locked { state, wakeups, .. } = &mut view;
-        if let Some(observed) = &mut state.observed {
+        let Parts {
+            observed, wakeups, ..
+        } = view.parts();
+        if let Some(observed) = observed {
             observed.end(wakeups);
         }
     }
@@ -203,12 +205,12 @@ pub struct Locked<'v> {
 }
 
 impl Locked<'_> {
-    /// Notes that someone outside the tree refers to `ino`.
+    /// Takes a reference to `ino`: its inode then outlives its last name.
     pub fn take_reference(&mut self, ino: Ino) {
         self.state.references.take(ino);
     }
 
-    /// The same for someone who came by this name.
+    /// Takes a reference to `ino`, which was found by this name.
     pub fn take_reference_by(&mut self, ino: Ino, parent: Ino, name: &[u8]) {
         self.state.references.take(ino);
         if let Some(observed) = &mut self.state.observed {
@@ -218,18 +220,15 @@ impl Locked<'_> {
 
     /// Gives back `count` references, and frees the inode if they were the last and no name is left.
     pub fn give_back_references(&mut self, ino: Ino, count: u64) {
-        let Self { state, wakeups, .. } = self;
-        let State {
-            tree,
-            references,
-            resized,
-            lazy,
-            observed,
-            ..
-        } = &mut **state;
-        if references.give_back(ino, count) {
+        if self.state.references.give_back(ino, count) {
+            self.state.resized.remove(&ino);
+            let Parts {
+                tree,
+                lazy,
+                observed,
+                wakeups,
+            } = self.parts();
             tree.free(ino);
-            resized.remove(&ino);
             if !lazy.is_empty() && tree.attr(ino).is_err() {
                 lazy.forget(ino, wakeups);
             }
@@ -239,20 +238,18 @@ impl Locked<'_> {
         }
     }
 
-    /// Frees an inode that just lost its last name, unless someone still refers to it.
+    /// Frees an inode that just lost its last name, unless there are references to it.
     fn dispose(&mut self, unlinked: Unlinked) {
         if !unlinked.orphaned {
             return;
         }
-        let Self { state, wakeups, .. } = self;
-        let State {
-            tree,
-            references,
-            lazy,
-            observed,
-            ..
-        } = &mut **state;
-        if !references.any(unlinked.ino) {
+        if !self.state.references.any(unlinked.ino) {
+            let Parts {
+                tree,
+                lazy,
+                observed,
+                wakeups,
+            } = self.parts();
             tree.free(unlinked.ino);
             lazy.forget(unlinked.ino, wakeups);
             if let Some(observed) = observed {
@@ -263,7 +260,7 @@ impl Locked<'_> {
 
     /// Notes that the size of `ino` changed past the kernel.
     pub fn note_resized(&mut self, ino: Ino) {
-        // Whoever comes later is told the size with the rest.
+        // A later lookup brings the size with the rest.
         if self.state.references.any(ino) {
             self.state.resized.insert(ino);
         }
@@ -284,7 +281,7 @@ impl Locked<'_> {
         self.state.hidden = Some(ino);
     }
 
-    /// Whether it is left out.
+    /// Whether `ino` is left out of listings.
     pub fn is_hidden(&self, ino: Ino) -> bool {
         self.state.hidden == Some(ino)
     }

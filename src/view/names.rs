@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::store::{Cookie, Ino, Kind, Name, Tree, TreePath};
 
-/// The last known name of each inode that somebody refers to.
+/// The last known name of each inode that is referred to.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     known: HashMap<Ino, Known>,
@@ -66,7 +66,7 @@ impl Names {
         }
     }
 
-    /// Forgets an inode to which nobody refers any more.
+    /// Forgets an inode that is not referred to any more.
     pub fn forget(&mut self, ino: Ino) {
         self.known.remove(&ino);
     }

@@ -1,4 +1,4 @@
-//! What is kept where opens and closes are seen: who has what open, and who wants to know.
+//! What is kept where opens and closes are seen: what is open, names, watchers and followers.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -42,7 +42,7 @@ pub(super) struct Observed {
     pub followers: Followers,
     /// The mount is being taken down, and no process uses it any more.
     unused: bool,
-    /// Kept from when it was first asked for.
+    /// Which files were touched, from when that was first asked for.
     log: Option<TouchedLog>,
     pub ended: bool,
 }
@@ -141,16 +141,16 @@ impl Observed {
         &mut self,
         tree: &Tree,
         ino: Ino,
-        place: (Ino, &[u8]),
+        entry: (Ino, &[u8]),
         orphaned: bool,
         wakeups: &mut Wakeups,
     ) {
-        self.count(|log, names| log.unnamed(ino, names.below(tree, place.0, place.1), orphaned));
+        self.count(|log, names| log.unnamed(ino, names.below(tree, entry.0, entry.1), orphaned));
         if !self.watchers.is_empty() {
-            let path = self.names.below(tree, place.0, place.1);
+            let path = self.names.below(tree, entry.0, entry.1);
             self.send(ino, &Event::Removed { path }, wakeups);
         }
-        self.names.lost(tree, ino, place, orphaned);
+        self.names.lost(tree, ino, entry, orphaned);
     }
 
     /// A name is another now.
@@ -235,13 +235,13 @@ impl Observed {
         self.writers.get(&ino).copied()
     }
 
-    /// Somebody wrote without opening, and is done.
+    /// Our own API wrote the file without opening it, and is done.
     fn wrote(&mut self, ino: Ino, wakeups: &mut Wakeups) {
         self.writers.entry(ino).or_default();
         self.followers.names_changed(wakeups);
     }
 
-    /// Nobody refers to this inode any more; it may still have names.
+    /// This inode is not referred to any more; it may still have names.
     pub fn forget(&mut self, ino: Ino, tree: &Tree) {
         self.names.forget(ino);
         if tree.attr(ino).is_err() {
@@ -320,7 +320,7 @@ impl Locked<'_> {
         self.state.observed.is_some()
     }
 
-    /// Notes by which name an inode was reached that nobody refers to, so that events can tell it.
+    /// Notes by which name an inode without references was reached, so that events can tell it.
     pub fn note_name(&mut self, ino: Ino, parent: Ino, name: &[u8]) {
         if let Some(observed) = &mut self.state.observed {
             observed.names.note(ino, parent, name);

@@ -230,7 +230,7 @@ fn what_processes_had_open_is_closed_when_an_unused_mount_ends() {
     }
 }
 
-/// Somebody who reaches for a file, and whether the wait is over.
+/// Asks for the content of a file; counts how often its waiter was resumed.
 fn demand(view: &View, ino: Ino) -> (Demand, Arc<AtomicUsize>) {
     let resumed = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&resumed);

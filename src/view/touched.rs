@@ -1,5 +1,4 @@
-//! Which files were touched since a moment: for telling what a step of a job did, without a word for each of its
-//! wakeups.
+//! Which files were touched since a moment: for telling what a step of a job did, without an event for each request.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -48,7 +47,7 @@ enum NameChange {
     Replaced,
 }
 
-/// The book from which [`Touched`] is made: no larger than the number of files.
+/// What [`Touched`] is made from: no larger than the number of files.
 #[derive(Debug, Default)]
 pub(super) struct TouchedLog {
     read: HashMap<Ino, Arc<TreePath>>,

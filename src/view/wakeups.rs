@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::lazy_files::Waiter;
 
-/// Wakes somebody who waits for a change: short, and it neither blocks nor comes back to the view.
+/// Tells a watcher or follower of a change: short, and it neither blocks nor comes back to the view.
 #[derive(Clone)]
 pub struct Waker(Arc<dyn Fn() + Send + Sync>);
 
@@ -26,7 +26,7 @@ impl fmt::Debug for Waker {
     }
 }
 
-/// Made by dropping it. Nearly always empty, and then nothing was allocated.
+/// The wakers and waiters to be called: dropping it calls them. Nearly always empty, and then nothing was allocated.
 #[derive(Debug, Default)]
 pub(super) struct Wakeups {
     wakers: Vec<Waker>,

@@ -29,12 +29,12 @@ pub(super) struct Chunk {
 #[derive(Debug)]
 enum Memory {
     Own(Run),
-    /// Somebody else's: read, and never written. Boxed, so that the many chunks that have their own do not
-    /// pay for it.
+    /// The caller's, as the tree was given them: read, and never written. Boxed, so that the many chunks that have
+    /// their own do not pay for it.
     External(Box<External>),
 }
 
-/// A whole chunk of somebody else's bytes, and all of those, so that chunks that follow each other can be read
+/// A whole chunk of bytes that the caller gave, and all of those, so that chunks that follow each other can be read
 /// in one piece.
 #[derive(Debug)]
 struct External {
@@ -114,7 +114,7 @@ impl Chunk {
         })
     }
 
-    /// Whether it has to be [duplicated](Self::duplicate) before it is changed, also where nobody shares it.
+    /// Whether it has to be [duplicated](Self::duplicate) before it is changed, also where it is not shared.
     pub fn is_external(&self) -> bool {
         matches!(self.memory, Memory::External(_))
     }

@@ -29,7 +29,7 @@ pub struct Data(Source);
 enum Source {
     /// A range of a chunk whose pages are all written.
     Chunk(Arc<Chunk>, Range<u32>),
-    /// The same over several chunks whose memory lies in one piece.
+    /// A range of several chunks whose pages are all written and whose memory lies in one piece.
     Chunks(SmallVec<[Arc<Chunk>; 2]>, Range<u32>),
     Zeros(&'static [u8]),
     /// Gathered from several places.

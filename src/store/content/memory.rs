@@ -87,7 +87,7 @@ impl Map {
     ///
     /// # Safety
     ///
-    /// Nobody may hold a reference into these pages.
+    /// There must be no reference into these pages.
     unsafe fn discard(&self, pages: Range<u32>) {
         let (offset, len) = self.bytes_of(&pages);
         // SAFETY: the caller sees to it that no reference sees the bytes change.
@@ -296,7 +296,7 @@ mod tests {
 
     use super::*;
 
-    /// Marks every page of a run, so that anybody else who writes there is found out.
+    /// Marks every page of a run, so that any other write there is seen.
     fn mark(run: &mut Run, with: u8) {
         run.bytes_mut()
             .chunks_mut(PAGE)

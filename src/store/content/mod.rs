@@ -3,7 +3,7 @@
 //! A file is a sparse map of 128 KiB chunks. A chunk knows which of its 32 pages are allocated
 //! (charged for) and which were written (in memory); its memory grows with what is written, so that
 //! a small file costs its pages and appending never copies more than a chunk. Chunks are shared by
-//! `Arc` between forks, copies and whoever still reads; a write to a shared one copies that chunk.
+//! `Arc` between forks, copies and readers; a write to a shared one copies that chunk.
 
 mod arena;
 mod chunk;
@@ -263,7 +263,7 @@ fn chunk_to_change(chunk: &mut Arc<Chunk>, lost: PageSet) -> Result<&mut Chunk, 
     Ok(Arc::get_mut(chunk).expect("unshared just now"))
 }
 
-/// Whether a chunk and its bytes are nobody else's.
+/// Whether a chunk and its bytes are not shared.
 fn is_own(chunk: &mut Arc<Chunk>) -> bool {
     Arc::get_mut(chunk).is_some_and(|chunk| !chunk.is_external())
 }

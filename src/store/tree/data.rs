@@ -20,7 +20,7 @@ pub enum AllocateMode {
     PunchHole,
     /// Zero the range, leaving it allocated; grows the file.
     ZeroRange,
-    /// The same, keeping the size.
+    /// Zero the range, leaving it allocated; keeps the size.
     ZeroRangeKeepSize,
 }
 
@@ -64,8 +64,8 @@ impl Tree {
     /// Makes an empty file of these bytes.
     ///
     /// They are shared, not copied, apart from what is left beyond the last 128 KiB, and so are held as long
-    /// as any part of this file is as it was. The limit counts them like others. The same bytes in several
-    /// trees are in memory once.
+    /// as any part of this file is unchanged. The limit counts them like others. Bytes that several trees
+    /// share are in memory once.
     ///
     /// # Errors
     ///

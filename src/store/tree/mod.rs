@@ -27,7 +27,7 @@ const MODE_BITS: u32 = 0o7777;
 
 /// A tree of files in RAM.
 ///
-/// It takes no locks and asks for no time: callers lock it, and pass `now`. Whether somebody *may*
+/// It takes no locks and asks for no time: callers lock it, and pass `now`. Whether a process *may*
 /// do something is for the layers above; whether it *can* be done is decided here.
 ///
 /// An inode without a name stays until [`free`](Self::free) is called, so that an open file outlives its
@@ -53,7 +53,7 @@ pub struct Tree {
     /// Shared by all forks, so that a number means one inode in all of them.
     next_ino: Arc<AtomicU64>,
     quota: Quota,
-    /// For names; the same in all forks, since they share directories. Keyed, so that nobody can
+    /// For names; one for all forks, since they share directories. Keyed, so that no tool can
     /// choose names that collide.
     hasher: RandomState,
     /// Inodes that have no name left and were not freed yet.

@@ -23,7 +23,7 @@ const SET_GROUP_ID: u32 = 0o2000;
 pub struct Unlinked {
     /// The inode.
     pub ino: Ino,
-    /// No name is left: the caller must [`free`](Tree::free) it once nobody uses it.
+    /// No name is left: the caller must [`free`](Tree::free) it once it is not used any more.
     pub orphaned: bool,
 }
 
@@ -191,7 +191,7 @@ impl Tree {
     /// assert!(!tree.unlink(Ino::ROOT, b"a", now)?.orphaned);
     /// assert!(tree.unlink(Ino::ROOT, b"b", now)?.orphaned);
     ///
-    /// // Whoever has it open goes on; then it is freed.
+    /// // A process that has it open goes on; then it is freed.
     /// tree.write(file, 0, b"still there", now)?;
     /// assert_eq!(tree.orphans().collect::<Vec<_>>(), [file]);
     /// tree.free(file);

@@ -4,7 +4,7 @@
 //! controllers on to children (the "no internal process" rule of the kernel's cgroup-v2.rst), and we are in
 //! it. So the child goes below the nearest ancestor that we may write to and that hands on what is wanted:
 //! for a scope of systemd's user manager that is the slice around the scope, which belongs to the user. It
-//! then stands beside our own group, and nobody is moved but what is started in it. What bounds our own
+//! then stands beside our own group, and only what is started in it is moved. What bounds our own
 //! group must bound it as well: limits of memory and processes are carried over, and past a limit that
 //! cannot be carried over it does not climb.
 

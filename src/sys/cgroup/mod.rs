@@ -1,19 +1,19 @@
 //! A control group of version 2 for what we start (cgroups(7), the kernel's cgroup-v2.rst): limits of all of it
 //! together, and what it has used.
 //!
-//! [`place`] decides where it is made. Its name says whose it is, `notapipe-PID-COUNT`, and a lock on its directory
-//! (flock(2)) that its owner is alive: the lock ends with the owner however that ends, and whoever next makes a group
-//! in the same place removes those that nobody holds.
+//! [`hierarchy`] decides where it is made. Its name says whose it is, `notapipe-PID-COUNT`, and a lock on its directory
+//! (flock(2)) that its owner is alive: the lock ends with the owner however that ends, and the next group that is
+//! made there removes those that are not locked.
 //!
 //! A process joins by writing `0` into a descriptor of `cgroup.procs`, before it executes a program ([`launch`]). The
-//! kernel asks for the rights of whoever opened the file, so it does not matter which namespaces the process is in by
+//! kernel asks for the rights of the process that opened the file, so it does not matter which namespaces the process is in by
 //! then. clone3(2) with CLONE_INTO_CGROUP would need a start of our own in assembly: without it, the child cannot be
 //! given a stack. It would spare what the move waits for, a grace period of the kernel's, once in a while.
 //!
-//! `memory.oom.group` stays off, although it would end everything at once: the kernel then also kills whoever shares
-//! its memory with a member (`__oom_kill_process`), and a child that has not executed its program yet shares ours. A
+//! `memory.oom.group` stays off, although it would end everything at once: the kernel then also kills each process that
+//! shares its memory with a member (`__oom_kill_process`), and a child that has not executed its program yet shares ours. A
 //! single victim is never such a child (`oom_badness` passes over vforked ones). So the kernel kills one process, and
-//! whoever watches sees it in [`Cgroup::met_memory`] and ends the rest.
+//! the caller sees it in [`Cgroup::met_memory`] and ends the rest.
 //!
 //! [`launch`]: super::launch
 
@@ -37,7 +37,7 @@ const PREFIX: &str = "notapipe-";
 /// How long killed processes may take to leave a group that is to be removed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A group with nobody in it yet but what joins it. Dropping it kills who is in it and removes it.
+/// A group, empty until processes join it. Dropping it kills its processes and removes it.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     entry: Entry,
@@ -53,7 +53,7 @@ impl Cgroup {
     /// Makes one that holds as many of these limits as the system allows us; processor time is counted in any.
     ///
     /// # Errors
-    /// There is no place for one.
+    /// No control group may be made.
     pub(crate) fn new(memory_bytes: Option<u64>, processes: Option<u64>) -> io::Result<Self> {
         let wanted = Controllers {
             memory: memory_bytes.is_some(),
@@ -136,7 +136,7 @@ impl Cgroup {
         self.bounds
     }
 
-    /// For whoever starts processes in it.
+    /// For starting processes in it.
     pub(crate) fn handle(&self) -> CgroupHandle<'_> {
         CgroupHandle {
             procs: self.procs.as_fd(),
@@ -151,12 +151,12 @@ impl Cgroup {
         Ok(Duration::from_micros(micros))
     }
 
-    /// Whether somebody in it could not get the memory that was needed.
+    /// Whether a process in it could not get the memory that it needed.
     pub(crate) fn met_memory(&self) -> io::Result<bool> {
         Ok(self.number(c"memory.events", "oom")? > 0)
     }
 
-    /// Whether somebody in it could not start another process or thread.
+    /// Whether a process in it could not start another process or thread.
     pub(crate) fn met_processes(&self) -> io::Result<bool> {
         Ok(self.number(c"pids.events", "max")? > 0)
     }
@@ -264,7 +264,7 @@ fn remove(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     }
 }
 
-/// Removes the groups of ours whose owners are gone, and in which nobody is left.
+/// Removes the groups of ours whose owners are gone, and in which no process is left.
 fn remove_abandoned(parent: &OwnedFd) {
     let Ok(groups) = groups(parent) else {
         return;
@@ -283,7 +283,7 @@ fn exists(parent: &OwnedFd, name: &CStr) -> bool {
     rustix::fs::accessat(parent, name, Access::EXISTS, AtFlags::empty()).is_ok()
 }
 
-/// The directory, if nobody else holds its lock.
+/// The directory, locked, if no other process holds its lock.
 fn locked(parent: &OwnedFd, name: &CStr) -> Option<OwnedFd> {
     let directory = open_directory(parent, name).ok()?;
     rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).ok()?;
@@ -317,7 +317,7 @@ fn levels() -> io::Result<Vec<Level>> {
     Ok(dirs.iter().enumerate().map_while(level).collect())
 }
 
-/// Nothing where it cannot even be looked at.
+/// None where it cannot be looked at.
 fn level(dir: &Path, is_own: bool) -> Option<Level> {
     let directory = open_directory(CWD, dir).ok()?;
     let text = |file: &CStr| read(&directory, file).ok();
