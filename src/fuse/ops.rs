@@ -379,37 +379,7 @@ impl Ops {
         mut add: impl FnMut(&DirEntry<'_>) -> bool,
     ) -> Result<()> {
         let view = self.view.lock();
-        let dots = [
-            (COOKIE_DOT, &b"."[..], dir),
-            (COOKIE_DOT_DOT, b"..", view.parent(dir)?),
-        ];
-        for (cookie, name, ino) in dots {
-            if after < cookie
-                && add(&DirEntry {
-                    cookie,
-                    name,
-                    ino,
-                    kind: Kind::Directory,
-                })
-            {
-                return Ok(());
-            }
-        }
-        for entry in view.entries(dir, Cookie(after))? {
-            if view.is_hidden(entry.ino) {
-                continue;
-            }
-            let Cookie(cookie) = entry.cookie;
-            let name = entry.name.as_bytes();
-            if add(&DirEntry {
-                cookie,
-                name,
-                ino: entry.ino,
-                kind: entry.kind,
-            }) {
-                break;
-            }
-        }
+        let _ = entries(&view, dir, after)?.find(|(entry, _)| add(entry));
         Ok(())
     }
 
@@ -422,45 +392,21 @@ impl Ops {
         mut add: impl FnMut(&DirEntry<'_>, &Attr, EntryTimeout) -> bool,
     ) -> Result<()> {
         let mut view = self.view.lock();
-        let dots = [
-            (COOKIE_DOT, &b"."[..], dir),
-            (COOKIE_DOT_DOT, b"..", view.parent(dir)?),
-        ];
-        for (cookie, name, ino) in dots {
-            let listed = DirEntry {
-                cookie,
-                name,
-                ino,
-                kind: Kind::Directory,
-            };
-            if after < cookie && add(&listed, &view.attr(ino)?, EntryTimeout::Forever) {
-                return Ok(());
-            }
-        }
         // Names are of use where opens are seen, and cost something.
         let names_count = view.is_observed();
         let mut handed_out = Vec::new();
-        for entry in view.entries(dir, Cookie(after))? {
-            if view.is_hidden(entry.ino) {
-                continue;
-            }
-            let Cookie(cookie) = entry.cookie;
-            let name = entry.name.as_bytes();
-            let listed = DirEntry {
-                cookie,
-                name,
-                ino: entry.ino,
-                kind: entry.kind,
-            };
-            let (attr, known) = match view.attr(entry.ino) {
+        for (entry, name) in entries(&view, dir, after)? {
+            let (attr, timeout) = match view.attr(entry.ino) {
                 // Listing a directory makes nothing: a process that wants to know more must look again.
                 Err(StoreError::NotMade) => (view.attr_unmade(entry.ino)?, EntryTimeout::Zero),
                 attr => (attr?, EntryTimeout::Forever),
             };
-            if add(&listed, &attr, known) {
+            if add(&entry, &attr, timeout) {
                 break;
             }
-            handed_out.push((entry.ino, names_count.then(|| entry.name.clone())));
+            if let Some(name) = name {
+                handed_out.push((entry.ino, names_count.then(|| name.clone())));
+            }
         }
         for (ino, name) in handed_out {
             match name {
@@ -517,6 +463,42 @@ impl Ops {
         check_attribute_name(name)?;
         self.view.lock().remove_xattr(ino, name, Timestamp::now())
     }
+}
+
+/// The entries of a directory from a position on, the dots first, which have no name in the tree.
+fn entries<'v>(
+    view: &'v Locked<'_>,
+    dir: Ino,
+    after: u64,
+) -> Result<impl Iterator<Item = (DirEntry<'v>, Option<&'v Name>)>> {
+    let dots = [
+        (COOKIE_DOT, &b"."[..], dir),
+        (COOKIE_DOT_DOT, b"..", view.parent(dir)?),
+    ];
+    let dots = dots.into_iter().filter(move |&(cookie, ..)| after < cookie);
+    let dots = dots.map(|(cookie, name, ino)| {
+        let kind = Kind::Directory;
+        (
+            DirEntry {
+                cookie,
+                name,
+                ino,
+                kind,
+            },
+            None,
+        )
+    });
+    let named = view.entries(dir, Cookie(after))?;
+    let named = named.filter(|entry| !view.is_hidden(entry.ino));
+    Ok(dots.chain(named.map(|entry| {
+        let listed = DirEntry {
+            cookie: entry.cookie.0,
+            name: entry.name.as_bytes(),
+            ino: entry.ino,
+            kind: entry.kind,
+        };
+        (listed, Some(entry.name))
+    })))
 }
 
 /// The mode of a file without its set-id bits, if it has any to lose.
