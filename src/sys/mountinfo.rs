@@ -36,6 +36,8 @@ pub(crate) fn top_at(path: &Path) -> io::Result<Option<MountLine>> {
 pub(crate) fn is_visible(all: &[MountLine], mount: &MountLine) -> bool {
     let covers = |other: &MountLine| {
         other.parent == mount.parent
+            // The root may be its own parent.
+            && other.id != mount.parent
             && other.path != mount.path
             && mount.path.starts_with(&other.path)
     };
