@@ -435,7 +435,7 @@ impl MountError {
 
     /// Whether another way to mount may be tried instead: this one is not permitted or not supported. What fails for want
     /// of descriptors, processes or memory is not hidden by doing less.
-    pub(super) fn allows_another_way(&self) -> bool {
+    pub(crate) fn allows_another_way(&self) -> bool {
         match self {
             MountError::System { error, .. } => is_refusal(error),
             MountError::NoMountPoint { .. } => true,

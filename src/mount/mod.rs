@@ -13,10 +13,11 @@
 //! When this process dies instead, the kernel closes the descriptors of a private mount, and the
 //! watchdog removes a public one.
 
+mod backed;
+mod directory;
 mod error;
 pub(crate) mod holders;
 mod options;
-mod plain;
 pub(crate) mod privately;
 mod process_sets;
 pub(crate) mod publicly;
@@ -33,12 +34,13 @@ use std::{fmt, io};
 
 use parking_lot::{Mutex, RwLock};
 
+pub(crate) use self::backed::BackedWanted;
+pub use self::backed::{BackedBy, Storage};
+use self::directory::OwnedDirectory;
+pub(crate) use self::directory::TEMPORARY;
 pub use self::error::{MountError, Operation, Remedy};
 pub(crate) use self::holders::{Membership, Within, Writing, writing};
 pub use self::options::{MountOptions, Visibility};
-use self::plain::PlainDirectory;
-pub use self::plain::{BackedBy, Storage};
-pub(crate) use self::plain::{PlainKind, PlainWanted, TEMPORARY};
 pub(crate) use self::privately::may_mount;
 use self::privately::{Connection, PrivateMount};
 use self::process_sets::ProcessSets;
@@ -144,10 +146,10 @@ pub(crate) enum MountState {
     /// still runs there is found.
     Private(Arc<Namespaces>),
     Public(PublicMount),
-    /// No mount at all: everything is another file system's.
-    Plain {
+    /// No FUSE mount: everything is another file system's.
+    Backed {
         #[expect(dead_code, reason = "held, to be removed when it is dropped")]
-        directory: Option<PlainDirectory>,
+        directory: Option<OwnedDirectory>,
         /// Where it stands at a path that was asked for.
         inside: Option<Arc<Namespaces>>,
     },
@@ -360,15 +362,27 @@ impl MountPoint {
         ))
     }
 
-    /// What stands in the place of a mount, its directory for who is outside, and what it is.
-    pub(crate) fn plain(
-        wanted: &PlainWanted<'_>,
+    /// A tmpfs in namespaces of its own, its root for who is outside, and what it is.
+    pub(crate) fn tmpfs(
+        wanted: &BackedWanted<'_>,
     ) -> Result<(Arc<Self>, OwnedFd, BackedBy), MountError> {
-        let made = plain::make(wanted)?;
+        backed::tmpfs(wanted).map(Self::backed)
+    }
+
+    /// A directory of the best of these, itself, and what it is.
+    pub(crate) fn directory(
+        wanted: &BackedWanted<'_>,
+        parents: &[PathBuf],
+        needed_bytes: u64,
+    ) -> Result<(Arc<Self>, OwnedFd, BackedBy), MountError> {
+        directory::directory(wanted, parents, needed_bytes).map(Self::backed)
+    }
+
+    fn backed(made: backed::Made) -> (Arc<Self>, OwnedFd, BackedBy) {
         let point = MountPoint {
-            path: made.instead.directory.clone(),
+            path: made.backed_by.directory.clone(),
             connection: Connection { major: 0, minor: 0 },
-            state: RwLock::new(MountState::Plain {
+            state: RwLock::new(MountState::Backed {
                 directory: made.directory,
                 inside: made.inside.map(Arc::new),
             }),
@@ -378,7 +392,7 @@ impl MountPoint {
             left: None,
             is_aborted: AtomicBool::new(false),
         };
-        Ok((Arc::new(point), made.files, made.instead))
+        (Arc::new(point), made.files, made.backed_by)
     }
 
     /// Where the mount stands: seen from inside when it is private.
@@ -430,7 +444,7 @@ impl MountPoint {
     pub(crate) fn own_usage(&self) -> Option<OwnUsage> {
         match &*self.state.read() {
             MountState::Private(inside)
-            | MountState::Plain {
+            | MountState::Backed {
                 inside: Some(inside),
                 ..
             } => OwnUsage::of(inside.tmpfs.as_ref()?),
@@ -455,7 +469,7 @@ impl MountPoint {
         self.is_aborted.store(true, Ordering::Release);
         match *state {
             MountState::Gone => return Err(io::ErrorKind::NotFound.into()),
-            MountState::Plain { .. } => return Ok(()),
+            MountState::Backed { .. } => return Ok(()),
             _ => {}
         }
         // Where fusectl is mounted, it belongs to whoever mounted (fs/fuse/control.c).
@@ -466,7 +480,7 @@ impl MountPoint {
         match &*state {
             MountState::Private(namespaces) => PrivateMount::abort(&self.path, namespaces),
             MountState::Public(mount) => mount.abort(),
-            MountState::Plain { .. } | MountState::Gone => Ok(()),
+            MountState::Backed { .. } | MountState::Gone => Ok(()),
         }
     }
 
@@ -483,7 +497,7 @@ impl MountPoint {
     /// Where its files are, for whoever looks who writes them.
     pub(crate) fn within(&self) -> Within<'_> {
         match *self.state.read() {
-            MountState::Plain { .. } => Within::Directory(&self.path),
+            MountState::Backed { .. } => Within::Directory(&self.path),
             _ => Within::Mount(self.connection),
         }
     }
@@ -530,7 +544,7 @@ impl MountPoint {
         match &mut *state {
             MountState::Private(inside) => self.leave_privately(inside)?,
             MountState::Public(mount) => mount.unmount()?,
-            MountState::Plain { .. } | MountState::Gone => {}
+            MountState::Backed { .. } | MountState::Gone => {}
         }
         *state = MountState::Gone;
         Ok(())
@@ -543,7 +557,7 @@ impl MountPoint {
             MountState::Public(mount) => mount.look_again(),
             // Nobody but us has reason to unmount it.
             MountState::Private(_) => true,
-            MountState::Plain { .. } | MountState::Gone => false,
+            MountState::Backed { .. } | MountState::Gone => false,
         };
         stands && !self.is_aborted.load(Ordering::Acquire)
     }
@@ -556,7 +570,7 @@ impl MountPoint {
                 PrivateMount::may_stand(&self.path, inside, self.connection)
             }
             MountState::Public(mount) => mount.may_stand(root),
-            MountState::Plain { .. } => true,
+            MountState::Backed { .. } => true,
             MountState::Gone => false,
         })
     }

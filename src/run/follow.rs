@@ -85,10 +85,7 @@ pub(super) struct Following {
 }
 
 impl Following {
-    pub fn start(
-        source: impl Source + 'static,
-        Wanted { name, sink }: Wanted,
-    ) -> Result<Self, Error> {
+    pub fn start(source: Box<dyn Source>, Wanted { name, sink }: Wanted) -> Result<Self, Error> {
         let failed = |source| Error::Processes {
             operation: "follow a file of",
             source,
@@ -147,12 +144,12 @@ impl Drop for Done {
 
 fn hand_on(
     name: TreePath,
-    mut source: impl Source,
+    mut source: Box<dyn Source>,
     mut sink: Box<dyn Write + Send>,
     over: &Interrupt,
 ) -> Followed {
     let mut bytes = None;
-    let handed = copy(&mut source, &mut *sink, over, &mut bytes);
+    let handed = copy(&mut *source, &mut *sink, over, &mut bytes);
     Followed {
         name,
         bytes,
@@ -162,7 +159,7 @@ fn hand_on(
 }
 
 fn copy(
-    source: &mut impl Source,
+    source: &mut dyn Source,
     sink: &mut dyn Write,
     over: &Interrupt,
     bytes: &mut Option<u64>,

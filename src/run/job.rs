@@ -13,19 +13,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::backing::{self, Backing};
+use super::backing::{self, Backing, JobFiles};
 use super::base::Base;
 use super::commands::{feed_outputs, make_inputs};
 use super::cpus::{Bound, Cpus, Slot, Slots};
-use super::error::{Error, MountOnly};
+use super::error::Error;
 use super::failed::Failed;
 use super::follow::{self, Followed, Following};
 use super::inputs::{self, Listener, Readers, check_name, owner};
 use super::limits::{LimitsBy, ResourceLimits};
-use super::outcome::{EndedBy, Outcome, Phases, StepReport};
-use super::own_tmp::{self, Room, Tmp};
+use super::outcome::{Outcome, Phases, StepReport};
+use super::own_tmp::{self, Tmp};
 use super::pipeline::{Bounds, Pipeline};
-use super::plain::{self, PlainGround};
 use super::process::{InitProgram, Interrupt, Processes, StillRunning};
 use super::running::RunningJob;
 use super::settle::{self, settle};
@@ -36,19 +35,14 @@ use super::stdio::Descriptors;
 use super::step::{Step, caller_directory};
 use super::terminal::Terminal;
 use crate::collect::{Glob, Wanted, select};
-use crate::fuse::{Profile, RequestCounts, SessionEnd};
+use crate::fuse::Profile;
 use crate::memory;
-use crate::mount::{
-    BackedBy, MountError, MountOptions, MountPoint, OwnTmp, PlainKind, PlainWanted, Storage,
-    Visibility,
-};
+use crate::mount::{BackedBy, MountError, MountOptions, OwnTmp, Visibility};
 use crate::progress::Progress;
-use crate::scratch::Scratch;
 use crate::stage::{LeftBehind, Stage};
 use crate::store::{Limits, Source, Timestamp, Tree, TreePath};
 use crate::sys::signals::InheritedSignals;
 use crate::text::panic_message;
-use crate::view::Touched;
 
 /// Tools that insist on files, as a function: inputs, steps and outputs.
 ///
@@ -767,11 +761,18 @@ impl Job {
     /// # Examples
     ///
     /// ```
+    /// use notapipe::mount::Storage;
+    /// use notapipe::run::Backing;
+    ///
     /// # fn main() -> Result<(), notapipe::Error> {
-    /// notapipe::Job::new()
-    ///     .on_backing(|why, backed| eprintln!("{why:?}: in {}", backed.directory.display()))
+    /// let outcome = notapipe::Job::new()
+    ///     .on_backing(|why, backed| match backed.storage {
+    ///         Storage::Disk => eprintln!("{why:?}: on disk, in {}", backed.directory.display()),
+    ///         _ => {}
+    ///     })
     ///     .step(["true"])
     ///     .run()?;
+    /// assert_eq!(outcome.backing() == Backing::Fuse, outcome.without_fuse().is_none());
     /// # Ok(())
     /// # }
     /// ```
@@ -895,88 +896,57 @@ impl Job {
         let mut phases = Phases::default();
         let (mut tree, skipped) = timed(&mut phases.stage, || self.stage())?;
         timed(&mut phases.stage, || self.make_inputs(&mut tree))?;
-        let staged = tree.fork();
-        let own_tmp = self.own_tmp(staged.usage().limits);
-        if matches!(self.spec.backing, Backing::Tmpfs | Backing::Directory) {
-            return match self.mount_only() {
-                None => self.run_plainly(staged, own_tmp, (skipped, phases, None)),
-                Some(what) => Err(Error::NeedsFuse { what, source: None }.into()),
-            };
-        }
-        let scratch = timed(&mut phases.mount, || {
-            Scratch::builder()
-                .tree(tree)
-                .profile(self.needed_profile())
-                .extended_attributes(self.spec.xattr)
-                .mount(self.mount_options(own_tmp.clone()))
-                .build()
-        });
-        let scratch = match scratch {
-            Ok(scratch) => scratch,
-            Err(Error::Mount(refused))
-                if self.spec.backing == Backing::Auto && refused.lacks_fuse() =>
-            {
-                return match self.mount_only() {
-                    None => self.run_plainly(staged, own_tmp, (skipped, phases, Some(refused))),
-                    Some(what) => Err(Error::NeedsFuse {
-                        what,
-                        source: Some(refused),
-                    }
-                    .into()),
-                };
-            }
-            Err(error) => return Err(error.into()),
-        };
-        for (path, source) in std::mem::take(&mut self.sources) {
-            scratch.write_source(path.to_path_buf(), source)?;
+        let (files, why_not_fuse) = timed(&mut phases.mount, || self.make_files(tree))?;
+        if let (Some(listener), Some(backed_by)) = (self.on_backing.take(), files.backed_by()) {
+            listener(why_not_fuse.as_ref(), backed_by);
         }
         let mut record = Record::default();
-        let temporary = self.make_temporary(&scratch);
-        let ground = Ground::Mounted(&scratch, temporary.as_ref());
-        let ran = timed(&mut phases.run, || self.run_steps(&ground, &mut record));
-        let failed_source = scratch.failed_sources().into_iter().next();
-        let requests = scratch.requests();
-        let tmp_full = Room(&scratch).full();
-        if let Some(temporary) = &temporary {
-            // Of no output. Where it cannot be removed, it is seen.
-            let _ = scratch.remove(temporary.to_path_buf());
-        }
-        let (left, unmounted) = timed(&mut phases.unmount, || scratch.end());
-        let Record {
-            steps,
-            not_run,
-            failed,
-            followed,
-            limits_by,
-            still_running,
-        } = record;
+        let ran = timed(&mut phases.run, || self.run_steps(&*files, &mut record));
+        let (backing, requests) = (files.backing(), files.requests());
+        let left = timed(&mut phases.unmount, || files.end())?;
         let outcome = Outcome {
-            steps,
-            steps_not_run: not_run,
+            steps: record.steps,
+            steps_not_run: record.not_run,
             outputs: Vec::new(),
-            staged,
-            peak: left.tree.peak(),
+            staged: left.staged,
+            peak: left.peak,
             tree: left.tree,
             skipped,
             limit_met: left.limit_met,
-            tmp_full,
+            tmp_full: left.tmp_full,
             requests,
             phases,
-            followed,
+            followed: record.followed,
             resource_limits: self.spec.limit,
-            limits_by,
-            backing: Backing::Fuse,
-            without_fuse: None,
-            still_running,
+            limits_by: record.limits_by,
+            backing,
+            without_fuse: why_not_fuse,
+            still_running: record.still_running,
         };
         // The step saw EIO and failed, or made something of it; the reason is here.
-        let ran = ran.and_then(|()| failed_source.map_or(Ok(failed), Err));
+        let ran = ran.and_then(|()| left.failed_source.map_or(Ok(record.failed), Err));
+        // A step that failed by itself has seen that there was no room.
+        let ran = ran.and_then(|failed| match (failed, left.shortage) {
+            (None, Some(shortage)) => Err(shortage),
+            _ => Ok(failed),
+        });
         let ran = match outcome.still_running {
             // Its mount is left with them, and what failed before is why.
             Some(_) => ran,
-            None => unmounted.and(ran),
+            None => left.closed.and(ran),
         };
         self.conclude(outcome, ran, left.lost_files)
+    }
+
+    /// The files of the job, and why they are not in a FUSE mount where that would have been first.
+    fn make_files(&mut self, tree: Tree) -> Result<(Box<dyn JobFiles>, Option<MountError>), Error> {
+        let wanted = backing::Wanted {
+            backing: self.spec.backing,
+            profile: self.needed_profile(),
+            extended_attributes: self.spec.xattr,
+            mount: self.mount_options(self.own_tmp(tree.usage().limits)),
+        };
+        backing::make(&wanted, tree, std::mem::take(&mut self.sources))
     }
 
     /// What the job comes to when everything in it has ended. `ran` tells which step failed.
@@ -1000,125 +970,6 @@ impl Job {
                 })
             }
         }
-    }
-
-    /// What was asked for that a directory on tmpfs does not give.
-    fn mount_only(&self) -> Option<MountOnly> {
-        let is_private =
-            self.spec.backing == Backing::Tmpfs && self.spec.mount == Visibility::Private;
-        if self.spec.mount != Visibility::Auto && !is_private {
-            Some(MountOnly::Visibility)
-        } else if !self.sources.is_empty() {
-            Some(MountOnly::Source)
-        } else {
-            None
-        }
-    }
-
-    /// Runs the steps in a directory on tmpfs.
-    fn run_plainly(
-        &mut self,
-        mut staged: Tree,
-        own_tmp: Option<OwnTmp>,
-        (skipped, mut phases, refused): (LeftBehind, Phases, Option<MountError>),
-    ) -> Result<Outcome, Failed> {
-        let wanted = PlainWanted {
-            kind: match self.spec.backing {
-                Backing::Tmpfs => PlainKind::Tmpfs,
-                Backing::Directory => PlainKind::Directory,
-                Backing::Auto | Backing::Fuse => PlainKind::Any,
-            },
-            parents: &backing::usual_directories(),
-            at: self.spec.at.as_deref(),
-            allow_other: self.spec.allow_other,
-            own_tmp: own_tmp.as_ref(),
-            limits: staged.usage().limits,
-            needed_bytes: staged.usage().bytes,
-        };
-        let plain = timed(&mut phases.mount, || PlainGround::new(&wanted, &mut staged));
-        let plain = plain.map_err(|error| match error {
-            // Namespaces are refused for the same reasons as in a mount.
-            Error::Mount(source)
-                if self.spec.backing != Backing::Tmpfs
-                    && self.spec.at.is_some()
-                    && source.lacks_fuse() =>
-            {
-                Error::NeedsFuse {
-                    what: MountOnly::At,
-                    source: Some(source),
-                }
-            }
-            error => error,
-        });
-        let plain = match plain {
-            Err(Error::Mount(MountError::NoTmpfs { .. })) => {
-                return Err(Error::NeedsFuse {
-                    what: MountOnly::Place,
-                    source: refused,
-                }
-                .into());
-            }
-            plain => plain?,
-        };
-        let end = Interrupt::new().map_err(|source| Error::Processes {
-            operation: "prepare",
-            source,
-        })?;
-        if let Some(listener) = self.on_backing.take() {
-            listener(refused.as_ref(), &plain.instead);
-        }
-        let callers = self.interrupt.replace(end.clone());
-        let limits = plain.instead.limits;
-        let mut record = Record::default();
-        let ran = timed(&mut phases.run, || {
-            plain::watched(&plain, (callers.as_ref(), &end), || {
-                self.run_steps(&Ground::Plain(&plain, &staged), &mut record)
-            })
-        });
-        self.interrupt = callers;
-        let (ran, watched) = ran?;
-        // A step that failed by itself has seen that there was no room.
-        let ended_by_us = |it: &StepReport| it.ended_by == Some(EndedBy::Interrupt);
-        let has_failed = record
-            .failed
-            .is_some_and(|step| !record.steps.get(step).is_some_and(ended_by_us));
-        let is_told = ran.is_ok() && has_failed;
-        let ran = match plain.shortage(&watched).filter(|_| !is_told) {
-            Some(error) => {
-                for step in record.steps.iter_mut().filter(|it| ended_by_us(it)) {
-                    step.ended_by = Some(EndedBy::SizeLimit);
-                }
-                Err(error)
-            }
-            None => ran.map(|()| record.failed),
-        };
-        let mut tree = timed(&mut phases.unmount, || {
-            plain.take_back(&mut staged, watched.may_be_cut())
-        })?;
-        tree.set_limits(limits);
-        let outcome = Outcome {
-            steps: record.steps,
-            steps_not_run: record.not_run,
-            followed: record.followed,
-            outputs: Vec::new(),
-            staged,
-            peak: watched.peak,
-            tree,
-            skipped,
-            limit_met: watched.limit_met(),
-            tmp_full: plain.place.own_usage().and_then(|own| own.full),
-            requests: Arc::clone(&plain.requests),
-            phases,
-            resource_limits: self.spec.limit,
-            limits_by: record.limits_by,
-            backing: match plain.instead.storage {
-                Storage::OwnTmpfs => Backing::Tmpfs,
-                _ => Backing::Directory,
-            },
-            without_fuse: refused,
-            still_running: record.still_running,
-        };
-        self.conclude(outcome, ran, Vec::new())
     }
 
     /// All steps have succeeded: looks whether what they left is whole, and all there.
@@ -1210,7 +1061,7 @@ impl Job {
             interrupt: self.interrupt.as_ref(),
             kill_after: self.spec.kill_after,
             session: None,
-            room: None,
+            files: None,
         }
     }
 
@@ -1218,27 +1069,6 @@ impl Job {
     fn own_tmp(&self, limits: Limits) -> Option<OwnTmp> {
         let wanted = || own_tmp::wanted(&self.spec.step, limits, caller_directory());
         (self.spec.tmp == Tmp::Job).then(wanted)
-    }
-
-    /// A directory in the mount for temporary files, where the steps would write them to what is not their own. There is
-    /// none where the limits leave no room for it.
-    fn make_temporary(&self, scratch: &Scratch) -> Option<TreePath> {
-        if self.spec.tmp == Tmp::Host || !own_tmp::is_needed(scratch.place()) {
-            return None;
-        }
-        let names = (0..).map(|number| match number {
-            0 => own_tmp::NAME.to_owned(),
-            _ => format!("{}{number}", own_tmp::NAME),
-        });
-        let mut free = names.filter(|name| scratch.metadata(name).is_err());
-        let path = TreePath::try_from(Path::new(&free.next()?)).ok()?;
-        match scratch.hidden_directory(&path) {
-            Ok(()) => Some(path),
-            Err(error) => {
-                log::debug!("no directory for temporary files: {error}");
-                None
-            }
-        }
     }
 
     fn mount_options(&self, own_tmp: Option<OwnTmp>) -> MountOptions {
@@ -1252,20 +1082,12 @@ impl Job {
     }
 
     /// Runs the steps, and hands on what they write to files that are followed.
-    fn run_steps(&mut self, ground: &Ground<'_>, record: &mut Record) -> Result<(), Error> {
+    fn run_steps(&mut self, files: &dyn JobFiles, record: &mut Record) -> Result<(), Error> {
         let wanted = std::mem::take(&mut self.follow).into_iter();
         let followings: Vec<_> = wanted
-            .map(|wanted| match ground {
-                Ground::Mounted(scratch, _) => {
-                    let follow = scratch.follow(wanted.name.to_path_buf())?;
-                    Following::start(follow, wanted)
-                }
-                Ground::Plain(plain, staged) => {
-                    Following::start(plain.follow(&wanted.name, staged), wanted)
-                }
-            })
+            .map(|wanted| Following::start(files.follow(&wanted.name)?, wanted))
             .collect::<Result<_, _>>()?;
-        let ran = self.run_pipelines(ground, record);
+        let ran = self.run_pipelines(files, record);
         let finish = |following: Following| following.finish(self.interrupt.as_ref());
         // Also when the steps failed: a log is wanted most then.
         record.followed = followings.into_iter().map(finish).collect();
@@ -1291,18 +1113,18 @@ impl Job {
 
     /// Runs the steps in order, up to the first that fails. Everything that still ran in the mount
     /// has ended when this returns.
-    fn run_pipelines(&mut self, ground: &Ground<'_>, record: &mut Record) -> Result<(), Error> {
+    fn run_pipelines(&mut self, files: &dyn JobFiles, record: &mut Record) -> Result<(), Error> {
         let terminal = Terminal::held();
         let running = self.steps_run.clone().map(Running::new);
         self.start_clock();
         let pipelines = self.take_pipelines();
         let bounds = Bounds {
-            session: ground.session_end(),
-            room: ground.room(),
+            session: files.session_end(),
+            files: Some(files),
             ..self.bounds()
         };
         let mut processes =
-            Processes::start_limited(ground.place(), self.init.as_ref(), self.spec.limit)
+            Processes::start_limited(files.place(), self.init.as_ref(), self.spec.limit)
                 .map_err(|source| Error::Processes {
                     operation: "prepare",
                     source,
@@ -1310,10 +1132,10 @@ impl Job {
                 .ending_with_thread()
                 .with_signals(self.signals);
         record.limits_by = processes.limits_by();
-        if let Some(temporary) = ground.temporary() {
+        if let Some(temporary) = files.temporary() {
             processes.use_tmp(temporary);
         }
-        let requests = ground.requests();
+        let requests = files.requests();
         let mut nobody_left = true;
         let mut pipelines = pipelines.into_iter();
         let mut stopped_by = None;
@@ -1322,7 +1144,7 @@ impl Job {
             && let Some(pipeline) = pipelines.next()
         {
             // What staging did, or who goes on in the background, is no step's.
-            ground.take_touched();
+            files.take_touched();
             let ran = pipeline.run(&processes, &requests, bounds);
             let reports = match ran {
                 Ok(ran) => {
@@ -1332,7 +1154,7 @@ impl Job {
                 }
                 Err(mut stopped) => {
                     // Whoever waits for a source could not be ended while it waits.
-                    ground.cancel_sources();
+                    files.cancel_sources();
                     record.not_run.append(&mut stopped.not_started);
                     let (error, reports) = stopped.end(&processes, &requests);
                     stopped_by = Some(error);
@@ -1342,7 +1164,7 @@ impl Job {
             if let Some(terminal) = &terminal {
                 terminal.take_back();
             }
-            let touched = ground.take_touched();
+            let touched = files.take_touched();
             record
                 .steps
                 .extend(reports.into_iter().map(|report| StepReport {
@@ -1366,15 +1188,15 @@ impl Job {
                 patience,
                 bounds,
                 last.cloned().unwrap_or_default(),
-                &|ino| ground.has_name(ino),
+                &|ino| files.has_name(ino),
             )
-            .inspect_err(|_| ground.cancel_sources())?;
+            .inspect_err(|_| files.cancel_sources())?;
         }
         if record.failed.is_none() {
             bounds.check_session(&processes)?;
             processes.check_path()?;
         }
-        ground.cancel_sources();
+        files.cancel_sources();
         Ok(processes.end()?)
     }
 }
@@ -1406,81 +1228,6 @@ struct Record {
     followed: Vec<Followed>,
     limits_by: LimitsBy,
     still_running: Option<StillRunning>,
-}
-
-/// Where the steps run.
-enum Ground<'g> {
-    /// And the directory in it for temporary files, if there is one.
-    Mounted(&'g Scratch, Option<&'g TreePath>),
-    /// And what was staged into it.
-    Plain(&'g PlainGround, &'g Tree),
-}
-
-impl Ground<'_> {
-    fn place(&self) -> &Arc<MountPoint> {
-        match self {
-            Self::Mounted(scratch, _) => scratch.place(),
-            Self::Plain(plain, _) => &plain.place,
-        }
-    }
-
-    fn room(&self) -> Option<Room<'_>> {
-        match self {
-            Self::Mounted(scratch, _) => scratch.place().has_own().then_some(Room(scratch)),
-            // Its directory is measured with them.
-            Self::Plain(..) => None,
-        }
-    }
-
-    /// The directory for temporary files, as the steps see it.
-    fn temporary(&self) -> Option<PathBuf> {
-        match self {
-            Self::Mounted(scratch, temporary) => {
-                temporary.map(|it| scratch.path().join(it.to_path_buf()))
-            }
-            Self::Plain(plain, _) => plain.temporary.clone(),
-        }
-    }
-
-    /// Whether an inode of the mount has a name.
-    fn has_name(&self, ino: u64) -> bool {
-        match self {
-            Self::Mounted(scratch, _) => scratch.has_name(ino),
-            Self::Plain(..) => true,
-        }
-    }
-
-    fn session_end(&self) -> Option<&SessionEnd> {
-        match self {
-            Self::Mounted(scratch, _) => Some(scratch.session_end()),
-            Self::Plain(..) => None,
-        }
-    }
-
-    fn requests(&self) -> Arc<RequestCounts> {
-        match self {
-            Self::Mounted(scratch, _) => scratch.requests(),
-            Self::Plain(plain, _) => Arc::clone(&plain.requests),
-        }
-    }
-
-    /// Which files were touched since the last call; none where opens are not seen.
-    fn take_touched(&self) -> Option<Touched> {
-        let Self::Mounted(scratch, temporary) = self else {
-            return None;
-        };
-        let mut touched = scratch.take_touched().ok()?;
-        if let Some(temporary) = temporary {
-            touched.leave_out(temporary);
-        }
-        Some(touched)
-    }
-
-    fn cancel_sources(&self) {
-        if let Self::Mounted(scratch, _) = self {
-            scratch.cancel_sources();
-        }
-    }
 }
 
 fn bind(cpus: &Cpus) -> Result<Option<Bound>, Error> {

@@ -18,7 +18,6 @@ mod limits;
 mod outcome;
 mod own_tmp;
 mod pipeline;
-mod plain;
 #[doc(hidden)]
 pub mod process;
 mod running;

@@ -176,12 +176,12 @@ impl Outcome {
         self.peak
     }
 
-    /// What the job's files lived in; never [`Backing::Auto`].
+    /// What the job's files lived in; never [`Backing::Auto`]. See [`Job::backing`](crate::Job::backing).
     pub fn backing(&self) -> Backing {
         self.backing
     }
 
-    /// Why [`Backing::Auto`] was not [`Backing::Fuse`], where it was not.
+    /// Why [`Backing::Auto`] was not [`Backing::Fuse`], where it was not; see [`Job::on_backing`](crate::Job::on_backing).
     pub fn without_fuse(&self) -> Option<&MountError> {
         self.without_fuse.as_ref()
     }

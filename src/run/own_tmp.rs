@@ -4,11 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::error::Error;
 use super::spec::StepSpec;
 use crate::mount::{MountPoint, OwnTmp};
-use crate::scratch::Scratch;
-use crate::store::{Limits, Resource};
+use crate::store::Limits;
 
 /// Where what the steps write to `/tmp` and the like goes; for [`Job::tmp`](super::Job::tmp).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,31 +98,4 @@ fn is_own(place: &MountPoint, name: &str, environment: &[(OsString, OsString)]) 
         .filter(|it| it.is_dir());
     let there = there.or_else(|| Path::new(DEFAULT).canonicalize().ok());
     there.is_none_or(|it| place.is_own(&it))
-}
-
-/// The files of a mount and its job's temporary files, which share a limit.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Room<'j>(pub &'j Scratch);
-
-impl Room<'_> {
-    /// Looks whether they are more than it together.
-    pub fn check(self) -> Result<(), Error> {
-        let Some(tmp) = self.0.place().own_usage() else {
-            return Ok(());
-        };
-        let usage = self.0.usage();
-        match usage.bytes.saturating_add(tmp.bytes) > usage.limits.bytes {
-            false => Ok(()),
-            true => Err(Error::OverLimitWithTmp {
-                bytes: usage.bytes,
-                tmp_bytes: tmp.bytes,
-                limits: usage.limits,
-            }),
-        }
-    }
-
-    /// The limit that the temporary files fill on their own.
-    pub fn full(self) -> Option<Resource> {
-        self.0.place().own_usage()?.full
-    }
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::backing::JobFiles;
 use super::error::Error;
 use super::outcome::{EndedBy, StepReport};
-use super::own_tmp::Room;
 use super::process::{
     Exit, Interrupt, Patience, Processes, Running, SpawnError, StepStatus, Waited,
 };
@@ -41,8 +41,8 @@ pub(super) struct Bounds<'i> {
     pub interrupt: Option<&'i Interrupt>,
     /// The mount's session, without which there is no point in going on.
     pub session: Option<&'i SessionEnd>,
-    /// What the job may hold.
-    pub room: Option<Room<'i>>,
+    /// What the job may hold, of which it must be looked whether it does.
+    pub files: Option<&'i dyn JobFiles>,
 }
 
 impl Bounds<'_> {
@@ -64,8 +64,10 @@ impl Bounds<'_> {
         }
     }
 
-    pub fn check_room(&self) -> Result<(), Error> {
-        self.room.map_or(Ok(()), Room::check)
+    /// Looks whether the job holds more than it may; says when to look again, if that is needed.
+    pub fn check_files(&self) -> Result<Option<Instant>, Error> {
+        let pause = self.files.map_or(Ok(None), JobFiles::look)?;
+        Ok(pause.map(|it| Instant::now() + it))
     }
 
     fn patience(&self) -> Patience<'_> {
@@ -149,7 +151,7 @@ impl Pipeline {
             .and_then(|()| wait(&mut members, processes, bounds, || requests.since(&earlier)))
             // Whatever the steps made of it, and if they ended before anybody looked.
             .and_then(|failed| processes.check_limits().map(|()| failed))
-            .and_then(|failed| bounds.check_room().map(|()| failed));
+            .and_then(|failed| bounds.check_files().map(|_| failed));
         match ran {
             Ok(failed) => Ok(Ran {
                 nobody_left: members.iter().any(|it| it.running.was_the_last()),
@@ -378,8 +380,8 @@ fn wait(
         }
         bounds.check_session(processes)?;
         processes.check_limits()?;
-        bounds.check_room()?;
-        let is_watched = processes.must_be_watched() || bounds.room.is_some();
+        let look_at_files = bounds.check_files()?;
+        let is_watched = processes.must_be_watched();
         let look_at = is_watched.then(|| Instant::now() + WATCH);
         let end_rest_at = failure.as_ref().map(|it| it.since + AFTERMATH);
         if end_rest_at.is_some_and(|end| Instant::now() >= end) {
@@ -392,7 +394,7 @@ fn wait(
             continue;
         }
         let deadline = bounds.deadline.map(|(deadline, _)| deadline);
-        let until = [deadline, end_rest_at, look_at];
+        let until = [deadline, end_rest_at, look_at, look_at_files];
         sleep(members, bounds, until.into_iter().flatten().min())?;
         for member in members.iter_mut() {
             member.drain()?;

@@ -37,6 +37,7 @@ pub(super) fn settle(
         }
         bounds.check_session(processes)?;
         processes.check_limits()?;
+        bounds.check_files()?;
         if bounds.is_late() {
             return Err(bounds.timeout(program));
         }

@@ -1,10 +1,28 @@
 //! Where a job's files live while its steps run.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+mod directory;
+mod fuse;
+mod moved;
+mod take_back;
+mod tmpfs;
+mod walk;
+mod write_out;
 
-use super::step::inherited_variables;
-use crate::sys::mountinfo;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{Error, MountOnly};
+use super::follow;
+use crate::fuse::{Profile, RequestCounts, SessionEnd};
+use crate::mount::{BackedBy, BackedWanted, MountError, MountOptions, MountPoint, Visibility};
+use crate::store::{Peak, Resource, Source, Tree, TreePath};
+use crate::view::Touched;
+
+use self::directory::Directory;
+use self::fuse::Fuse;
+use self::tmpfs::Tmpfs;
 
 /// What a job's files live in while its steps run; for [`Job::backing`](crate::Job::backing).
 ///
@@ -50,28 +68,169 @@ pub enum Backing {
     Directory,
 }
 
-/// Where a [`Backing::Directory`] may be made: where steps are told to write temporary files, where systems have a tmpfs that
-/// users may write to, and a disk for where none has room.
-pub(super) fn usual_directories() -> Vec<PathBuf> {
-    let named = |(name, value): (OsString, OsString)| {
-        let is_for_files = name == "TMPDIR" || name == "XDG_RUNTIME_DIR";
-        is_for_files.then(|| PathBuf::from(value))
-    };
-    let named = inherited_variables().filter_map(named);
-    let named = named.filter(|directory| directory.is_absolute());
-    let user = rustix::process::getuid().as_raw();
-    let usual = ["/dev/shm", &format!("/run/user/{user}"), "/tmp", "/run"].map(PathBuf::from);
-    // What the system keeps there is not for files.
-    let is_for_files = |place: &PathBuf| {
-        let of_system = ["/dev", "/sys", "/proc"];
-        !of_system.iter().any(|it| place.starts_with(it))
-    };
-    let mounts = mountinfo::own().unwrap_or_default().into_iter();
-    let tmpfs = mounts.filter(|mount| mount.kind == "tmpfs");
-    let others = tmpfs.map(|mount| mount.path).filter(is_for_files);
-    named
-        .chain(usual)
-        .chain(others)
-        .chain(["/var/tmp".into()])
-        .collect()
+/// How often it is looked whether a limit is met, at least.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often that is, at most.
+const SHORTEST_LOOK: Duration = Duration::from_millis(1);
+/// No tool fills memory faster, in bytes a millisecond.
+const FASTEST_TOOL: u64 = 8 << 20;
+
+/// How soon to look again where there is room for so many bytes.
+fn pause(room: u64) -> Duration {
+    Duration::from_millis(room / FASTEST_TOOL).clamp(SHORTEST_LOOK, LOOK)
+}
+
+/// The files of one job, from when its inputs are there until its results are taken.
+pub(super) trait JobFiles: fmt::Debug + Send + Sync {
+    /// Never [`Backing::Auto`].
+    fn backing(&self) -> Backing;
+
+    /// Where the processes of the job are started.
+    fn place(&self) -> &Arc<MountPoint>;
+
+    /// What stands in place of a FUSE mount.
+    fn backed_by(&self) -> Option<&BackedBy> {
+        None
+    }
+
+    /// The directory for temporary files, as the steps see it, where `/tmp` is not the job's own.
+    fn temporary(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// Follows a file, which begins when a step has changed it.
+    fn follow(&self, name: &TreePath) -> Result<Box<dyn follow::Source>, Error>;
+
+    /// Looks whether the job holds more than it may; says how soon to look again, if that is needed.
+    ///
+    /// # Errors
+    /// It does: no step may go on.
+    fn look(&self) -> Result<Option<Duration>, Error>;
+
+    /// Takes back what is there, when all processes of the job have ended.
+    fn end(self: Box<Self>) -> Result<Left, Error>;
+
+    /// The session of a mount that this process serves.
+    fn session_end(&self) -> Option<&SessionEnd> {
+        None
+    }
+
+    /// How many requests the kernel sent; none where nothing is served.
+    fn requests(&self) -> Arc<RequestCounts> {
+        Arc::default()
+    }
+
+    /// Whether an inode has a name, where that is known.
+    fn has_name(&self, _ino: u64) -> bool {
+        true
+    }
+
+    /// Which files were touched since the last call; none where opens are not seen.
+    fn take_touched(&self) -> Option<Touched> {
+        None
+    }
+
+    /// Inputs that are not made yet never will be.
+    fn cancel_sources(&self) {}
+}
+
+/// What is left of a job's files when they are taken back.
+#[derive(Debug)]
+pub(super) struct Left {
+    /// What the steps were given. Where files were moved, those that the steps have changed are holes in it.
+    pub staged: Tree,
+    pub tree: Tree,
+    pub peak: Peak,
+    /// The limit that a step met.
+    pub limit_met: Option<Resource>,
+    /// The limit that temporary files alone filled.
+    pub tmp_full: Option<Resource>,
+    /// Files that lost bytes which were written through a memory mapping.
+    pub lost_files: Vec<TreePath>,
+    /// An input that could not be made: the step that read it saw EIO.
+    pub failed_source: Option<Error>,
+    /// What the steps wrote may be cut without their having noticed.
+    pub shortage: Option<Error>,
+    /// How taking down what held the files ended.
+    pub closed: Result<(), Error>,
+}
+
+/// What a job asks of its files.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub backing: Backing,
+    pub profile: Profile,
+    pub extended_attributes: bool,
+    pub mount: MountOptions,
+}
+
+impl Wanted {
+    fn backed(&self, tree: &Tree) -> BackedWanted<'_> {
+        BackedWanted {
+            at: self.mount.at.as_deref(),
+            allow_other: self.mount.allow_other,
+            own_tmp: self.mount.own_tmp.as_ref(),
+            limits: tree.usage().limits,
+        }
+    }
+
+    /// What was asked for that FUSE alone gives.
+    fn needs_fuse(&self, sources: &[(TreePath, Source)]) -> Option<MountOnly> {
+        let is_private = self.backing == Backing::Tmpfs;
+        match self.mount.visibility {
+            Visibility::Public => Some(MountOnly::Visibility),
+            Visibility::Private if !is_private => Some(MountOnly::Visibility),
+            _ => (!sources.is_empty()).then_some(MountOnly::Source),
+        }
+    }
+}
+
+/// Makes the files of a job of what was staged, and tells why they are not in a FUSE mount where they were to be if
+/// possible.
+pub(super) fn make(
+    wanted: &Wanted,
+    tree: Tree,
+    sources: Vec<(TreePath, Source)>,
+) -> Result<(Box<dyn JobFiles>, Option<MountError>), Error> {
+    let needs_fuse = wanted.needs_fuse(&sources);
+    let needs = |what, source| Error::NeedsFuse { what, source };
+    match (wanted.backing, needs_fuse) {
+        (Backing::Tmpfs | Backing::Directory, Some(what)) => Err(needs(what, None)),
+        (Backing::Tmpfs, None) => {
+            let made = MountPoint::tmpfs(&wanted.backed(&tree))?;
+            Ok((Box::new(Tmpfs::new(made, tree)?), None))
+        }
+        (Backing::Directory, None) => Ok((Box::new(Directory::make(wanted, tree)?), None)),
+        (Backing::Fuse, _) => Ok((Box::new(Fuse::mount(wanted, tree, sources)?), None)),
+        (Backing::Auto, _) => {
+            let staged = tree.fork();
+            let refused = match Fuse::mount(wanted, tree, sources) {
+                Err(Error::Mount(refused)) if refused.lacks_fuse() => refused,
+                mounted => return Ok((Box::new(mounted?), None)),
+            };
+            match needs_fuse {
+                Some(what) => Err(needs(what, Some(refused))),
+                None => without_fuse(wanted, staged, refused),
+            }
+        }
+    }
+}
+
+fn without_fuse(
+    wanted: &Wanted,
+    staged: Tree,
+    refused: MountError,
+) -> Result<(Box<dyn JobFiles>, Option<MountError>), Error> {
+    match MountPoint::tmpfs(&wanted.backed(&staged)) {
+        Ok(made) => return Ok((Box::new(Tmpfs::new(made, staged)?), Some(refused))),
+        Err(error) if error.allows_another_way() => {}
+        Err(error) => return Err(error.into()),
+    }
+    match Directory::make(wanted, staged) {
+        Err(Error::Mount(MountError::NoTmpfs { .. })) => Err(Error::NeedsFuse {
+            what: MountOnly::Place,
+            source: Some(refused),
+        }),
+        made => Ok((Box::new(made?), Some(refused))),
+    }
 }

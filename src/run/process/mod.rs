@@ -301,11 +301,11 @@ impl Processes {
     ) -> io::Result<Self> {
         let kinship = place.with_state(|state| match state {
             MountState::Private(inside)
-            | MountState::Plain {
+            | MountState::Backed {
                 inside: Some(inside),
                 ..
             } => Ok(Kinship::Inside(Arc::clone(inside))),
-            MountState::Public(_) | MountState::Plain { .. } => Ok(Kinship::Marked(Mark::new())),
+            MountState::Public(_) | MountState::Backed { .. } => Ok(Kinship::Marked(Mark::new())),
             MountState::Gone => Err(io::Error::from(io::ErrorKind::NotFound)),
         })?;
         let group = Group::new(limits);
@@ -440,12 +440,12 @@ impl Processes {
                 (
                     Starter::Direct(direct),
                     MountState::Private(inside)
-                    | MountState::Plain {
+                    | MountState::Backed {
                         inside: Some(inside),
                         ..
                     },
                 ) => direct.start(&launch, Some(inside), &self.place, patience),
-                (Starter::Direct(direct), MountState::Public(_) | MountState::Plain { .. }) => {
+                (Starter::Direct(direct), MountState::Public(_) | MountState::Backed { .. }) => {
                     direct.start(&launch, None, &self.place, patience)
                 }
             });

@@ -391,12 +391,12 @@ impl<'p> Ground<'p> {
     fn of(state: &'p MountState) -> Option<Self> {
         let (namespaces, may_contain) = match state {
             MountState::Private(inside)
-            | MountState::Plain {
+            | MountState::Backed {
                 inside: Some(inside),
                 ..
             } => (Some(&**inside), true),
             // An ordinary user makes no PID namespace without a user namespace.
-            MountState::Public(_) | MountState::Plain { .. } => (None, may_mount()),
+            MountState::Public(_) | MountState::Backed { .. } => (None, may_mount()),
             MountState::Gone => return None,
         };
         Some(Self {

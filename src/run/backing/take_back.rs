@@ -11,7 +11,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::Stamp;
+use super::moved::Stamp;
 use super::walk::{Closed, Visitor, id, open_up, unreadable, walk};
 use super::write_out::{AllDelivered, set_times};
 use crate::run::error::Error;

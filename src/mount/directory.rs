@@ -1,13 +1,11 @@
-//! A tmpfs or a directory in place of a mount, where there is no FUSE.
+//! A directory in place of a mount.
 //!
-//! Where namespaces are allowed it is a tmpfs in those of the job, which goes with them. Otherwise it is a directory that
-//! only its owner may enter, unless root lets others in; it is removed with all that is in it when it is dropped, and by a
+//! Only its owner may enter it, unless root lets others in; it is removed with all that is in it when it is dropped, and by a
 //! watchdog when we are killed.
 
 use std::cmp::Reverse;
 use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,68 +13,15 @@ use rustix::fs::{
     Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, access, accessat, open, statfs, statvfs,
 };
 
+use super::backed::{BackedBy, BackedWanted, Made, Storage};
 use super::error::{MountError, Operation};
 use super::privately::{self, Files};
-use super::tmp::{OwnDirectories, OwnTmp};
 use super::watchdog::{self, AlsoRemove, Watchdog};
 use crate::store::Limits;
-use crate::sys::namespaces::Namespaces;
 
-/// Where the files of a job are that has no mount; for [`Job::on_backing`](crate::Job::on_backing).
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct BackedBy {
-    /// Their directory, as the steps see it.
-    pub directory: PathBuf,
-    /// What it lies on.
-    pub storage: Storage,
-    /// Those that were asked for, or what there is room for if that is less.
-    pub limits: Limits,
-    /// A program that is made there cannot be executed (the option noexec of mount(8)).
-    pub no_exec: bool,
-    /// There is no shell that would remove it after a kill -9 of this process.
-    pub stays_when_killed: bool,
-}
-
-/// What the files of a job lie on that has no mount; of an [`BackedBy`], which [`Job::on_backing`](crate::Job::on_backing)
-/// tells of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Storage {
-    /// A tmpfs of the job's own, in its namespaces: the kernel holds the limits, and no other process sees it.
-    OwnTmpfs,
-    /// A directory on a tmpfs that others use as well.
-    Tmpfs,
-    /// A directory on a disk, as no tmpfs has room for the inputs.
-    Disk,
-}
-
-/// What is asked for in place of a mount.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PlainWanted<'w> {
-    pub(crate) kind: PlainKind,
-    /// Where a directory may be made.
-    pub(crate) parents: &'w [PathBuf],
-    /// Where its processes are to see it.
-    pub(crate) at: Option<&'w Path>,
-    pub(crate) allow_other: bool,
-    pub(crate) own_tmp: Option<&'w OwnTmp>,
-    pub(crate) limits: Limits,
-    /// What it begins with.
-    pub(crate) needed_bytes: u64,
-}
-
-/// What may stand in place of a mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PlainKind {
-    Any,
-    Tmpfs,
-    Directory,
-}
-
-/// A directory of ours.
+/// A directory that is removed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct PlainDirectory {
+pub(crate) struct OwnedDirectory {
     path: PathBuf,
     /// Taken when it is dismissed. There is none where there is no shell for it.
     watchdog: Option<Watchdog>,
@@ -127,25 +72,25 @@ impl Parent {
 
     /// The better the larger: in RAM, as long as the inputs have room there; where programs can be executed; and where
     /// there is the most room, up to what is wanted.
-    fn rank(&self, wanted: &PlainWanted<'_>) -> (bool, bool, bool, u64) {
-        let has_room = self.room.bytes > wanted.needed_bytes;
-        let room = self.room.bytes.min(wanted.limits.bytes);
+    fn rank(&self, wanted_bytes: u64, needed_bytes: u64) -> (bool, bool, bool, u64) {
+        let has_room = self.room.bytes > needed_bytes;
+        let room = self.room.bytes.min(wanted_bytes);
         (has_room, self.is_tmpfs, !self.no_exec, room)
     }
 }
 
-impl PlainDirectory {
+impl OwnedDirectory {
     /// In the best of the parents.
     ///
     /// # Errors
     /// [`MountError::NoTmpfs`], or what the last of them refused.
-    fn make(wanted: &PlainWanted<'_>) -> Result<Self, MountError> {
-        let parents = wanted.parents.iter();
-        let mut usable: Vec<Parent> = parents.filter_map(|it| Parent::look_at(it)).collect();
+    fn make(parents: &[PathBuf], wanted_bytes: u64, needed_bytes: u64) -> Result<Self, MountError> {
+        let usable = parents.iter().filter_map(|it| Parent::look_at(it));
+        let mut usable: Vec<Parent> = usable.collect();
         // Of equal ones the first.
-        usable.sort_by_key(|it| Reverse(it.rank(wanted)));
+        usable.sort_by_key(|it| Reverse(it.rank(wanted_bytes, needed_bytes)));
         let mut refused = MountError::NoTmpfs {
-            tried: wanted.parents.to_vec(),
+            tried: parents.to_vec(),
         };
         for parent in usable {
             let path = parent.path.clone();
@@ -192,7 +137,7 @@ impl PlainDirectory {
     }
 }
 
-impl PlainDirectory {
+impl OwnedDirectory {
     /// Makes two directories in it, one for what is in none of a job's outputs; gives the other one.
     fn divide(&self) -> io::Result<PathBuf> {
         let make = |name: &str, mode| {
@@ -211,7 +156,7 @@ impl PlainDirectory {
 /// The directory of a job without namespaces for temporary files, beside the one that its files are in.
 pub(crate) const TEMPORARY: &str = "tmp";
 
-impl Drop for PlainDirectory {
+impl Drop for OwnedDirectory {
     fn drop(&mut self) {
         match std::fs::remove_dir_all(&self.path) {
             Ok(()) => {
@@ -225,59 +170,19 @@ impl Drop for PlainDirectory {
     }
 }
 
-/// What stands in place of a mount: where its processes see it, and what holds it.
-pub(super) struct Made {
-    pub(super) directory: Option<PlainDirectory>,
-    pub(super) files: OwnedFd,
-    pub(super) inside: Option<Namespaces>,
-    pub(super) own: Option<OwnDirectories>,
-    pub(super) instead: BackedBy,
-}
-
-/// A tmpfs in namespaces of its own, or else the best directory that there is.
+/// The best of these directories that there is, with room for so many bytes if one has.
 ///
 /// # Errors
 /// [`MountError`]; nothing is left of the attempt.
-pub(super) fn make(wanted: &PlainWanted<'_>) -> Result<Made, MountError> {
-    match wanted.kind {
-        PlainKind::Directory => directory(wanted),
-        PlainKind::Tmpfs => tmpfs(wanted),
-        PlainKind::Any => match tmpfs(wanted) {
-            Err(refused) if refused.allows_another_way() => directory(wanted),
-            made => made,
-        },
-    }
-}
-
-/// Only root has steps that become another user.
-fn lets_others_in(wanted: &PlainWanted<'_>) -> bool {
-    wanted.allow_other && rustix::process::geteuid().is_root()
-}
-
-fn tmpfs(wanted: &PlainWanted<'_>) -> Result<Made, MountError> {
-    let mode = if lets_others_in(wanted) { 0o755 } else { 0o700 };
-    let files = Files::Tmpfs(wanted.limits, mode);
-    let bound = privately::bind(files, wanted.at, wanted.own_tmp)?;
-    Ok(Made {
-        directory: None,
-        files: bound.files,
-        inside: Some(bound.namespaces),
-        own: bound.own,
-        instead: BackedBy {
-            directory: bound.path,
-            storage: Storage::OwnTmpfs,
-            limits: wanted.limits,
-            no_exec: false,
-            stays_when_killed: false,
-        },
-    })
-}
-
-fn directory(wanted: &PlainWanted<'_>) -> Result<Made, MountError> {
-    let directory = PlainDirectory::make(wanted)?;
+pub(super) fn directory(
+    wanted: &BackedWanted<'_>,
+    parents: &[PathBuf],
+    needed_bytes: u64,
+) -> Result<Made, MountError> {
+    let directory = OwnedDirectory::make(parents, wanted.limits.bytes, needed_bytes)?;
     let mut host = directory.path.clone();
     let failed = |error| MountError::system(Operation::MakeDirectory, &directory.path, error);
-    if lets_others_in(wanted) {
+    if wanted.lets_others_in() {
         directory.open_up().map_err(failed)?;
     }
     let bind = |at| privately::bind(Files::Directory(&directory.path), Some(at), wanted.own_tmp);
@@ -304,7 +209,7 @@ fn directory(wanted: &PlainWanted<'_>) -> Result<Made, MountError> {
         Some(bound) => (bound.path, Some(bound.namespaces), bound.own),
         None => (host, None, None),
     };
-    let instead = BackedBy {
+    let backed_by = BackedBy {
         directory: path,
         storage: match is_tmpfs {
             true => Storage::Tmpfs,
@@ -322,6 +227,6 @@ fn directory(wanted: &PlainWanted<'_>) -> Result<Made, MountError> {
         files,
         inside,
         own,
-        instead,
+        backed_by,
     })
 }

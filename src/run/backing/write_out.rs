@@ -10,8 +10,8 @@ use rustix::fs::{
     mkdirat, openat, statat, symlinkat, utimensat,
 };
 
+use super::moved::{Delivered, Stamp};
 use super::walk::{go_up, id, open_directory};
-use super::{Delivered, Stamp};
 use crate::run::error::Error;
 use crate::store::{
     AllocateMode, Attr, Cookie, Ino, Kind, Name, SetAttr, StoreError, Timestamp, Tree,
