@@ -71,6 +71,8 @@ if ! fast; then
     cargo clippy --locked --no-default-features --lib -- -D warnings
     step "shell scripts (shellcheck)"
     shellcheck scripts/*.sh scripts/conformance/*.sh scripts/containers/*.sh .ci/run
+    step "workflows (scripts/workflows.sh)"
+    scripts/workflows.sh >&2
     step "documentation"
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps --document-private-items
     # As users see it: a link to what they cannot see is broken.
