@@ -5,5 +5,5 @@
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-mdbook="$(scripts/install-cargo-tool.sh mdbook 0.4.52)"
+mdbook="$(scripts/install-cargo-tool.sh mdbook 0.5.4)"
 "$mdbook" build docs
