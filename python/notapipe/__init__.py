@@ -14,6 +14,7 @@ from ._base import Base
 from ._convert import Input, Inputs
 from ._errors import (
     Cancelled,
+    FileMissing,
     LimitReached,
     NameRefused,
     NotapipeError,
@@ -31,6 +32,7 @@ __all__ = [
     "Base",
     "Cancelled",
     "Event",
+    "FileMissing",
     "Follow",
     "Input",
     "Inputs",

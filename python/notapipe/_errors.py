@@ -80,6 +80,13 @@ class OutputMissing(NotapipeError, FileNotFoundError):
         self.errno = errno.ENOENT
 
 
+class FileMissing(NotapipeError, FileNotFoundError):
+    """A file is not there: an input's on the host, or one of a `Scratch`."""
+
+    def _explain(self, detail: Any) -> None:
+        self.errno = errno.ENOENT
+
+
 class ToolNotFound(NotapipeError, FileNotFoundError):
     """There is no program of a step's name."""
 

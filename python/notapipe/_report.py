@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 def report(outcome: Outcome) -> dict[str, Any]:
-    """The fields of `notapipe run --report`."""
+    """The fields of `notapipe run --report`, as `docs/report.schema.json` has them."""
     usage = outcome.usage
     names = "bytes inodes peak_bytes peak_inodes limit_bytes limit_inodes limit_met"
     return {
         "version": 1,
         "result": "ok" if outcome.error is None else "failed",
-        "exit_status": outcome.returncode if outcome.returncode >= 0 else 128 - outcome.returncode,
+        "exit_status": outcome.exit_status,
         "error": None if outcome.error is None else {"message": outcome.error},
         "fuse": outcome.backing == "fuse",
         "backing": outcome.backing,

@@ -8,8 +8,8 @@ use notapipe::archive::ArchiveError;
 use notapipe::collect::CollectError;
 use notapipe::run::SpawnError;
 use notapipe::stage::StageError;
-use notapipe::store::Resource;
-use notapipe::{Error, Failed};
+use notapipe::store::{Resource, StoreError};
+use notapipe::{Error, ErrorKind, Failed};
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -27,6 +27,8 @@ enum Class {
     LimitReached(&'static str),
     /// An output is not there, or not finished.
     OutputMissing,
+    /// A file of the host, or of a scratch directory, is not there.
+    FileMissing,
     /// A name, or a pattern, that cannot be used.
     NameRefused,
     /// It was cancelled.
@@ -39,30 +41,23 @@ enum Class {
 
 impl Class {
     fn of(error: &Error) -> Self {
-        match error {
-            Error::StepFailed {
-                step, cpu_limit, ..
-            } => match cpu_limit {
-                Some(_) => Self::LimitReached("limits={\"cpu\": …}"),
-                None => Self::StepFailed { step: *step },
-            },
-            Error::Spawn(SpawnError::NotFound { .. }) => Self::ToolNotFound,
-            Error::Timeout { limit, .. } => Self::TimeoutExpired(limit.as_secs_f64()),
-            Error::TooManyProcesses { .. } => Self::LimitReached("limits={\"processes\": …}"),
-            Error::OverMemory { .. } => Self::LimitReached("limits={\"memory\": …}"),
-            Error::OverLimitWithTmp { .. } | Error::LostPages { .. } => Self::LimitReached("size="),
-            Error::OverLimit { resource, .. }
-            | Error::NoRoom { resource, .. }
-            | Error::Stage(StageError::Full { resource, .. })
-            | Error::Archive(ArchiveError::Stage(StageError::Full { resource, .. })) => {
-                Self::LimitReached(argument(*resource))
+        match (error.kind(), error) {
+            (ErrorKind::StepFailed, Error::StepFailed { step, .. }) => {
+                Self::StepFailed { step: *step }
             }
-            Error::Collect(CollectError::Missing(_) | CollectError::NoMatch(_))
-            | Error::StillWritten { .. }
-            | Error::NotLookedAt { .. } => Self::OutputMissing,
-            Error::Name { .. } | Error::Pattern { .. } => Self::NameRefused,
-            Error::Cancelled => Self::Cancelled,
-            Error::Mount(_) | Error::NeedsFuse { .. } => Self::Unavailable,
+            (ErrorKind::NotStarted, Error::Spawn(SpawnError::NotFound { .. })) => {
+                Self::ToolNotFound
+            }
+            (_, Error::Timeout { limit, .. }) => Self::TimeoutExpired(limit.as_secs_f64()),
+            (ErrorKind::Limit, error) => Self::LimitReached(raised_by(error)),
+            (_, Error::NoRoom { resource, .. }) => Self::LimitReached(argument(*resource)),
+            (_, error) if is_of_a_missing_file(error) => Self::FileMissing,
+            // A directory of the caller's, and not the machine.
+            (_, Error::Collect(CollectError::Destination { .. })) => Self::NotapipeError,
+            (ErrorKind::Output, _) => Self::OutputMissing,
+            (ErrorKind::Refused, _) => Self::NameRefused,
+            (ErrorKind::Cancelled, _) => Self::Cancelled,
+            (ErrorKind::System, _) => Self::Unavailable,
             _ => Self::NotapipeError,
         }
     }
@@ -74,6 +69,7 @@ impl Class {
             Self::TimeoutExpired(_) => "TimeoutExpired",
             Self::LimitReached(_) => "LimitReached",
             Self::OutputMissing => "OutputMissing",
+            Self::FileMissing => "FileMissing",
             Self::NameRefused => "NameRefused",
             Self::Cancelled => "Cancelled",
             Self::Unavailable => "Unavailable",
@@ -90,6 +86,33 @@ impl Class {
     }
 }
 
+/// The argument that raises the limit which was met.
+fn raised_by(error: &Error) -> &'static str {
+    match error {
+        Error::StepFailed { .. } => "limits={\"cpu\": …}",
+        Error::TooManyProcesses { .. } => "limits={\"processes\": …}",
+        Error::OverMemory { .. } => "limits={\"memory\": …}",
+        Error::OverLimit { resource, .. }
+        | Error::Stage(StageError::Full { resource, .. })
+        | Error::Archive(ArchiveError::Stage(StageError::Full { resource, .. })) => {
+            argument(*resource)
+        }
+        Error::Scratch {
+            error: StoreError::NoSpace(resource),
+            ..
+        } => argument(*resource),
+        _ => argument(Resource::Bytes),
+    }
+}
+
+fn is_of_a_missing_file(error: &Error) -> bool {
+    match error {
+        Error::Scratch { error, .. } => matches!(error, StoreError::NotFound),
+        Error::Stage(StageError::Read { error, .. }) => error.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
 fn argument(resource: Resource) -> &'static str {
     match resource {
         Resource::Bytes => "size=",
@@ -100,8 +123,8 @@ fn argument(resource: Resource) -> &'static str {
 /// The exception of a job that failed, with what there is of it.
 pub fn raised(py: Python<'_>, failed: Failed) -> PyErr {
     let told = Told::of(py, &failed.error);
-    match &failed.outcome {
-        Some(_) => Py::new(py, Outcome::failed(failed))
+    match Outcome::failed(failed) {
+        Some(outcome) => Py::new(py, outcome)
             .map_or_else(|error| error, |outcome| told.raised(py, Some(outcome))),
         None => told.raised(py, None),
     }

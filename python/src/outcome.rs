@@ -32,53 +32,40 @@ use super::job::backing_name;
 /// (b'cela\n', 0)
 #[pyclass(module = "notapipe", frozen, weakref)]
 pub struct Outcome {
-    held: Held,
+    outcome: Box<notapipe::Outcome>,
+    /// Why the job failed, if it did.
+    error: Option<Error>,
     steps: PyOnceLock<Py<PyList>>,
     outputs: PyOnceLock<Py<PyDict>>,
 }
 
-/// Of one that failed, the library hands out no more than a reference.
-enum Held {
-    Done(Box<notapipe::Outcome>),
-    Failed(Box<Failed>),
-}
-
 impl Outcome {
-    pub fn new(outcome: notapipe::Outcome) -> Self {
-        Self::holding(Held::Done(Box::new(outcome)))
-    }
-
-    /// Of a job that failed when its steps had begun.
-    pub fn failed(failed: Failed) -> Self {
-        Self::holding(Held::Failed(Box::new(failed)))
-    }
-
-    fn holding(held: Held) -> Self {
+    pub fn new(outcome: Box<notapipe::Outcome>, error: Option<Error>) -> Self {
         Self {
-            held,
+            outcome,
+            error,
             steps: PyOnceLock::new(),
             outputs: PyOnceLock::new(),
         }
     }
 
-    /// The limit that a step ran into.
-    pub fn limit_met(&self) -> Option<Resource> {
-        let outcome = self.get();
-        outcome.limit_met().or(outcome.tmp_full())
+    /// Of a job that failed when its steps had begun; none of one that failed before.
+    pub fn failed(failed: Failed) -> Option<Self> {
+        let Failed { error, outcome, .. } = failed;
+        Some(Self::new(outcome?, Some(error)))
     }
 
-    fn get(&self) -> &notapipe::Outcome {
-        match &self.held {
-            Held::Done(outcome) => outcome,
-            Held::Failed(failed) => failed.outcome.as_ref().expect("it is kept for its outcome"),
-        }
+    /// The limit that a step ran into.
+    pub fn limit_met(&self) -> Option<Resource> {
+        let outcome = &self.outcome;
+        outcome.limit_met().or(outcome.tmp_full())
     }
 
     /// The outputs that are files, and the files of those that are directories, with their sizes.
     fn files(&self) -> Vec<(TreePath, u64)> {
-        let tree = self.get().tree();
+        let tree = self.outcome.tree();
         let mut files = Vec::new();
-        for found in self.get().found() {
+        for found in self.outcome.found() {
             let below = match found.attr.kind {
                 Kind::Directory => collect::walk(tree, &found.path).unwrap_or_default(),
                 _ => vec![found.clone()],
@@ -99,7 +86,7 @@ impl Outcome {
         path: &TreePath,
         size: u64,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let tree = self.get().tree();
+        let tree = self.outcome.tree();
         PyBytes::new_with(py, usize::try_from(size)?, |buffer| {
             py.detach(|| collect::copy(tree, path, &mut Cursor::new(buffer)))
                 .map(drop)
@@ -135,7 +122,7 @@ impl Outcome {
     /// b'ce'
     fn view<'py>(&self, py: Python<'py>, name: PathBuf) -> PyResult<Bound<'py, PyAny>> {
         let path = TreePath::try_from(name.as_path()).map_err(|_| no_file(&name))?;
-        let tree = self.get().tree();
+        let tree = self.outcome.tree();
         let bytes = py
             .detach(|| collect::read(tree, &path))
             .map_err(|_| no_file(&name))?;
@@ -147,26 +134,36 @@ impl Outcome {
     /// 0, or the status of the step that failed, as `subprocess` has it: negative for a signal.
     #[getter]
     fn returncode(&self) -> i32 {
-        match &self.held {
-            Held::Done(_) => 0,
-            Held::Failed(failed) => match &failed.error {
-                Error::StepFailed { exit, .. } => returncode(*exit),
-                _ => self
-                    .get()
-                    .steps()
-                    .last()
-                    .map_or(0, |it| returncode(it.status.exit)),
-            },
+        match &self.error {
+            None => 0,
+            Some(Error::StepFailed { exit, .. }) => returncode(*exit),
+            Some(_) => {
+                let last = self.outcome.steps().last();
+                last.map_or(0, |it| returncode(it.status.exit))
+            }
+        }
+    }
+
+    /// The exit status that `notapipe run` would have.
+    #[getter]
+    fn exit_status(&self) -> i32 {
+        const TIMEOUT: i32 = 124;
+        const FAILED: i32 = 125;
+        const KILLED: i32 = 128 + 9;
+        match &self.error {
+            None => 0,
+            Some(Error::StepFailed { exit, .. }) => exit.shell_code(),
+            Some(Error::Spawn(spawn)) => spawn.exit_code(),
+            Some(Error::Timeout { .. }) => TIMEOUT,
+            Some(Error::OverMemory { .. }) => KILLED,
+            Some(_) => FAILED,
         }
     }
 
     /// Why the job failed, if it did.
     #[getter]
     fn error(&self) -> Option<String> {
-        match &self.held {
-            Held::Done(_) => None,
-            Held::Failed(failed) => Some(errors::chain(&failed.error)),
-        }
+        self.error.as_ref().map(|error| errors::chain(error))
     }
 
     /// All that is known of the job, as a dictionary of plain values, with the fields of the command line's `--report`.
@@ -191,7 +188,11 @@ impl Outcome {
     #[getter]
     fn steps(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
         let reports = || -> PyResult<Py<PyList>> {
-            let reports = self.get().steps().iter().map(|it| StepReport::new(py, it));
+            let reports = self
+                .outcome
+                .steps()
+                .iter()
+                .map(|it| StepReport::new(py, it));
             let reports = reports.collect::<PyResult<Vec<_>>>()?;
             Ok(PyList::new(py, reports)?.unbind())
         };
@@ -201,20 +202,20 @@ impl Outcome {
     /// The command lines of the steps that were not started.
     #[getter]
     fn steps_not_run(&self) -> Vec<Vec<OsString>> {
-        self.get().steps_not_run().to_vec()
+        self.outcome.steps_not_run().to_vec()
     }
 
     /// Seconds, from the first input to the end of everything.
     #[getter]
     fn duration(&self) -> f64 {
-        let phases = self.get().phases();
+        let phases = self.outcome.phases();
         (phases.stage + phases.mount + phases.run + phases.unmount).as_secs_f64()
     }
 
     /// Seconds, by what was done.
     #[getter]
     fn phases<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let phases = self.get().phases();
+        let phases = self.outcome.phases();
         let seconds = PyDict::new(py);
         seconds.set_item("stage", phases.stage.as_secs_f64())?;
         seconds.set_item("mount", phases.mount.as_secs_f64())?;
@@ -226,13 +227,13 @@ impl Outcome {
     /// What the kernel asked the mount, by kind.
     #[getter]
     fn requests<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        counts(py, self.get().requests())
+        counts(py, self.outcome.requests())
     }
 
     /// What its files took, and their limits.
     #[getter]
     fn usage(&self) -> Usage {
-        let (usage, peak) = (self.get().usage(), self.get().peak());
+        let (usage, peak) = (self.outcome.usage(), self.outcome.peak());
         Usage {
             bytes: usage.bytes,
             inodes: usage.inodes,
@@ -250,7 +251,7 @@ impl Outcome {
     /// Names of the files that are new or changed.
     #[getter]
     fn changed(&self, py: Python<'_>) -> Vec<OsString> {
-        let outcome = self.get();
+        let outcome = &self.outcome;
         let made = py.detach(|| collect::made(outcome.staged(), outcome.tree()));
         made.into_iter()
             .map(|it| it.path.to_path_buf().into())
@@ -260,7 +261,7 @@ impl Outcome {
     /// What the job's files were in: `"fuse"`, `"tmpfs"` or `"directory"`.
     #[getter]
     fn backing(&self) -> &'static str {
-        backing_name(self.get().backing())
+        backing_name(self.outcome.backing())
     }
 
     /// All outputs as one archive: `"tar"`, `"tar.gz"`, `"tar.zst"`, `"tar.xz"` or `"zip"`.
@@ -273,14 +274,14 @@ impl Outcome {
             ))
         })?;
         let mut archive = Vec::new();
-        py.detach(|| self.get().pack(format).write(&mut archive))
+        py.detach(|| self.outcome.pack(format).write(&mut archive))
             .map_err(|error| errors::raised_without_outcome(py, &error.into()))?;
         Ok(PyBytes::new(py, &archive))
     }
 
     /// Writes the outputs below a directory of the host, each file whole, and all of them or none.
     fn write_to(&self, py: Python<'_>, directory: PathBuf) -> PyResult<()> {
-        let outcome = self.get();
+        let outcome = &self.outcome;
         let to = |(path, _): (TreePath, u64)| {
             let destination = Destination::Host(directory.join(path.to_path_buf()));
             (path, destination)

@@ -1,16 +1,13 @@
 //! A job that runs.
 
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::sync::Mutex;
 
-use notapipe::{Error, Failed, Interrupt, Job};
+use notapipe::{ErrorKind, Failed, Interrupt, Job};
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
-use rustix::event::{EventfdFlags, eventfd};
 
 use super::errors;
 use super::job;
@@ -39,10 +36,10 @@ pub struct RunningJob {
 #[pymethods]
 impl RunningJob {
     #[new]
-    fn new(job: job::Job<'_>) -> PyResult<Self> {
+    fn new(py: Python<'_>, job: job::Job<'_>) -> PyResult<Self> {
         let check = job.check;
         Ok(Self {
-            running: Owned::new(Running::start(job.build()?)?),
+            running: Owned::new(Running::start(py, job.build()?)?),
             check,
             result: PyOnceLock::new(),
         })
@@ -100,11 +97,14 @@ impl RunningJob {
     fn result(&self, py: Python<'_>) -> PyResult<Py<Outcome>> {
         let running = self.running.get()?;
         let collect = || match py.detach(|| running.collect()) {
-            Ok(outcome) => Py::new(py, Outcome::new(outcome)),
-            Err(failed) if !self.check && matches!(failed.error, Error::StepFailed { .. }) => {
-                Py::new(py, Outcome::failed(failed))
+            Ok(outcome) => Py::new(py, Outcome::new(Box::new(outcome), None)),
+            Err(failed) if self.check || failed.kind() != ErrorKind::StepFailed => {
+                Err(errors::raised(py, failed))
             }
-            Err(failed) => Err(errors::raised(py, failed)),
+            Err(failed) => {
+                let outcome = Outcome::failed(failed).expect("a step has failed");
+                Py::new(py, outcome)
+            }
         };
         match self.result.get_or_init(py, collect) {
             Ok(outcome) => Ok(outcome.clone_ref(py)),
@@ -113,52 +113,29 @@ impl RunningJob {
     }
 }
 
+/// The library's, of which one thread may collect the result while others wait for the end.
 struct Running {
     interrupt: Interrupt,
     /// Readable when the job has ended.
-    ended: Arc<OwnedFd>,
+    ended: OwnedFd,
     /// Taken by who collects the result.
-    thread: Mutex<Option<JoinHandle<Attempted>>>,
+    job: Mutex<Option<notapipe::RunningJob>>,
 }
 
-type Attempted = Result<notapipe::Outcome, Failed>;
-
 impl Running {
-    fn start(job: Job) -> io::Result<Self> {
+    fn start(py: Python<'_>, job: Job) -> PyResult<Self> {
         let interrupt = Interrupt::new()?;
-        let ended = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let (job, tell) = (job.interrupt(interrupt.clone()), Arc::clone(&ended));
-        let thread = thread::Builder::new()
-            .name("notapipe-job".to_owned())
-            .spawn(move || {
-                let attempted = job.run();
-                // Only a counter at its maximum could refuse, and that is readable too.
-                let _ = rustix::io::write(&tell, &1u64.to_ne_bytes());
-                attempted
-            })?;
+        let job = job.interrupt(interrupt.clone()).start();
+        let job = job.map_err(|error| errors::raised_without_outcome(py, &error))?;
         Ok(Self {
             interrupt,
-            ended,
-            thread: Mutex::new(Some(thread)),
+            ended: job.as_fd().try_clone_to_owned()?,
+            job: Mutex::new(Some(job)),
         })
     }
 
-    fn collect(&self) -> Attempted {
-        let thread = self
-            .thread
-            .lock()
-            .unwrap()
-            .take()
-            .expect("it is collected once");
-        thread.join().expect("a job catches panics")
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.interrupt.raise();
-        if let Some(thread) = self.thread.lock().unwrap().take() {
-            let _ = thread.join();
-        }
+    fn collect(&self) -> Result<notapipe::Outcome, Failed> {
+        let job = self.job.lock().unwrap().take();
+        job.expect("it is collected once").wait()
     }
 }

@@ -14,24 +14,24 @@ import pytest
 
 import notapipe
 
-DOCS = Path(__file__).parents[2] / "docs"
+PROJECT = Path(__file__).parents[2]
+DOCS = PROJECT / "docs"
 SCHEMA: dict[str, Any] = json.loads((DOCS / "report.schema.json").read_text())
-PROJECT = str(DOCS.parent)
 
 
-@pytest.mark.parametrize("page", ["recipes.md"])
+@pytest.mark.parametrize("page", ["docs/recipes.md", "docs/python.md", "python/README.md", "README.md"])
 def test_the_pages_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (DOCS / page).read_text()
+    text = (PROJECT / page).read_text()
     monkeypatch.chdir(tmp_path)
     for setup in re.findall(r"^<!-- setup\n(.*?)^-->$", text, re.DOTALL | re.MULTILINE):
-        subprocess.run(["bash", "-ec", setup], check=True, env={**os.environ, "project": PROJECT})
+        subprocess.run(["bash", "-ec", setup], check=True, env={**os.environ, "project": str(PROJECT)})
     names: dict[str, object] = {}
     blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
     assert blocks
     for block in blocks:
         line = text.count("\n", 0, block.start())
         # Line numbers of a failure are those of the page.
-        exec(compile("\n" * (line + 1) + block[1], str(DOCS / page), "exec"), names)
+        exec(compile("\n" * (line + 1) + block[1], str(PROJECT / page), "exec"), names)
 
 
 REPORTED = {
@@ -69,3 +69,10 @@ def test_the_schema_refuses_what_is_no_report() -> None:
 def test_an_outcomes_report_is_as_the_schema_says() -> None:
     done = notapipe.run(["sh", "-c", "echo a > b"], outputs=["b"], report=True)
     jsonschema.validate(done.report, SCHEMA)
+    jsonschema.validate(notapipe.run(["false"], ["never"], check=False).report, SCHEMA)
+    with pytest.raises(notapipe.TimeoutExpired) as raised:
+        notapipe.run(["sleep", "600"], timeout=0.1)
+    assert raised.value.outcome is not None
+    late = raised.value.outcome.report
+    jsonschema.validate(late, SCHEMA)
+    assert (late["exit_status"], late["result"], late["steps"][0]["ended_by"]) == (124, "failed", "timeout")

@@ -212,6 +212,12 @@ def test_limits_are_met() -> None:
         run(["true"], limits={"apples": 3})
 
 
+def test_an_input_that_is_not_there() -> None:
+    with pytest.raises(FileNotFoundError, match="cannot read") as raised:
+        run(["true"], inputs={"a": Path("no-such-file")})
+    assert isinstance(raised.value, notapipe.FileMissing) and raised.value.errno == errno.ENOENT
+
+
 def test_a_tool_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError, match="not found in PATH") as raised:
         run(["no-such-tool"], check=False)

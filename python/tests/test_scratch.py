@@ -57,8 +57,10 @@ def test_commands_run_as_by_subprocess() -> None:
 
 def test_limits() -> None:
     with Scratch(size=8192, inodes=3) as scratch:
-        with pytest.raises(notapipe.NotapipeError):
+        with pytest.raises(notapipe.LimitReached, match="size="):
             scratch.write("large", bytes(10_000))
+        with pytest.raises(notapipe.FileMissing):
+            scratch.read("none")
         scratch.write("small", bytes(4096))
         with pytest.raises(OSError):
             (scratch.path / "a").mkdir()
