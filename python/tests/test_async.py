@@ -13,8 +13,7 @@ import trio
 import uvloop
 
 import notapipe
-
-from .left import nothing_left
+from left import nothing_left
 
 Runner = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
 RUNNERS: list[Runner] = [

@@ -21,8 +21,7 @@ import gameboy
 import output_only_to_a_file
 import pipeline
 import service
-
-from .left import children, eventually, nothing_left
+from left import children, eventually, nothing_left
 
 EXAMPLES = Path(service.__file__).parent
 SOURCES = [(EXAMPLES.parent / "gameboy" / "simple" / name).read_bytes() for name in ("A.asm", "B.asm")]

@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 import notapipe
+from left import eventually, nothing_left
 from notapipe import Base, Job
-
-from .left import eventually, nothing_left
 
 #: A program that says when a job's step runs, and which processes it has.
 LONG_JOB = """

@@ -15,9 +15,8 @@ import pytest
 import trio
 
 import notapipe
+from left import eventually, nothing_left
 from notapipe import Event, Scratch
-
-from .left import eventually, nothing_left
 
 
 def test_other_processes_use_it_by_its_path() -> None:
