@@ -158,7 +158,7 @@ impl Plan {
         let reachable = reachable(wanted, &mounts);
         let directories = directories(wanted, &reachable, mount_point, shared_memory.as_deref());
         let viewed = |it: &&PathBuf| directories.iter().any(|(around, _)| it.starts_with(around));
-        let candidates = view::candidates(reachable.iter().filter(viewed), &mounts);
+        let candidates = view::candidates(reachable.iter().filter(viewed), &mounts, user_namespace);
         let view = |(index, (path, in_shared_memory)): (usize, &(PathBuf, _))| View {
             in_shared_memory: Option::clone(in_shared_memory),
             taken_over: match user_namespace {

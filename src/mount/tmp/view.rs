@@ -203,13 +203,16 @@ fn entries(directory: &Path, mounts: &[PathBuf]) -> impl Iterator<Item = (PathBu
 pub(super) fn candidates<'p>(
     named: impl Iterator<Item = &'p PathBuf>,
     mounts: &[PathBuf],
+    user_namespace: bool,
 ) -> Vec<PathBuf> {
     let mut found = sockets();
-    for path in named {
-        let inside = entries(path, mounts)
-            .filter(|(_, kind)| !kind.is_dir() && !kind.is_symlink() && !kind.is_fifo());
-        let all = inside.map(|(path, _)| path).chain([path.clone()]);
-        found.extend(all.filter_map(|it| it.canonicalize().ok()));
+    for path in named.filter_map(|it| it.canonicalize().ok()) {
+        if user_namespace {
+            let inside = entries(&path, mounts)
+                .filter(|(_, kind)| !kind.is_dir() && !kind.is_symlink() && !kind.is_fifo());
+            found.extend(inside.map(|(path, _)| path));
+        }
+        found.push(path);
     }
     found.sort();
     found.dedup();
