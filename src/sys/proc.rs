@@ -460,7 +460,7 @@ mod tests {
             false => IsMember::No,
             true => {
                 looks += 1;
-                match looks > 2 * MOST_LOOKS {
+                match looks > MOST_LOOKS {
                     true => IsMember::Yes,
                     false => IsMember::Unknown,
                 }

@@ -11,6 +11,7 @@ use notapipe::store::Limits;
 use notapipe::{Error, Job, Scratch, Source};
 
 use crate::support::as_ordinary_user;
+use crate::support::site::until;
 
 /// Far longer than anything here takes; only a hang gets there.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -183,15 +184,20 @@ fn processes_of_the_mount_go_on_while_one_of_them_waits() {
         let (source, open) = gated("late");
         scratch.write_source("slow", source).unwrap();
         scratch.write("fast", "fast").unwrap();
-        // The signal to go on comes from a process that reads, in the directory where the other waits.
+        // The signal to go on comes from a process that has read in the directory where the other waits.
+        let host = tempfile::tempdir().unwrap();
+        let has_read = host.path().join("has-read");
         thread::scope(|scope| {
+            let script = format!(
+                "cat slow & cat fast; stat -c %s fast; : > {}; ls > /dev/null; wait",
+                has_read.display()
+            );
             let watcher = scope.spawn(move || {
-                thread::sleep(Duration::from_millis(50));
+                until("a process has read", || has_read.exists());
                 open.send(()).unwrap();
             });
             let began = Instant::now();
-            let script = "cat slow & cat fast; stat -c %s fast; ls > /dev/null; wait";
-            assert_eq!(said(scratch, script), "fast4\nlate");
+            assert_eq!(said(scratch, &script), "fast4\nlate");
             assert!(began.elapsed() < SOON);
             watcher.join().unwrap();
         });

@@ -217,11 +217,11 @@ fn deadlocks_are_found() {
     make("f", "");
     let file = reopen("f");
     lock(&file, libc::F_SETLK, WRITE, 0, 1).unwrap();
-    let (to_child, to_parent) = (Token::new(), Token::new());
+    let (to_child, to_parent) = (PipeSignal::new(), PipeSignal::new());
     let child = fork(|| {
         let own = reopen("f");
         lock(&own, libc::F_SETLK, WRITE, 1, 1).unwrap();
-        to_parent.give();
+        to_parent.send();
         to_child.wait();
         // One of the two is refused, whichever comes second.
         let got = lock(&own, libc::F_SETLKW, WRITE, 0, 1);
@@ -231,7 +231,7 @@ fn deadlocks_are_found() {
         );
     });
     to_parent.wait();
-    to_child.give();
+    to_child.send();
     let got = lock(&file, libc::F_SETLKW, WRITE, 1, 1);
     see!(
         "refused or granted",

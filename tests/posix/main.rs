@@ -5,9 +5,9 @@
 //! accounts must be the same text. Nothing is expected by hand, so that a case cannot be wrong about
 //! Linux. What differs by nature stands in one place, [`harness::differences`].
 //!
-//! One file per operation. Each case runs through every door by which a tool can meet the file system:
+//! One file per operation. Each case runs through every setting by which a tool can meet the file system:
 //!
-//! | door | the mount | the case |
+//! | setting | the mount | the case |
 //! | --- | --- | --- |
 //! | `root` | `notapipe mount --allow-other` of root's | as root, on some cases also as two other users |
 //! | `guest` | the same | as an ordinary user, in another user's mount |
@@ -15,15 +15,15 @@
 //! | `run_root` | `notapipe run` of root's: private, without the kernel's permission checks | as root |
 //! | `run_user` | `notapipe run` of an ordinary user's: in a user namespace | as that user |
 //!
-//! Run as an ordinary user, only that user's two doors exist.
+//! Run as an ordinary user, only that user's two settings exist.
 //!
 //! A case is performed by a process of its own (this binary with `--perform SIDE CASE DIR`): it may change its
 //! directory, its umask and its user, may fork, and when it hangs it is ended and named.
 //!
 //! ```sh
 //! cargo test --test posix                    # all
-//! cargo test --test posix rename             # one operation, through all doors
-//! cargo test --test posix root::rename       # through one door
+//! cargo test --test posix rename             # one operation, through all settings
+//! cargo test --test posix root::rename       # through one setting
 //! NOTAPIPE_PROFILE=observed cargo test --test posix  # with every open and close seen
 //! ```
 

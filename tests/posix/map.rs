@@ -71,7 +71,7 @@ fn another_process_sees_it() {
     make("f", vec![b'.'; 8_192]);
     let file = reopen("f");
     let map = Map::shared(&file, 0, 8_192).unwrap();
-    let (to_child, to_parent) = (Token::new(), Token::new());
+    let (to_child, to_parent) = (PipeSignal::new(), PipeSignal::new());
     let child = fork(|| {
         // Not the inherited mapping: one of its own, through an open of its own.
         let own = Map::shared(reopen("f"), 0, 8_192).unwrap();
@@ -79,17 +79,17 @@ fn another_process_sees_it() {
         see!("the child sees", own.read(100, 12));
         see!("the child reads", pread(&reopen("f"), 12, 100));
         own.write(200, b"from the child");
-        to_parent.give();
+        to_parent.send();
         to_child.wait();
         see!("the child sees again", own.read(300, 12));
     });
     map.write(100, b"from parent!");
-    to_child.give();
+    to_child.send();
     to_parent.wait();
     see!(map.read(200, 14));
     see!(pread(&file, 14, 200));
     see!(pwrite(&file, "by a write()", 300));
-    to_child.give();
+    to_child.send();
     wait_for(child);
 }
 

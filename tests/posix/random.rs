@@ -100,19 +100,19 @@ impl Play {
     }
 
     fn perform(&self) {
-        let turns: Vec<Token> = self.users.iter().map(|_| Token::new()).collect();
+        let signals: Vec<PipeSignal> = self.users.iter().map(|_| PipeSignal::new()).collect();
         let children: Vec<_> = (0..self.users.len())
-            .map(|actor| fork(|| self.act(actor, &turns)))
+            .map(|actor| fork(|| self.act(actor, &signals)))
             .collect();
         if let Some(first) = self.calls.first() {
-            turns[first.actor].give();
+            signals[first.actor].send();
         }
         children.into_iter().for_each(wait_for);
         everything(&format!("seed {} at the end", self.seed));
     }
 
     /// The part of one process.
-    fn act(&self, actor: usize, turns: &[Token]) {
+    fn act(&self, actor: usize, signals: &[PipeSignal]) {
         become_user(self.users[actor]);
         let mut process = Process {
             root: open(".", O::RDONLY | O::DIRECTORY, 0).unwrap(),
@@ -122,7 +122,7 @@ impl Play {
             if call.actor != actor {
                 continue;
             }
-            turns[actor].wait();
+            signals[actor].wait();
             let label = format!("seed {} call {} by {actor}", self.seed, call.number);
             process.make(call, &label);
             if call.number % 200 == 199 {
@@ -132,7 +132,7 @@ impl Play {
             }
             std::io::stdout().flush().unwrap();
             if let Some(next) = self.calls.get(at + 1) {
-                turns[next.actor].give();
+                signals[next.actor].send();
             }
         }
     }

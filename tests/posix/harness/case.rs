@@ -7,7 +7,7 @@ use super::differences::Side;
 /// The flag by which this binary is told to perform one case and nothing else.
 pub const PERFORM: &str = "--perform";
 
-/// What a case needs to make sense, which decides the doors that it goes through.
+/// What a case needs to make sense, which decides the settings that it runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
     /// Nothing: it holds for everybody, though what is seen may depend on who looks.

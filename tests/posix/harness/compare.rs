@@ -12,7 +12,7 @@ use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::case::Case;
-use super::doors::{Door, House};
+use super::settings::{Mounts, Setting};
 
 /// Far more than any case takes. Only something that hangs gets there.
 const HANGS_AFTER: Timespec = Timespec {
@@ -20,36 +20,36 @@ const HANGS_AFTER: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// Runs every case through every door that it can go through.
+/// Runs every case in every setting that it can run in.
 pub fn run_all(cases: Vec<Case>) -> ExitCode {
     let arguments = Arguments::from_args();
-    let house = match House::new() {
-        Ok(house) => house,
+    let mounts = match Mounts::new() {
+        Ok(mounts) => mounts,
         Err(error) => {
             eprintln!("the programs cannot be copied to a directory that all may enter: {error}");
             return ExitCode::FAILURE;
         }
     };
     let mut trials = Vec::new();
-    for &door in Door::existing() {
-        for case in cases.iter().copied().filter(|case| door.admits(case)) {
-            let house = Arc::clone(&house);
-            let name = format!("{}::{}", door.name(), case.full_name());
-            trials.push(Trial::test(name, move || compare(&house, door, &case)));
+    for &setting in Setting::existing() {
+        for case in cases.iter().copied().filter(|case| setting.allows(case)) {
+            let mounts = Arc::clone(&mounts);
+            let name = format!("{}::{}", setting.name(), case.full_name());
+            trials.push(Trial::test(name, move || compare(&mounts, setting, &case)));
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
-    if let Err(failure) = house.close() {
+    if let Err(failure) = mounts.close() {
         eprintln!("the end of the mounts: {failure}");
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()
 }
 
-fn compare(house: &House, door: Door, case: &Case) -> Result<(), Failed> {
-    let tmpfs = account_of(&mut house.on_tmpfs(door, case)?)
+fn compare(mounts: &Mounts, setting: Setting, case: &Case) -> Result<(), Failed> {
+    let tmpfs = account_of(&mut mounts.on_tmpfs(setting, case)?)
         .map_err(|failure| format!("on tmpfs: {failure}"))?;
-    let mount = account_of(&mut house.in_mount(door, case)?)
+    let mount = account_of(&mut mounts.in_mount(setting, case)?)
         .map_err(|failure| format!("in the mount: {failure}"))?;
     if tmpfs == mount {
         Ok(())

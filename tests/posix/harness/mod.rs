@@ -4,8 +4,8 @@
 mod case;
 mod compare;
 pub mod differences;
-mod doors;
 mod memory;
+mod settings;
 #[macro_use]
 mod observe;
 mod process;
@@ -17,6 +17,6 @@ pub use differences::{Difference, allowed};
 pub use memory::Map;
 pub use observe::{Bytes, contents, facts, facts_of, make, names, observe, relation_after, say};
 pub use process::{
-    Token, as_other, at_the_same_time, fork, in_child, is_root, signal_of_child, wait_for,
+    PipeSignal, as_other, at_the_same_time, fork, in_child, is_root, signal_of_child, wait_for,
 };
 pub use syscalls::*;

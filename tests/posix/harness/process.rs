@@ -88,25 +88,25 @@ pub fn at_the_same_time(count: usize, body: impl Fn(usize)) {
     children.into_iter().for_each(wait_for);
 }
 
-/// A word from one process to another: "your turn".
-pub struct Token {
-    waits: OwnedFd,
-    gives: OwnedFd,
+/// A signal from one process to another through a pipe.
+pub struct PipeSignal {
+    reader: OwnedFd,
+    writer: OwnedFd,
 }
 
-impl Token {
+impl PipeSignal {
     pub fn new() -> Self {
-        let (waits, gives) = rustix::pipe::pipe().expect("pipe");
-        Self { waits, gives }
+        let (reader, writer) = rustix::pipe::pipe().expect("pipe");
+        Self { reader, writer }
     }
 
     /// Lets the other process go on.
-    pub fn give(&self) {
-        rustix::io::write(&self.gives, b"!").expect("give the turn");
+    pub fn send(&self) {
+        rustix::io::write(&self.writer, b"!").expect("send the signal");
     }
 
-    /// Waits until the other process gives the turn.
+    /// Waits until the other process has sent it.
     pub fn wait(&self) {
-        rustix::io::read(&self.waits, &mut [0_u8]).expect("wait for the turn");
+        rustix::io::read(&self.reader, &mut [0_u8]).expect("wait for the signal");
     }
 }

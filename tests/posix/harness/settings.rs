@@ -21,7 +21,7 @@ const ORDINARY_USER: u32 = 1;
 
 /// How a case gets at the mount, and as whom; see the table in `main.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Setting {
     Root,
     Guest,
     User,
@@ -29,7 +29,7 @@ pub enum Door {
     RunUser,
 }
 
-impl Door {
+impl Setting {
     /// Those that exist for the user who runs the tests.
     pub fn existing() -> &'static [Self] {
         if rustix::process::geteuid().is_root() {
@@ -55,7 +55,7 @@ impl Door {
         }
     }
 
-    pub fn admits(self, case: &Case) -> bool {
+    pub fn allows(self, case: &Case) -> bool {
         match case.needs {
             Needs::Anyone => true,
             Needs::Root => matches!(self, Self::Root | Self::RunRoot),
@@ -71,15 +71,15 @@ impl Door {
     }
 }
 
-/// What all doors share: the programs and the mounts, made when first needed.
+/// What all settings share: the programs and the mounts, made when first needed.
 #[derive(Debug)]
-pub struct House {
+pub struct Mounts {
     /// Open to every user, as `target/` and what is above it need not be.
     dir: TempDir,
     root_mount: OnceLock<Result<PathBuf, String>>,
     user_mount: OnceLock<Result<PathBuf, String>>,
     tmpfs: OnceLock<Result<PathBuf, String>>,
-    /// Held while a door's directory is made.
+    /// Held while a setting's directory is made.
     making: Mutex<()>,
     /// What `close` has to undo, in the order in which it was done.
     mounted: Mutex<Vec<Mounted>>,
@@ -97,7 +97,7 @@ fn profile() -> String {
     std::env::var("NOTAPIPE_PROFILE").unwrap_or_else(|_| "fast".to_owned())
 }
 
-impl House {
+impl Mounts {
     pub fn new() -> io::Result<Arc<Self>> {
         let dir = tempfile::Builder::new()
             .prefix("notapipe-posix.")
@@ -122,15 +122,15 @@ impl House {
         self.dir.path().join("notapipe")
     }
 
-    /// The command that performs a case in the mount, as this door has it.
-    pub fn in_mount(&self, door: Door, case: &Case) -> Result<Command, String> {
-        let mut command = match door {
-            Door::Root | Door::Guest => {
-                let base = self.made_for(door, &self.root_mount()?)?;
+    /// The command that performs a case in the mount, as this setting has it.
+    pub fn in_mount(&self, setting: Setting, case: &Case) -> Result<Command, String> {
+        let mut command = match setting {
+            Setting::Root | Setting::Guest => {
+                let base = self.made_for(setting, &self.root_mount()?)?;
                 self.perform(Side::Mount, case, &base)
             }
-            Door::User => self.perform(Side::Mount, case, &self.user_mount()?),
-            Door::RunRoot | Door::RunUser => {
+            Setting::User => self.perform(Side::Mount, case, &self.user_mount()?),
+            Setting::RunRoot | Setting::RunUser => {
                 // Extended attributes, as a mount has them: `run` leaves them out by default.
                 let mut run = Command::new(self.notapipe());
                 run.args(["run", "--xattr", "--profile", &profile(), "--"])
@@ -139,23 +139,23 @@ impl House {
                 run
             }
         };
-        become_user(&mut command, door.user());
+        become_user(&mut command, setting.user());
         Ok(command)
     }
 
     /// The command that performs a case on tmpfs, as the same user.
-    pub fn on_tmpfs(&self, door: Door, case: &Case) -> Result<Command, String> {
-        let base = self.made_for(door, &self.tmpfs()?)?;
+    pub fn on_tmpfs(&self, setting: Setting, case: &Case) -> Result<Command, String> {
+        let base = self.made_for(setting, &self.tmpfs()?)?;
         let mut command = self.perform(Side::Tmpfs, case, &base);
-        become_user(&mut command, door.user());
+        become_user(&mut command, setting.user());
         Ok(command)
     }
 
-    /// A directory for a door's cases, which its user may fill.
-    fn made_for(&self, door: Door, base: &Path) -> Result<PathBuf, String> {
+    /// A directory for a setting's cases, which its user may fill.
+    fn made_for(&self, setting: Setting, base: &Path) -> Result<PathBuf, String> {
         // Cases start side by side: none may find it made and not yet open.
         let _alone = self.making.lock().unwrap();
-        let dir = base.join(door.name());
+        let dir = base.join(setting.name());
         if !dir.exists() {
             fs::create_dir(&dir)
                 .and_then(|()| fs::set_permissions(&dir, Permissions::from_mode(0o1777)))
@@ -180,7 +180,7 @@ impl House {
 
     fn user_mount(&self) -> Result<PathBuf, String> {
         self.user_mount
-            .get_or_init(|| self.mount("user", Door::User.user(), &[]))
+            .get_or_init(|| self.mount("user", Setting::User.user(), &[]))
             .clone()
     }
 
