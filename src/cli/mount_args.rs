@@ -1,6 +1,5 @@
 //! What clap reads of `notapipe mount`, with its help.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -32,7 +31,7 @@ Filling and saving:
 
 Options for fstab (-o):
   size=1G  inodes=N  mode=755  uid=N  gid=N  ro  allow_other  nonempty  from=SRC  save=DEST
-  fsname=NAME  profile=fast|observed  dev  suid  noexec (dev and suid as root). A comma in a value is written `\\,`.
+  dev  suid  noexec (dev and suid as root)
   `mount -t fuse.notapipe NAME DIR -o size=1G` and such a line in /etc/fstab work when notapipe is
   in root's PATH and mount.fuse3 (package fuse3) is there:
 
@@ -83,7 +82,7 @@ pub struct MountArgs {
     #[arg(long)]
     allow_other: bool,
 
-    /// Let nobody write
+    /// Make it read-only
     #[arg(long)]
     read_only: bool,
 
@@ -95,9 +94,9 @@ pub struct MountArgs {
     #[arg(long, value_name = "PROFILE", value_enum, default_value_t)]
     profile: Profile,
 
-    /// The same options as mount(8) takes them: `size=1G,mode=755,ro`
+    /// Options as a line of fstab has them: `size=1G,mode=755,ro`
     #[arg(short = 'o', value_name = "OPTIONS")]
-    options: Vec<OsString>,
+    options: Vec<String>,
 
     #[command(flatten)]
     verbosity: VerbosityArgs,
