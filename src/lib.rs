@@ -65,6 +65,7 @@ pub mod collect;
 #[cfg(feature = "control")]
 pub mod control;
 pub mod fuse;
+mod glob;
 pub mod memory;
 pub mod mount;
 mod progress;

@@ -84,7 +84,7 @@ pub struct Owner {
 ///     .listen(|_so_far| ControlFlow::Continue(()));
 /// stage.reader(&TreePath::parse("words")?, &mut std::io::Cursor::new("pear\napple\n"))?;
 /// stage.host(&TreePath::parse("etc/passwd")?, "/etc/passwd".as_ref())?;
-/// // Not copied: these bytes are in memory once, whoever else has them.
+/// // Not copied: these bytes are in memory once, however many trees have them.
 /// let large = Bytes::from(vec![b'x'; 8 << 20]);
 /// stage.shared(&TreePath::parse("large")?, &large)?;
 /// assert_eq!(stage.finish().progress.files, 3);
@@ -310,7 +310,7 @@ impl<'t> Stage<'t> {
     ///
     /// # Errors
     ///
-    /// As [`bytes`](Self::bytes).
+    /// [`StageError::Full`] or [`StageError::Conflict`]; then there is no such file.
     pub fn shared(&mut self, path: &TreePath, bytes: &Bytes) -> Result<(), StageError> {
         let item = Item::new(&Source::Caller, path);
         self.plain_file(item, |stage, ino| {
@@ -341,7 +341,7 @@ impl<'t> Stage<'t> {
         self.stream_at(item, ino, 0, reader)
     }
 
-    /// All that `reader` gives, from `offset` on; returns where it ends.
+    /// Writes all that `reader` gives from `offset` on; returns the offset behind the last byte.
     fn stream_at(
         &mut self,
         item: Item<'_>,
@@ -386,7 +386,7 @@ impl<'t> Stage<'t> {
         Ok(())
     }
 
-    /// A file of mode 0644 at a path of its own.
+    /// Makes a file of mode 0644, with the directories above it.
     fn plain_file(
         &mut self,
         item: Item<'_>,
@@ -396,7 +396,7 @@ impl<'t> Stage<'t> {
         self.file(item, parent, name, 0o644, content).map(drop)
     }
 
-    /// A new file with its content, or no file.
+    /// Makes a file; where its content fails, the file is removed.
     fn file(
         &mut self,
         item: Item<'_>,

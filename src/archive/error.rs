@@ -27,7 +27,7 @@ use crate::text::quoted;
 /// let refused = Unpack::new(&mut tree, owner, now).read(&b"ceci n'est pas une archive"[..]);
 /// assert!(matches!(refused, Err(ArchiveError::Unknown { .. })));
 ///
-/// // Whoever reads a pipe may go before its end: no reason for a message.
+/// // The reader of a pipe may go before its end: no reason for a message.
 /// let (reader, writer) = std::io::pipe()?;
 /// drop(reader);
 /// assert!(Pack::new(&tree, Format::Tar).write(writer).unwrap_err().is_broken_pipe());
@@ -166,7 +166,7 @@ impl fmt::Display for ArchiveName<'_> {
     }
 }
 
-/// Where problems are told from: makes errors that name the archive.
+/// The archive that is read; makes the errors that name it.
 #[derive(Clone, Debug)]
 pub(super) struct ArchiveSource(pub(super) Source);
 

@@ -7,7 +7,7 @@
 //! Kept both ways: bytes and holes, permission bits, modification times (to the nanosecond in tar, to the second
 //! in zip), symlinks, and in tar hard links. Not kept: owners on the way in (as for all that is staged),
 //! set-id bits on the way in, extended attributes, access times. FIFOs and sockets are left behind, and told of, on
-//! both ways, as device nodes are on the way out: whoever waits at the other end of one is not in the archive.
+//! both ways, as device nodes are on the way out: the process at the other end of one is not in the archive.
 //!
 //! An archive is not trusted. A member that climbs, is absolute or holds a NUL, a device node, a hard link to
 //! something that the archive does not hold, and a member below a symlink end the unpacking with an error that names
@@ -36,10 +36,12 @@
 mod codec;
 mod error;
 mod format;
+mod member_writer;
 mod pack;
 mod tar_reader;
 mod tar_writer;
 mod unpack;
+mod unpack_target;
 mod zip_reader;
 mod zip_writer;
 

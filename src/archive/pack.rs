@@ -5,19 +5,18 @@ use std::fmt;
 use std::io::{self, Write};
 use std::ops::{ControlFlow, Range};
 
-use tar::EntryType;
-
 use super::Format;
 use super::codec::Encoder;
 use super::error::ArchiveError;
+use super::member_writer::MemberWriter;
 use super::tar_writer::TarWriter;
 use super::zip_writer::ZipWriter;
-use crate::collect::{CollectError, Found, find, walk};
+use crate::collect::{CollectError, Found, data_ranges, each_block, find, walk};
 use crate::progress::{Meter, Progress};
 use crate::stage::LeftBehind;
 use crate::store::{Attr, Ino, Kind, StoreError, Tree, TreePath};
 
-/// Bytes that are read from the tree at once.
+/// Bytes that are written at once.
 const BLOCK_BYTES: usize = 256 << 10;
 
 /// Writes a tree into an archive.
@@ -56,13 +55,13 @@ const BLOCK_BYTES: usize = 256 << 10;
 pub struct Pack<'t> {
     tree: &'t Tree,
     format: Format,
-    only: Option<Only>,
+    only: Option<Selection>,
     meter: Meter<'t>,
 }
 
 /// A part of the tree.
 #[derive(Debug)]
-enum Only {
+enum Selection {
     Paths(Vec<TreePath>),
     Found(Vec<Found>),
 }
@@ -102,7 +101,7 @@ impl<'t> Pack<'t> {
     /// A symlink that is named is followed within the tree, as when collecting.
     #[must_use]
     pub fn only(mut self, paths: impl IntoIterator<Item = TreePath>) -> Self {
-        self.only = Some(Only::Paths(paths.into_iter().collect()));
+        self.only = Some(Selection::Paths(paths.into_iter().collect()));
         self
     }
 
@@ -110,7 +109,7 @@ impl<'t> Pack<'t> {
     /// named stays one. [`Outcome::pack`](crate::Outcome::pack) packs what a job was to make.
     #[must_use]
     pub fn found(mut self, found: impl IntoIterator<Item = Found>) -> Self {
-        self.only = Some(Only::Found(found.into_iter().collect()));
+        self.only = Some(Selection::Found(found.into_iter().collect()));
         self
     }
 
@@ -156,8 +155,8 @@ impl<'t> Pack<'t> {
     fn members(&self) -> Result<Vec<Found>, ArchiveError> {
         let found = match &self.only {
             None => return Ok(walk(self.tree, &TreePath::root())?),
-            Some(Only::Found(found)) => found.clone(),
-            Some(Only::Paths(paths)) => {
+            Some(Selection::Found(found)) => found.clone(),
+            Some(Selection::Paths(paths)) => {
                 let look = |path: &TreePath| {
                     let (path, attr) = (path.clone(), find(self.tree, path)?);
                     Ok(Found { path, attr })
@@ -184,7 +183,7 @@ impl<'t> Pack<'t> {
     fn write_members(
         &mut self,
         members: &[Found],
-        sink: &mut impl Sink,
+        writer: &mut impl MemberWriter,
         packed: &mut Packed,
     ) -> Result<(), ArchiveError> {
         // Files with several names, by the first of them.
@@ -194,17 +193,20 @@ impl<'t> Pack<'t> {
                 path: path.clone(),
                 error,
             };
-            let first = linked.get(&attr.ino).filter(|_| sink.has_links()).copied();
+            let first = linked
+                .get(&attr.ino)
+                .filter(|_| writer.has_links())
+                .copied();
             let written = match (attr.kind, first) {
-                (Kind::File | Kind::Symlink, Some(first)) => sink.link(path, first, attr),
-                (Kind::Directory, _) => sink.directory(path, attr),
+                (Kind::File | Kind::Symlink, Some(first)) => writer.link(path, first, attr),
+                (Kind::Directory, _) => writer.directory(path, attr),
                 (Kind::Symlink, _) => {
                     let target = self.tree.read_link(attr.ino);
                     let target = target.map_err(|error| refused(path, error))?;
-                    sink.symlink(path, &target, attr)
+                    writer.symlink(path, &target, attr)
                 }
                 (Kind::File, _) => {
-                    self.file(path, attr, sink)?;
+                    self.file(path, attr, writer)?;
                     Ok(())
                 }
                 (kind, _) => {
@@ -225,14 +227,16 @@ impl<'t> Pack<'t> {
         &mut self,
         path: &TreePath,
         attr: &Attr,
-        sink: &mut impl Sink,
+        writer: &mut impl MemberWriter,
     ) -> Result<(), ArchiveError> {
         let failed = |error| ArchiveError::Write {
             path: path.clone(),
             error,
         };
-        let ranges = if attr.blocks * 512 < attr.size && sink.has_holes() {
-            data(self.tree, attr).map_err(|error| refused(path, error))?
+        let refused = |error| refused(path, error);
+        let ranges = if attr.blocks * 512 < attr.size && writer.has_holes() {
+            let ranges: Result<Vec<Range<u64>>, _> = data_ranges(self.tree, attr).collect();
+            ranges.map_err(refused)?
         } else {
             // Its end is found by reading, so that a file of one size cannot have the content of another.
             std::iter::once(0..attr.size)
@@ -241,25 +245,17 @@ impl<'t> Pack<'t> {
         };
         let length = ranges.iter().map(|range| range.end - range.start).sum();
         if length == attr.size {
-            sink.file(path, attr).map_err(failed)?;
+            writer.file(path, attr).map_err(failed)?;
         } else {
-            sink.sparse(path, &ranges, attr).map_err(failed)?;
+            writer.sparse(path, &ranges, attr).map_err(failed)?;
         }
         for range in ranges {
-            let mut offset = range.start;
-            while offset < range.end {
-                let part = (range.end - offset).min(BLOCK_BYTES as u64) as usize;
-                let piece = self.tree.read(attr.ino, offset, part);
-                let piece = piece.map_err(|error| refused(path, error))?;
-                if piece.is_empty() {
-                    return Err(refused(path, StoreError::NoData));
-                }
-                sink.content(&piece).map_err(failed)?;
-                self.meter.bytes(piece.len())?;
-                offset += piece.len() as u64;
-            }
+            each_block(self.tree, attr.ino, range, refused, |_, block| {
+                writer.content(block).map_err(failed)?;
+                Ok(self.meter.bytes(block.len())?)
+            })?;
         }
-        sink.end(length).map_err(failed)
+        writer.end(length).map_err(failed)
     }
 }
 
@@ -267,76 +263,5 @@ fn refused(path: &TreePath, error: StoreError) -> ArchiveError {
     ArchiveError::Store {
         path: path.clone(),
         error,
-    }
-}
-
-/// Where a file has data.
-fn data(tree: &Tree, attr: &Attr) -> Result<Vec<Range<u64>>, StoreError> {
-    let mut ranges = Vec::new();
-    let mut offset = 0;
-    while offset < attr.size {
-        let start = match tree.seek_data(attr.ino, offset) {
-            Err(StoreError::NoData) => break,
-            start => start?,
-        };
-        offset = tree.seek_hole(attr.ino, start)?;
-        ranges.push(start..offset);
-    }
-    Ok(ranges)
-}
-
-/// What a format can take.
-pub(super) trait Sink {
-    fn has_links(&self) -> bool;
-    fn has_holes(&self) -> bool;
-    fn directory(&mut self, path: &TreePath, attr: &Attr) -> io::Result<()>;
-    fn symlink(&mut self, path: &TreePath, target: &[u8], attr: &Attr) -> io::Result<()>;
-    fn link(&mut self, path: &TreePath, first: &TreePath, attr: &Attr) -> io::Result<()>;
-    /// A file whose content follows.
-    fn file(&mut self, path: &TreePath, attr: &Attr) -> io::Result<()>;
-    /// A file of which only these ranges follow.
-    fn sparse(&mut self, path: &TreePath, data: &[Range<u64>], attr: &Attr) -> io::Result<()>;
-    fn content(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// The end of a file of which `length` bytes were written.
-    fn end(&mut self, length: u64) -> io::Result<()>;
-}
-
-impl<W: Write> Sink for TarWriter<W> {
-    fn has_links(&self) -> bool {
-        true
-    }
-
-    fn has_holes(&self) -> bool {
-        true
-    }
-
-    fn directory(&mut self, path: &TreePath, attr: &Attr) -> io::Result<()> {
-        let mut name = path.to_bytes();
-        name.push(b'/');
-        self.empty(&name, EntryType::Directory, b"", attr)
-    }
-
-    fn symlink(&mut self, path: &TreePath, target: &[u8], attr: &Attr) -> io::Result<()> {
-        self.empty(&path.to_bytes(), EntryType::Symlink, target, attr)
-    }
-
-    fn link(&mut self, path: &TreePath, first: &TreePath, attr: &Attr) -> io::Result<()> {
-        self.empty(&path.to_bytes(), EntryType::Link, &first.to_bytes(), attr)
-    }
-
-    fn file(&mut self, path: &TreePath, attr: &Attr) -> io::Result<()> {
-        TarWriter::file(self, &path.to_bytes(), attr.size, attr)
-    }
-
-    fn sparse(&mut self, path: &TreePath, data: &[Range<u64>], attr: &Attr) -> io::Result<()> {
-        TarWriter::sparse(self, &path.to_bytes(), data, attr)
-    }
-
-    fn content(&mut self, bytes: &[u8]) -> io::Result<()> {
-        TarWriter::content(self, bytes)
-    }
-
-    fn end(&mut self, length: u64) -> io::Result<()> {
-        self.pad(length)
     }
 }

@@ -23,9 +23,9 @@ const PIECES_MAX: usize = 1 << 20;
 /// One member; its content is read from [`Members`].
 #[derive(Debug)]
 pub(super) struct Member {
-    /// As the archive has it.
+    /// The name as the archive has it.
     pub name: Bytes,
-    /// Of a link.
+    /// What a link leads to.
     pub link: Bytes,
     pub kind: EntryType,
     pub mode: u32,

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
-use crate::store::{Attr, Timestamp};
+use super::member_writer::MemberWriter;
+use crate::store::{Attr, Timestamp, TreePath};
 
 const BLOCK: usize = 512;
 /// The last second that a header's octal digits hold.
@@ -19,77 +20,23 @@ impl<W: Write> TarWriter<W> {
         Self(writer)
     }
 
+    /// Writes the end mark.
+    pub(super) fn finish(mut self) -> io::Result<W> {
+        self.0.write_all(&[0; 2 * BLOCK])?;
+        Ok(self.0)
+    }
+
     /// A member without content.
-    pub(super) fn empty(
-        &mut self,
-        name: &[u8],
-        kind: EntryType,
-        link: &[u8],
-        attr: &Attr,
-    ) -> io::Result<()> {
+    fn empty(&mut self, name: &[u8], kind: EntryType, link: &[u8], attr: &Attr) -> io::Result<()> {
         let mut header = header(Header::new_ustar(), kind, attr);
         self.extend(name, link, attr)?;
         self.header(&mut header, name, link)
     }
 
-    /// A file's header; `size` bytes of content must follow, then [`pad`](Self::pad).
-    pub(super) fn file(&mut self, name: &[u8], size: u64, attr: &Attr) -> io::Result<()> {
-        let mut header = header(Header::new_ustar(), EntryType::Regular, attr);
-        header.set_size(size);
-        self.extend(name, b"", attr)?;
-        self.header(&mut header, name, b"")
-    }
-
-    /// A sparse file's header and map; the bytes of all ranges must follow, then [`pad`](Self::pad).
-    pub(super) fn sparse(
-        &mut self,
-        name: &[u8],
-        data: &[Range<u64>],
-        attr: &Attr,
-    ) -> io::Result<()> {
-        let mut header = header(Header::new_gnu(), EntryType::GNUSparse, attr);
-        let end = data.last().map_or(0, |range| range.end);
-        // A hole at the end is told by an empty piece.
-        let last = (end < attr.size).then_some(attr.size..attr.size);
-        let mut pieces = data.iter().cloned().chain(last).peekable();
-        header.set_size(data.iter().map(|range| range.end - range.start).sum());
-        if let Some(gnu) = header.as_gnu_mut() {
-            gnu.set_real_size(attr.size);
-            for (slot, piece) in gnu.sparse.iter_mut().zip(pieces.by_ref().take(4)) {
-                slot.set_offset(piece.start);
-                slot.set_length(piece.end - piece.start);
-            }
-            gnu.set_is_extended(pieces.peek().is_some());
-        }
-        self.extend(name, b"", attr)?;
-        self.header(&mut header, name, b"")?;
-        while pieces.peek().is_some() {
-            let mut block = GnuExtSparseHeader::new();
-            let slots = block.sparse.len();
-            for (slot, piece) in block.sparse.iter_mut().zip(pieces.by_ref().take(slots)) {
-                slot.set_offset(piece.start);
-                slot.set_length(piece.end - piece.start);
-            }
-            block.set_is_extended(pieces.peek().is_some());
-            self.0.write_all(block.as_bytes())?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn content(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
-    }
-
     /// Fills the last block of `size` bytes of content.
-    pub(super) fn pad(&mut self, size: u64) -> io::Result<()> {
+    fn pad(&mut self, size: u64) -> io::Result<()> {
         let padding = size.next_multiple_of(BLOCK as u64) - size;
         self.0.write_all(&[0; BLOCK][..padding as usize])
-    }
-
-    /// Writes the end mark.
-    pub(super) fn finish(mut self) -> io::Result<W> {
-        self.0.write_all(&[0; 2 * BLOCK])?;
-        Ok(self.0)
     }
 
     fn header(&mut self, header: &mut Header, name: &[u8], link: &[u8]) -> io::Result<()> {
@@ -128,6 +75,78 @@ impl<W: Write> TarWriter<W> {
     }
 }
 
+impl<W: Write> MemberWriter for TarWriter<W> {
+    fn has_links(&self) -> bool {
+        true
+    }
+
+    fn has_holes(&self) -> bool {
+        true
+    }
+
+    fn directory(&mut self, path: &TreePath, attr: &Attr) -> io::Result<()> {
+        let mut name = path.to_bytes();
+        name.push(b'/');
+        self.empty(&name, EntryType::Directory, b"", attr)
+    }
+
+    fn symlink(&mut self, path: &TreePath, target: &[u8], attr: &Attr) -> io::Result<()> {
+        self.empty(&path.to_bytes(), EntryType::Symlink, target, attr)
+    }
+
+    fn link(&mut self, path: &TreePath, first: &TreePath, attr: &Attr) -> io::Result<()> {
+        self.empty(&path.to_bytes(), EntryType::Link, &first.to_bytes(), attr)
+    }
+
+    fn file(&mut self, path: &TreePath, attr: &Attr) -> io::Result<()> {
+        let name = path.to_bytes();
+        let mut header = header(Header::new_ustar(), EntryType::Regular, attr);
+        header.set_size(attr.size);
+        self.extend(&name, b"", attr)?;
+        self.header(&mut header, &name, b"")
+    }
+
+    /// GNU's old way: the map stands in the header and in blocks behind it.
+    fn sparse(&mut self, path: &TreePath, data: &[Range<u64>], attr: &Attr) -> io::Result<()> {
+        let name = path.to_bytes();
+        let mut header = header(Header::new_gnu(), EntryType::GNUSparse, attr);
+        let end = data.last().map_or(0, |range| range.end);
+        // A hole at the end is told by an empty piece.
+        let last = (end < attr.size).then_some(attr.size..attr.size);
+        let mut pieces = data.iter().cloned().chain(last).peekable();
+        header.set_size(data.iter().map(|range| range.end - range.start).sum());
+        if let Some(gnu) = header.as_gnu_mut() {
+            gnu.set_real_size(attr.size);
+            for (slot, piece) in gnu.sparse.iter_mut().zip(pieces.by_ref().take(4)) {
+                slot.set_offset(piece.start);
+                slot.set_length(piece.end - piece.start);
+            }
+            gnu.set_is_extended(pieces.peek().is_some());
+        }
+        self.extend(&name, b"", attr)?;
+        self.header(&mut header, &name, b"")?;
+        while pieces.peek().is_some() {
+            let mut block = GnuExtSparseHeader::new();
+            let slots = block.sparse.len();
+            for (slot, piece) in block.sparse.iter_mut().zip(pieces.by_ref().take(slots)) {
+                slot.set_offset(piece.start);
+                slot.set_length(piece.end - piece.start);
+            }
+            block.set_is_extended(pieces.peek().is_some());
+            self.0.write_all(block.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn end(&mut self, length: u64) -> io::Result<()> {
+        self.pad(length)
+    }
+}
+
 fn header(mut header: Header, kind: EntryType, attr: &Attr) -> Header {
     header.set_entry_type(kind);
     header.set_mode(attr.mode & 0o7777);
@@ -138,7 +157,7 @@ fn header(mut header: Header, kind: EntryType, attr: &Attr) -> Header {
     header
 }
 
-/// As much as fits; the whole is in a pax header where it does not.
+/// Copies what fits; a longer name is in a pax header.
 fn fill(field: &mut [u8; 100], bytes: &[u8]) {
     let length = bytes.len().min(field.len());
     field[..length].copy_from_slice(&bytes[..length]);

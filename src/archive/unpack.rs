@@ -1,8 +1,6 @@
 //! An archive into a tree: all of it or nothing.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -15,11 +13,12 @@ use super::codec;
 use super::error::{ArchiveError, ArchiveSource, MemberProblem};
 use super::format::HEAD_BYTES;
 use super::tar_reader::{Member, Members};
+use super::unpack_target::UnpackTarget;
 use super::zip_reader;
 use crate::progress::Progress;
 use crate::stage::member::{MemberAttributes, MemberContent};
 use crate::stage::{Owner, Source, Stage, StageError, Staged};
-use crate::store::{Ino, Kind, Resource, Timestamp, Tree, TreePath};
+use crate::store::{Kind, Resource, Timestamp, Tree, TreePath};
 
 /// A zip may be this much longer than what the tree could hold of it: names, directories, what was appended. Its
 /// directory takes some ten times its length in memory.
@@ -190,7 +189,7 @@ impl<'t> Unpack<'t> {
     fn whole(
         self,
         archive: &ArchiveSource,
-        unpack: impl FnOnce(&mut Target<'_>) -> Result<(), ArchiveError>,
+        unpack: impl FnOnce(&mut UnpackTarget<'_>) -> Result<(), ArchiveError>,
     ) -> Result<Staged, ArchiveError> {
         let mut fork = self.tree.fork();
         let mut stage = Stage::new(&mut fork, self.owner, self.now);
@@ -200,13 +199,7 @@ impl<'t> Unpack<'t> {
         if !self.below.is_root() {
             stage.directory(&self.below)?;
         }
-        let mut target = Target {
-            stage,
-            archive,
-            below: self.below,
-            directories: HashMap::new(),
-            left_behind: LeftOut::default(),
-        };
+        let mut target = UnpackTarget::new(stage, archive, self.below);
         unpack(&mut target)?;
         let staged = target.finish();
         *self.tree = fork;
@@ -252,134 +245,12 @@ fn head(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Where members go.
-pub(super) struct Target<'t> {
-    stage: Stage<'t>,
-    archive: &'t ArchiveSource,
-    below: TreePath,
-    /// Times of directories, set when all is in them.
-    directories: HashMap<Ino, Timestamp>,
-    left_behind: LeftOut,
-}
-
-/// Names of FIFOs and sockets, so that hard links to them are left out too: by a hash with a key, and no more than an
-/// honest archive has, because nothing else bounds them.
-#[derive(Default)]
-struct LeftOut {
-    hasher: RandomState,
-    kinds: HashMap<u64, Kind>,
-}
-
-impl LeftOut {
-    const MAX: usize = 1 << 16;
-
-    fn add(&mut self, path: &TreePath, kind: Kind) {
-        if self.kinds.len() < Self::MAX {
-            self.kinds.insert(self.hasher.hash_one(path), kind);
-        }
-    }
-
-    fn kind(&self, path: &TreePath) -> Option<Kind> {
-        self.kinds.get(&self.hasher.hash_one(path)).copied()
-    }
-}
-
-impl Target<'_> {
-    /// Where a member of this name goes.
-    pub(super) fn path(&self, name: &[u8]) -> Result<TreePath, ArchiveError> {
-        let path = self.archive.path(name)?;
-        Ok(self.placed(path))
-    }
-
-    fn placed(&self, path: TreePath) -> TreePath {
-        if self.below.is_root() {
-            return path;
-        }
-        let names = path.names().into_iter().cloned();
-        names.fold(self.below.clone(), |below, name| below.join(name))
-    }
-
-    pub(super) fn directory(
-        &mut self,
-        path: &TreePath,
-        attributes: MemberAttributes,
-    ) -> Result<(), ArchiveError> {
-        let made = self
-            .stage
-            .member_directory(&self.archive.0, path, attributes)?;
-        if let Some(ino) = made {
-            self.directories.insert(ino, attributes.mtime);
-        }
-        Ok(())
-    }
-
-    pub(super) fn file(
-        &mut self,
-        path: &TreePath,
-        attributes: MemberAttributes,
-        expected: u64,
-        content: MemberContent<'_>,
-    ) -> Result<(), ArchiveError> {
-        let source = &self.archive.0;
-        Ok(self
-            .stage
-            .member_file(source, path, attributes, expected, content)?)
-    }
-
-    pub(super) fn symlink(
-        &mut self,
-        path: &TreePath,
-        member: &[u8],
-        target: Vec<u8>,
-        attributes: MemberAttributes,
-    ) -> Result<(), ArchiveError> {
-        if target.is_empty() || target.len() > 4095 || target.contains(&0) {
-            return Err(self.archive.member(member, MemberProblem::SymlinkTarget));
-        }
-        Ok(self
-            .stage
-            .member_symlink(&self.archive.0, path, target, attributes)?)
-    }
-
-    fn link(&mut self, path: &TreePath, member: &[u8], link: &[u8]) -> Result<(), ArchiveError> {
-        let shown = || String::from_utf8_lossy(link).into_owned();
-        let to = TreePath::parse(link).map_err(|error| {
-            let problem = MemberProblem::LinkName(shown(), error);
-            self.archive.member(member, problem)
-        })?;
-        let to = self.placed(to);
-        if self.stage.member_link(&self.archive.0, path, &to)? {
-            return Ok(());
-        }
-        // Another name of what was left behind is left behind too.
-        if let Some(kind) = self.left_behind.kind(&to) {
-            self.leave_behind(path, kind);
-            return Ok(());
-        }
-        let problem = MemberProblem::LinkTarget(shown());
-        Err(self.archive.member(member, problem))
-    }
-
-    /// A FIFO or a socket.
-    pub(super) fn leave_behind(&mut self, path: &TreePath, kind: Kind) {
-        self.stage.member_skipped(path, kind);
-        self.left_behind.add(path, kind);
-    }
-
-    fn finish(mut self) -> Staged {
-        for (ino, mtime) in self.directories {
-            self.stage.member_filled(ino, mtime);
-        }
-        self.stage.finish()
-    }
-}
-
 fn tar(
     decoded: impl Read,
     head: &[u8],
     format: Format,
     archive: &ArchiveSource,
-    target: &mut Target<'_>,
+    target: &mut UnpackTarget<'_>,
 ) -> Result<(), ArchiveError> {
     let mut members = Members::new(decoded, archive);
     let mut first = true;
@@ -407,7 +278,7 @@ fn tar_member<R: Read>(
     member: &Member,
     members: &mut Members<'_, R>,
     archive: &ArchiveSource,
-    target: &mut Target<'_>,
+    target: &mut UnpackTarget<'_>,
 ) -> Result<(), ArchiveError> {
     let name = &member.name;
     let path = target.path(name)?;
@@ -417,7 +288,7 @@ fn tar_member<R: Read>(
     };
     match member.kind {
         EntryType::Directory => target.directory(&path, attributes),
-        // As V7 told a directory.
+        // V7 marks a directory so.
         EntryType::Regular if name.ends_with(b"/") => target.directory(&path, attributes),
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
             let expected = members.left();

@@ -8,7 +8,7 @@ use zip::result::ZipError;
 use zip::{ExtraField, ZipArchive};
 
 use super::error::{ArchiveError, ArchiveSource, MemberProblem};
-use super::unpack::Target;
+use super::unpack_target::UnpackTarget;
 use crate::stage::member::{MemberAttributes, MemberContent};
 use crate::store::{Kind, Timestamp};
 
@@ -16,7 +16,7 @@ use crate::store::{Kind, Timestamp};
 pub(super) fn unpack(
     file: impl Read + Seek,
     archive: &ArchiveSource,
-    target: &mut Target<'_>,
+    target: &mut UnpackTarget<'_>,
 ) -> Result<(), ArchiveError> {
     let mut zip = ZipArchive::new(file).map_err(|error| whole_error(error, archive))?;
     for index in 0..zip.len() {
@@ -40,7 +40,7 @@ fn unpack_member<R: Read>(
     member: &mut ZipFile<'_, R>,
     name: &[u8],
     archive: &ArchiveSource,
-    target: &mut Target<'_>,
+    target: &mut UnpackTarget<'_>,
 ) -> Result<(), ArchiveError> {
     let path = target.path(name)?;
     let mode = member.unix_mode();

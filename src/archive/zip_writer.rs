@@ -7,7 +7,7 @@ use rustix::fs::FileType;
 use zip::write::{FullFileOptions, StreamWriter};
 use zip::{CompressionMethod, DateTime};
 
-use super::pack::Sink;
+use super::member_writer::MemberWriter;
 use crate::store::{Attr, Timestamp, TreePath};
 
 /// Info-ZIP's extended timestamp: flags, then seconds of Unix time.
@@ -57,7 +57,7 @@ fn mode(kind: FileType, attr: &Attr) -> u32 {
     kind.as_raw_mode() | attr.mode & 0o7777
 }
 
-impl<W: Write> Sink for ZipWriter<W> {
+impl<W: Write> MemberWriter for ZipWriter<W> {
     fn has_links(&self) -> bool {
         false
     }

@@ -26,7 +26,7 @@ pub enum Fork {
 pub struct ReadySignal(File);
 
 impl ReadySignal {
-    /// Lets the caller return, and lets go of its streams: whoever reads them must see their end.
+    /// Lets the caller return, and closes its streams: their readers must see their end.
     ///
     /// # Errors
     ///

@@ -325,7 +325,7 @@ pub enum Filling {
 /// Who asks for a mount, which decides the exit codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Caller {
-    /// Somebody at a shell.
+    /// A person at a shell.
     #[default]
     Person,
     /// mount(8), through fstab or `mount -t fuse.notapipe`.

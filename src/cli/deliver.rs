@@ -54,7 +54,7 @@ pub enum DeliverError {
 }
 
 impl DeliverError {
-    /// Whether somebody must be told although they know why it failed: something could not be put back.
+    /// Whether it is told also after a signal: a file of the host could not be put back.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Collect(CollectError::NotPutBack { .. }))
     }
@@ -149,7 +149,7 @@ pub fn wanted(config: &RunConfig) -> impl Iterator<Item = Wanted> {
     named.chain(optional).chain(matching).chain(changed)
 }
 
-/// Where each goes, in the same order.
+/// Where each goes, in the order of [`wanted`].
 fn destinations(config: &RunConfig) -> io::Result<Vec<(Wanted, Destination)>> {
     let named = config.outputs.iter().chain(&config.optional);
     let named = named.map(|Output { dest, .. }| -> io::Result<_> {

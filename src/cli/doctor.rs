@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use notapipe::mount::{MountOptions, Visibility};
+use notapipe::mount::{MountOptions, Visibility, find_program};
 use notapipe::run::{Backing, InitProgram, LimitBy, ResourceLimits};
 use notapipe::text::shown;
 use notapipe::{Job, Scratch, memory};
@@ -236,30 +236,14 @@ fn device() -> Check {
     }
 }
 
-/// Where a program lies, as a shell finds it and in the usual places.
-fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = [
-        "/usr/bin",
-        "/bin",
-        "/usr/sbin",
-        "/sbin",
-        "/usr/local/bin",
-        "/run/wrappers/bin",
-    ];
-    std::env::split_paths(&path)
-        .chain(usual.map(PathBuf::from))
-        .map(|directory| directory.join(name))
-        .find(|candidate| {
-            candidate
-                .metadata()
-                .is_ok_and(|there| there.is_file() && there.mode() & 0o111 != 0)
-        })
+/// Where the first of these programs lies.
+fn program(names: &[&str]) -> Option<PathBuf> {
+    find_program(names, &std::env::var_os("PATH").unwrap_or_default())
 }
 
 fn helper() -> Check {
     const NAME: &str = "fusermount3";
-    let found = program(NAME).or_else(|| program("fusermount"));
+    let found = program(&[NAME, "fusermount"]);
     let Some(path) = found else {
         let remedy = "install the package fuse3; without it users have private mounts only";
         return Check::note(NAME, "it is not there", remedy);
@@ -311,11 +295,11 @@ fn private_mount() -> Check {
             format!("in user and mount namespaces, ready in {taken:.1?}"),
         )
         .remedy("for ssh, fakeroot, sudo and files of a second group there is --mount public"),
-        Err(error) => Check {
-            state: State::Note,
-            ..Check::new(NAME, State::Note, report::chain(&error))
-        }
-        .remedy("jobs use public mounts instead, which only their user may enter"),
+        Err(error) => Check::note(
+            NAME,
+            report::chain(&error),
+            "jobs use public mounts instead, which only their user may enter",
+        ),
     }
 }
 
@@ -432,7 +416,7 @@ fn own_tmp() -> Check {
             let _ = fs::remove_file(path);
             Check::note(
                 NAME,
-                "everybody's: TMPDIR leads steps to a directory of the job, and what does not look at it is shared",
+                "the host's: TMPDIR leads steps to a directory of the job, and what does not look at it is shared",
                 "it takes private mounts (see above), tmpfs and overlayfs in the kernel",
             )
         }
@@ -501,7 +485,7 @@ fn allow_other() -> Check {
     } else {
         Check::note(
             NAME,
-            "not for users: nobody else can enter their mounts",
+            "not for users: no other user can enter their mounts",
             "put the line `user_allow_other` into /etc/fuse.conf",
         )
     }
@@ -514,8 +498,8 @@ fn fstab() -> Check {
         return Check::ok(NAME, "by mount.fuse.notapipe");
     }
     match (
-        program("mount.fuse3").or_else(|| program("mount.fuse")),
-        program("notapipe"),
+        program(&["mount.fuse3", "mount.fuse"]),
+        program(&["notapipe"]),
     ) {
         (Some(helper), Some(ours)) => Check::ok(
             NAME,
@@ -534,7 +518,7 @@ fn fstab() -> Check {
     }
 }
 
-/// CAP_SYS_ADMIN among our effective capabilities (capabilities(7)).
+/// What is free, and what a mount takes of it unless said otherwise.
 fn memory_check() -> Check {
     const NAME: &str = "memory";
     let limits = memory::default_limits();

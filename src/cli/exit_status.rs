@@ -19,7 +19,7 @@ use super::signals::Watch;
 pub struct ExitStatus<'e> {
     pub code: u8,
     error: Option<&'e (dyn StdError + 'static)>,
-    /// Somebody else has said it: the tool, or whoever sent the signal.
+    /// It needs no message: the tool has said it, or the sender of the signal knows.
     is_said: bool,
     /// The limit that the failed step ran into.
     limit_met: Option<(Resource, Limits)>,
@@ -86,7 +86,7 @@ impl<'e> ExitStatus<'e> {
         Self::unsaid(exit::FAILED, error)
     }
 
-    /// Why it failed, whoever has said it.
+    /// Why it failed, also where no message is needed.
     pub fn why(&self) -> Option<&'e (dyn StdError + 'static)> {
         self.error
     }

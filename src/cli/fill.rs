@@ -13,7 +13,7 @@ use super::progress::Line;
 use super::run::limits;
 use super::{report, streams};
 
-/// A tree as the configuration wants it, filled. Nothing is mounted yet, so that nobody sees half of it.
+/// A tree as the configuration wants it, filled. Nothing is mounted yet, so that no process sees half of it.
 pub fn tree(config: &MountConfig, interrupt: &Interrupt) -> Result<Tree, Box<dyn Error>> {
     let owner = Owner {
         uid: config

@@ -64,7 +64,7 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// The job took longer than `--timeout`.
     pub const TIMEOUT: u8 = 124;
-    /// notapipe itself failed: an input that cannot be read, an output that nobody made, no mount.
+    /// notapipe itself failed: an input that cannot be read, an output that is missing, no mount.
     pub const FAILED: u8 = 125;
     /// What mount(8) is told of a wrong command line.
     pub const MOUNT8_USAGE: u8 = 1;

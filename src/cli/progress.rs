@@ -45,7 +45,7 @@ impl Line {
         self.next = Some(next.max(now) + EVERY);
         self.shown = true;
         let rate = progress.bytes as f64 / self.began.elapsed().as_secs_f64();
-        // Nobody needs it: a terminal that is gone is no failure.
+        // A terminal that is gone is no failure.
         let _ = write!(
             io::stderr(),
             "\r\x1b[K{}: {} files, {}, {}/s",

@@ -73,7 +73,7 @@ pub fn limit_met(resource: Resource, limits: Limits) {
     full("the mount", resource, limits);
 }
 
-/// The same where they filled the job's own /tmp.
+/// Tells that the tools filled the job's own /tmp, and which option raises the limit.
 pub fn tmp_full(resource: Resource, limits: Limits) {
     full(
         "what the job has in /tmp, /var/tmp and /dev/shm",
@@ -144,16 +144,16 @@ fn say<'l>(lines: impl IntoIterator<Item = &'l str>) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{}", shown(line).at_most(MOST_BYTES));
     }
-    // When nobody can be told, the exit code still speaks.
+    // When standard error is closed, the exit code still speaks.
     let _ = streams::error().write_all(text.as_bytes());
 }
 
-/// As it is shown, and not much.
+/// Whether a text is short and holds nothing to escape.
 fn is_short(text: &str) -> bool {
     text.len() <= 300 && text.chars().all(is_seen)
 }
 
-/// The same with the words of the command line on one line each, and not too long.
+/// Escapes the words of the command line in an error of clap's, and leaves out advice that is too long.
 fn escaped(mut error: clap::Error) -> clap::Error {
     let words = error.context().filter_map(|(kind, value)| match value {
         ContextValue::String(word) => Some((kind, ContextValue::String(shown(word).to_string()))),

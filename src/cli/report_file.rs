@@ -26,7 +26,7 @@
 //! | `outputs` | one object for each that is there: `name`, `kind`, `bytes`, and how many `files` a directory holds |
 //! | `phases_seconds` | our own time: `stage`, `mount`, `run`, `unmount`, and `collect`, if it came to that |
 //! | `usage` | `bytes` and `inodes` at the end, `peak_bytes` and `peak_inodes`, `limit_bytes` and `limit_inodes`, and `limit_met`: which of them a step ran into |
-//! | `requests` | from the kernel, by kind, and `total`, which leaves out forgets: nobody waits for those |
+//! | `requests` | from the kernel, by kind, and `total`, which leaves out forgets: no process waits for those |
 //!
 //! `resource_limits` is there when `--limit` was given: the limits, and for each what held it, in `cpu_by`, `memory_by`,
 //! `processes_by` and `files_by`: `cgroup` for a control group of the job's own, `rlimit` for a limit of each process,

@@ -26,8 +26,8 @@ use super::{exit, report, socket_dir, streams};
 #[command(long_about = "\
 Write an archive of a mount while it is in use.
 
-It holds everything as it was at one moment, however long the writing takes, and whoever works there
-need not stop. The archive appears whole or not at all.")]
+It holds everything as it was at one moment, however long the writing takes, and the
+processes that work there need not stop. The archive appears whole or not at all.")]
 #[command(after_long_help = "\
 Examples:
   notapipe snapshot /tmp/scratch -o backup.tar.zst

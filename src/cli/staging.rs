@@ -24,7 +24,7 @@ impl Staging {
         }
     }
 
-    /// To be held by whoever reads.
+    /// To be held while inputs are read.
     pub fn guard(self) -> StagingGuard {
         StagingGuard(self)
     }

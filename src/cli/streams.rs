@@ -156,7 +156,7 @@ pub fn print(text: impl AsRef<[u8]>) -> ExitCode {
 
 /// `value` as JSON over several lines, which ends in a line break.
 ///
-/// What a terminal would not just print is escaped, which is the same to those who parse it.
+/// What a terminal would not just print is escaped, which changes nothing for a parser.
 pub fn json(value: &impl Serialize) -> serde_json::Result<String> {
     let exact = serde_json::to_string_pretty(value)?;
     let mut text = String::with_capacity(exact.len() + 1);
@@ -174,7 +174,7 @@ pub fn json(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(text)
 }
 
-/// The same on standard output.
+/// Prints a value as JSON on standard output.
 pub fn print_json(value: &impl Serialize) -> ExitCode {
     match json(value) {
         Ok(text) => print(text),

@@ -12,8 +12,8 @@ use super::attributes::{Keep, copy_attributes, times};
 use super::deliver::{Delivered, Delivery};
 use super::destination::is_mount_point;
 use super::host::{Host, Identity, hidden_name, identity, split};
+use super::host_path::{HostPath, absolute, to_host};
 use super::journal::Journal;
-use super::plan::{HostPath, absolute, to_host};
 use crate::progress::Progress;
 use crate::store::{Ino, Name, Tree};
 

@@ -9,8 +9,8 @@ use rustix::fs::{Mode, OFlags};
 use super::attributes::keep_owner;
 use super::destination::{FileTarget, Problem, Target};
 use super::host::Host;
+use super::host_path::{HostPath, absolute};
 use super::journal::{Journal, Temporary};
-use super::plan::{HostPath, absolute};
 use super::stream::Stream;
 
 /// A file of the host that is written beside its place, and put there when it is complete.
@@ -112,7 +112,7 @@ impl OpenAtomicFile {
         &mut self.file
     }
 
-    /// As [`place`](Self::place), with its content on the disk whatever happens then.
+    /// Puts it into its place as [`place`](Self::place) does, once its content is on the disk.
     ///
     /// # Errors
     ///

@@ -10,21 +10,22 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use super::CollectError;
 use super::attributes::Keep;
-use super::destination::{FileTarget, Problem, Target};
+use super::destination::{FileTarget, Problem, Target, host_path};
 use super::host::descriptors;
+use super::host_path::{HostPath, to_host};
 use super::journal::{Journal, Temporary};
 use super::missing::MissingOutputs;
 use super::plan::{
-    ClaimKind, Claims, HostPath, OutputRequest, Plan, PlannedDirectory, PlannedFile, PlannedStream,
-    destination_error, host_path, to_host,
+    ClaimKind, Claims, OutputRequest, Plan, PlannedDirectory, PlannedFile, PlannedStream,
 };
+use super::read::{data_ranges, each_block};
 use super::stream::Stream;
 use super::wanted::{Wanted, named};
-use super::{BLOCK_BYTES, CollectError};
 use crate::progress::{Meter, Progress, Stopped};
 use crate::stage::{LeftBehind, Lost};
-use crate::store::{Attr, Ino, Kind, StoreError, Tree, TreePath};
+use crate::store::{Ino, Kind, Tree, TreePath};
 
 /// How many finished files may wait without a name, each with an open descriptor, where many descriptors are allowed.
 ///
@@ -41,9 +42,9 @@ pub enum Destination {
     /// directory, if it is ours or root's. Any other one is replaced itself, or in the way of a directory. A FIFO or device, `/dev/stdout` included, is written into. Missing
     /// directories above are made.
     Host(PathBuf),
-    /// A writer. Written after all files are in place.
+    /// A writer of the caller's. Written after all files are in place.
     Writer(Box<dyn Write + Send>),
-    /// A descriptor, such as standard output. Written after all files are in place; when nobody
+    /// A descriptor, such as standard output. Written after all files are in place; while no reader
     /// takes what is written, the listener can still end the delivery.
     Descriptor(OwnedFd),
 }
@@ -170,7 +171,7 @@ impl<'l> Delivery<'l> {
             };
             journal.host.hold(&place).map_err(|error| {
                 let problem = Problem::new("it cannot be looked at", error);
-                destination_error(&order.name, &to_host(&place), problem)
+                problem.of(&order.name, &to_host(&place))
             })?;
         }
         Ok(Self {
@@ -313,7 +314,7 @@ impl Prepared<'_, '_> {
         self.journal.host.check_held().map_err(|(place, error)| {
             let name = self.files.front().map(|file| file.name.clone());
             let problem = Problem::new("its directory is not there any more", error);
-            destination_error(&name.unwrap_or_default(), &to_host(&place), problem)
+            problem.of(&name.unwrap_or_default(), &to_host(&place))
         })?;
         let directories = std::mem::take(&mut self.directories);
         let made = self.make(&directories)?;
@@ -325,7 +326,7 @@ impl Prepared<'_, '_> {
             let placed = self.journal.place(temporary, &ready.place);
             placed.map_err(|error| {
                 let problem = Problem::new("cannot put it into place", error);
-                destination_error(&ready.name, &to_host(&ready.place), problem)
+                problem.of(&ready.name, &to_host(&ready.place))
             })?;
         }
         self.write_streams()?;
@@ -343,7 +344,7 @@ impl Prepared<'_, '_> {
                 .and_then(|opened| self.keep.finish(of, opened, None, &mut self.skipped))
                 .map_err(|error| {
                     let problem = Problem::new("cannot set its attributes", error);
-                    destination_error(name, &to_host(place), problem)
+                    problem.of(name, &to_host(place))
                 })?;
         }
         Ok(())
@@ -362,7 +363,7 @@ impl Prepared<'_, '_> {
             let is_new = self.journal.directory(place, mode).map_err(|error| {
                 let host = to_host(place);
                 let problem = Problem::new(format!("cannot make the directory {host:?}"), error);
-                destination_error(name, &host, problem)
+                problem.of(name, &host)
             })?;
             if is_new {
                 made.insert(place.clone());
@@ -388,21 +389,19 @@ impl Prepared<'_, '_> {
                     }
                 }
                 StreamError::Failed(error) => {
-                    destination_error(&name, &given, Problem::new("cannot write to it", error))
+                    Problem::new("cannot write to it", error).of(&name, &given)
                 }
             };
             let meter = &mut self.meter;
             let mut sink = stream
                 .open(|| meter.check().map_err(StreamError::from))
                 .map_err(failed)?;
-            let mut offset = 0;
-            while offset < attr.size {
-                let piece = read(self.tree, &name, attr, offset, BLOCK_BYTES as u64)?;
-                sink.write(&piece, || meter.check().map_err(StreamError::from))
+            let refused = CollectError::store(&name);
+            each_block(self.tree, attr.ino, 0..attr.size, refused, |_, block| {
+                sink.write(block, || meter.check().map_err(StreamError::from))
                     .map_err(failed)?;
-                meter.bytes(piece.len())?;
-                offset += piece.len() as u64;
-            }
+                Ok(meter.bytes(block.len())?)
+            })?;
             sink.flush().map_err(|error| failed(error.into()))?;
             self.meter.file()?;
         }
@@ -492,13 +491,20 @@ impl Prepared<'_, '_> {
         let old = self.journal.host.stat(&file.place).map_err(failed)?;
         self.add(file, beside.clone(), temporary);
         let opened: &File = &opened;
-        write_content(
-            self.tree,
-            &file.name,
-            file.attr,
-            &mut self.meter,
-            |offset, bytes| opened.write_all_at(bytes, offset).map_err(failed),
-        )?;
+        let refused = CollectError::store(&file.name);
+        for range in data_ranges(self.tree, &file.attr) {
+            let range = range.map_err(&refused)?;
+            each_block(
+                self.tree,
+                file.attr.ino,
+                range,
+                &refused,
+                |offset, block| {
+                    opened.write_all_at(block, offset).map_err(failed)?;
+                    Ok(self.meter.bytes(block.len())?)
+                },
+            )?;
+        }
         opened.set_len(file.attr.size).map_err(failed)?;
         let of = (self.tree, &file.attr);
         let finished = self
@@ -521,7 +527,7 @@ impl Prepared<'_, '_> {
                 let named = named.map_err(|error| {
                     let problem = "cannot write beside it";
                     let place = to_host(&ready.place);
-                    destination_error(&ready.name, &place, Problem::new(problem, error))
+                    Problem::new(problem, error).of(&ready.name, &place)
                 })?;
                 ready.temporary = Some(Temporary::Named(named));
             }
@@ -533,7 +539,7 @@ impl Prepared<'_, '_> {
 fn not_written(file: &PlannedFile, directory: &HostPath, error: io::Error) -> CollectError {
     let problem = format!("cannot write in the directory {:?}", to_host(directory));
     let problem = Problem::new(problem, error);
-    destination_error(&file.name, &to_host(&file.place), problem)
+    problem.of(&file.name, &to_host(&file.place))
 }
 
 /// Why a stream took no more.
@@ -551,55 +557,5 @@ impl From<std::io::Error> for StreamError {
 impl From<Stopped> for StreamError {
     fn from(Stopped: Stopped) -> Self {
         Self::Stopped
-    }
-}
-
-/// Gives a file's data to `write`, holes left out.
-fn write_content(
-    tree: &Tree,
-    name: &TreePath,
-    attr: Attr,
-    meter: &mut Meter<'_>,
-    mut write: impl FnMut(u64, &[u8]) -> Result<(), CollectError>,
-) -> Result<(), CollectError> {
-    let refused = |error| CollectError::Store {
-        name: name.clone(),
-        error,
-    };
-    let mut offset = 0;
-    while offset < attr.size {
-        offset = match tree.seek_data(attr.ino, offset) {
-            Err(StoreError::NoData) => return Ok(()),
-            data => data.map_err(refused)?,
-        };
-        let hole = tree.seek_hole(attr.ino, offset).map_err(refused)?;
-        while offset < hole {
-            let piece = read(tree, name, attr, offset, hole - offset)?;
-            write(offset, &piece)?;
-            meter.bytes(piece.len())?;
-            offset += piece.len() as u64;
-        }
-    }
-    Ok(())
-}
-
-/// Some bytes at `offset`, at most `length`, never none.
-fn read(
-    tree: &Tree,
-    name: &TreePath,
-    attr: Attr,
-    offset: u64,
-    length: u64,
-) -> Result<crate::store::Data, CollectError> {
-    let refused = |error| CollectError::Store {
-        name: name.clone(),
-        error,
-    };
-    let length = length.min(BLOCK_BYTES as u64) as usize;
-    let piece = tree.read(attr.ino, offset, length).map_err(refused)?;
-    if piece.is_empty() {
-        Err(refused(StoreError::NoData))
-    } else {
-        Ok(piece)
     }
 }

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
-use super::LINKS_MAX;
+use super::CollectError;
+use super::host_path::{HostPath, absolute};
+use super::read::LINKS_MAX;
 use super::stream::Stream;
-use crate::store::Name;
+use crate::store::{Name, TreePath};
 
 /// What failed while a destination was looked at.
 #[derive(Debug)]
@@ -28,6 +30,21 @@ impl Problem {
             error: error.into(),
         }
     }
+
+    /// The error of an output that cannot go there.
+    pub(super) fn of(self, name: &TreePath, destination: &Path) -> CollectError {
+        CollectError::Destination {
+            name: name.clone(),
+            destination: destination.to_owned(),
+            problem: self.problem,
+            error: self.error,
+        }
+    }
+}
+
+/// An absolute path of the host without `..`, for an output.
+pub(super) fn host_path(name: &TreePath, path: &Path) -> Result<HostPath, CollectError> {
+    absolute(path).map_err(|error| Problem::new("it cannot be a path", error).of(name, path))
 }
 
 /// Where an output goes, by what it will turn out to be.
@@ -156,7 +173,7 @@ pub(super) fn anchor(path: &Path) -> PathBuf {
         .to_owned()
 }
 
-/// As the effective user, whose rights will count.
+/// Whether the effective user, whose rights will count, has access.
 fn access(path: &Path, wanted: Access) -> Result<(), Errno> {
     match rustix::fs::accessat(CWD, path, wanted, AtFlags::EACCESS) {
         // A kernel that cannot tell: the real attempt will.
@@ -279,7 +296,7 @@ fn descriptor(parent: &Path, path: &Path) -> io::Result<Option<Stream>> {
     Ok(Some(Stream::Descriptor(duplicate)))
 }
 
-/// The same place without symlinks: the part that exists is made canonical.
+/// Makes a path canonical as far as it exists.
 fn settle(path: &Path) -> Result<PathBuf, Problem> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(unseen(Errno::NOENT));

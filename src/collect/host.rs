@@ -1,8 +1,8 @@
 //! Directories of the host, walked by descriptors.
 //!
 //! The owner of a directory on the way can put a symlink or another directory into the place of one at any moment. So a
-//! name is looked up below a directory that is open and never followed, and a directory that was met once must be the
-//! same one whenever it is met again. What is then made, changed or renamed is reached through its open directory.
+//! name is looked up below a directory that is open and never followed, and a directory must keep its device and
+//! inode from the first look to the last. What is then made, changed or renamed is reached through its open directory.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::CString;
@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::plan::{HostPath, to_host};
+use super::host_path::{HostPath, to_host};
 use crate::store::Name;
 
 /// Device, inode and kind: a number may be given again to something else.
@@ -181,7 +181,7 @@ impl Host {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let made = open_below(above, name, flags, Mode::empty())?;
-        // Another one may have been put there since, and one with something in it may be anybody's.
+        // Another process may have put a directory there since; one that holds something is not ours.
         if !entries(&made)?.is_empty() {
             return Err(replaced(place));
         }

@@ -6,10 +6,10 @@ use std::os::fd::OwnedFd;
 
 use super::stream::{Sink, Stream};
 
-/// A pipe, terminal or the like, to write to for as long as somebody lets it.
+/// A pipe, a terminal or another descriptor to write to; a wait for its reader can be ended.
 ///
-/// When nobody takes what is written, `go_on` is asked every now and then; after `Break` writing fails.
-/// O_NONBLOCK, which others who hold the same pipe would see, is not touched.
+/// While no reader takes what is written, `go_on` is called every 50 ms; after `Break` writing fails.
+/// O_NONBLOCK, which other processes with that pipe would see, is not touched.
 ///
 /// # Examples
 ///
@@ -19,11 +19,11 @@ use super::stream::{Sink, Stream};
 ///
 /// use notapipe::collect::InterruptibleWriter;
 ///
-/// let (mut reader, writer) = std::io::pipe()?;
-/// let mut outlet = InterruptibleWriter::new(writer.into(), || ControlFlow::Break(()))?;
-/// outlet.write_all(b"this fits")?;
-/// assert!(outlet.write_all(&[0; 1 << 20]).is_err(), "nobody reads");
-/// # drop(outlet);
+/// let (mut reader, pipe) = std::io::pipe()?;
+/// let mut writer = InterruptibleWriter::new(pipe.into(), || ControlFlow::Break(()))?;
+/// writer.write_all(b"this fits")?;
+/// assert!(writer.write_all(&[0; 1 << 20]).is_err(), "no reader takes it");
+/// # drop(writer);
 /// # reader.read_to_end(&mut Vec::new())?;
 /// # Ok::<(), std::io::Error>(())
 /// ```

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use super::destination::MOUNT_POINT;
 use super::host::{Host, Identity, identity, split, with_hidden_name};
-use super::plan::{HostPath, to_host};
+use super::host_path::{HostPath, to_host};
 use crate::store::Name;
 
 /// How often a destination may come and go under our hands before we give up.
@@ -117,7 +117,7 @@ impl Temporary {
         Ok(Self::Named(hidden))
     }
 
-    /// The same under a hidden name, its descriptor closed; in `directory` if it had none.
+    /// Gives it a hidden name, in `directory` if it had none, and closes its descriptor.
     pub(super) fn named(self, host: &mut Host, directory: &HostPath) -> io::Result<Hidden> {
         match self {
             Self::Named(hidden) => Ok(hidden),
@@ -128,7 +128,7 @@ impl Temporary {
         }
     }
 
-    /// Leaves nothing of it.
+    /// Removes it.
     pub(super) fn discard(self, host: &mut Host) {
         if let Self::Named(Hidden { place, id }) = self {
             // Whatever it is for has failed already.
@@ -431,7 +431,7 @@ fn replace_beside_link(host: &mut Host, new: &HostPath, place: &HostPath) -> io:
     let (name, ()) =
         with_hidden_name(|name| rustix::fs::linkat(at, old, at, name, AtFlags::empty()))?;
     let aside = beside(place, &name)?;
-    // Renaming onto another name of the same file would do nothing; `new` is never that.
+    // Renaming onto another name of one file would do nothing; `new` is never that.
     if let Err(error) = rename(host, new, place) {
         let (at, name) = host.above(&aside)?;
         rustix::fs::unlinkat(at, name, AtFlags::empty())?;

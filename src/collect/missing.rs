@@ -1,9 +1,10 @@
-//! Outputs that nobody made: which, what is near, and what there is instead.
+//! Outputs that are missing: which, the nearest names, and what the tools made instead.
 
 use std::collections::HashSet;
 use std::fmt;
 
-use super::{Found, Glob, find, made, walk};
+use super::read::{Found, find, made, walk};
+use crate::glob::Glob;
 use crate::store::{Kind, PATH_MAX, Text, Tree, TreePath};
 use crate::text;
 
@@ -167,7 +168,7 @@ pub(super) fn no_match(glob: &Glob, tree: &Tree, before: &Tree) -> Box<NoMatch> 
         .min();
     let nearest = match near {
         Some((_, _, path)) => Some(path.clone()),
-        // As a name it may be a slip of the keys.
+        // Read as a name, it may be a slip of the keys.
         None => TreePath::parse(glob.as_str())
             .ok()
             .and_then(|name| nearest(&name, &all, &made)),

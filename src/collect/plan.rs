@@ -1,21 +1,21 @@
-//! What goes where: orders taken apart into files, directories and streams.
+//! What goes where: requested outputs taken apart into files, directories and streams.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::destination::{FileTarget, Problem, Target};
+use super::CollectError;
+use super::destination::{FileTarget, Problem, Target, host_path};
 use super::host::Host;
+use super::host_path::{HostPath, to_host};
+use super::read::{Found, walk};
 use super::stream::Stream;
 use super::wanted::Wanted;
-use super::{CollectError, Found, walk};
 use crate::stage::LeftBehind;
-use crate::store::{Attr, Kind, Moved, Name, Tree, TreePath};
+use crate::store::{Attr, Kind, Moved, Tree, TreePath};
 
 /// Something that is wanted, and where it goes.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct OutputRequest {
     pub wanted: Wanted,
     /// Of the output; the base of those that are wanted without one.
     pub name: TreePath,
-    /// As it was given, for messages.
+    /// The destination as the caller wrote it, for messages.
     given: PathBuf,
     pub target: Target,
 }
@@ -32,7 +32,7 @@ impl OutputRequest {
     /// To a path of the host.
     pub fn host(wanted: Wanted, given: PathBuf) -> Result<Self, CollectError> {
         let name = name(&wanted);
-        let failed = |problem| destination_error(&name, &given, problem);
+        let failed = |problem: Problem| problem.of(&name, &given);
         let target = match wanted.name() {
             Some(_) => Target::locate(&given, name.file_name()),
             // Several things can only go into a directory.
@@ -83,10 +83,6 @@ impl OutputRequest {
 fn name(wanted: &Wanted) -> TreePath {
     wanted.name().cloned().unwrap_or_else(|| wanted.base())
 }
-
-/// A place of the host, as a path below `/`: absolute, and without symlinks in what there was of it. So the places of a
-/// deep directory take no more memory than their names.
-pub(super) type HostPath = TreePath;
 
 #[derive(Debug)]
 pub(super) struct PlannedDirectory {
@@ -168,9 +164,7 @@ impl<'h> Plan<'h> {
             target,
             ..
         } = order;
-        let failed = |error: Errno, problem: &str| {
-            destination_error(&name, &given, Problem::new(problem, error))
-        };
+        let failed = |error: Errno, problem: &str| Problem::new(problem, error).of(&name, &given);
         match (attr.kind, target.as_file, target.as_directory) {
             (Kind::File, FileTarget::Path(place), _) => {
                 let place = host_path(&name, &place)?;
@@ -331,44 +325,18 @@ impl<'h> Plan<'h> {
                 Ok(None) => {}
                 Err(error) if error.kind() != io::ErrorKind::NotADirectory => {
                     let problem = Problem::new("it cannot be looked at", error);
-                    return Err(destination_error(name, &to_host(place), problem));
+                    return Err(problem.of(name, &to_host(place)));
                 }
                 Ok(Some(false)) | Err(_) => {
                     let problem = "something else than a directory is in the way";
                     let problem = Problem::new(problem, Errno::NOTDIR);
-                    return Err(destination_error(name, &to_host(place), problem));
+                    return Err(problem.of(name, &to_host(place)));
                 }
             }
         }
         self.missing.insert(place.clone());
         Ok(true)
     }
-}
-
-/// An absolute path of the host without `..`, for an output.
-pub(super) fn host_path(name: &TreePath, path: &Path) -> Result<HostPath, CollectError> {
-    absolute(path)
-        .map_err(|error| destination_error(name, path, Problem::new("it cannot be a path", error)))
-}
-
-/// An absolute path of the host without `..`.
-pub(super) fn absolute(path: &Path) -> Result<HostPath, Errno> {
-    let normal = |part| match part {
-        Component::Normal(part) => Some(Name::new(part.as_bytes())),
-        _ => None,
-    };
-    let names: Result<HostPath, _> = path.components().filter_map(normal).collect();
-    names.map_err(|_| Errno::NAMETOOLONG)
-}
-
-/// The place for the operating system.
-pub(super) fn to_host(place: &HostPath) -> PathBuf {
-    let mut bytes = place.to_bytes();
-    match place.is_root() {
-        true => bytes = vec![b'/'],
-        false => bytes.insert(0, b'/'),
-    }
-    OsString::from_vec(bytes).into()
 }
 
 /// What a place is to be.
@@ -442,18 +410,5 @@ impl Claims {
         }
         self.0.insert(place.clone(), claim(to_be));
         Ok(Some(new))
-    }
-}
-
-pub(super) fn destination_error(
-    name: &TreePath,
-    destination: &Path,
-    problem: Problem,
-) -> CollectError {
-    CollectError::Destination {
-        name: name.clone(),
-        destination: destination.to_owned(),
-        problem: problem.problem,
-        error: problem.error,
     }
 }

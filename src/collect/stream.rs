@@ -1,7 +1,6 @@
 //! Writing into what cannot be replaced: pipes, devices, descriptors.
 //!
-//! Somebody may hold such a thing and not take what is written. Nothing here waits for longer than a moment
-//! without asking whether to go on.
+//! A process may hold a pipe open and not read it. Nothing here waits longer than 50 ms without asking whether to go on.
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Write};
@@ -15,7 +14,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use super::host::{Host, open_below};
-use super::plan::absolute;
+use super::host_path::absolute;
 use crate::sys::poll;
 
 /// Something that takes bytes and cannot be replaced.
@@ -80,7 +79,7 @@ impl Stream {
                 let (above, name) = host.above(&place)?;
                 let opened = File::from(open_below(above, name, flags, Mode::empty())?);
                 let kind = opened.metadata()?.file_type();
-                // A file that was put there since is not what was looked at, and may be anybody's.
+                // A file that was put there since is not what was looked at, and may be another user's.
                 match kind.is_file() || kind.is_dir() {
                     true => Err(io::Error::other("it is not a FIFO or a device any more")),
                     false => Ok(opened),
@@ -107,7 +106,7 @@ impl Stream {
 
 /// An open [`Stream`].
 pub(super) enum Sink {
-    /// A regular file, which never makes us wait for anybody.
+    /// A regular file, which takes everything at once.
     Regular(File),
     /// Written when it takes something.
     Ready {
@@ -122,10 +121,10 @@ pub(super) enum Sink {
 /// How much a descriptor takes at once without making us wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteSize {
-    /// As much as there is room for: RWF_NOWAIT (pwritev2(2)), for pipes since Linux 6.4. O_NONBLOCK would
-    /// do it everywhere, but is not ours to set: it belongs to whoever else holds the pipe as well.
+    /// All that there is room for: RWF_NOWAIT (pwritev2(2)), for pipes since Linux 6.4. O_NONBLOCK would
+    /// do it everywhere, but is not ours to set: every process with that pipe would have it.
     WhatFits,
-    /// This is all that is sure to be taken.
+    /// PIPE_BUF bytes: no more is sure to be taken at once.
     PipeBuf,
 }
 
@@ -165,7 +164,7 @@ impl Sink {
             match write_some(file, size, bytes) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 Ok(written) => bytes = &bytes[written..],
-                // Somebody else was quicker.
+                // Another writer was quicker.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),

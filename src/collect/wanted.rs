@@ -1,16 +1,11 @@
 //! What is to be collected, said before it is there.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::fmt;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
-use globset::{GlobBuilder, GlobMatcher};
-
-use super::{CollectError, Found, changed, entries, find, missing};
-use crate::store::{Kind, PathError, StoreError, Text, Tree, TreePath};
-use crate::text::{quoted, shown};
+use super::read::{Found, changed, entries, find};
+use super::{CollectError, missing};
+use crate::glob::Glob;
+use crate::store::{Kind, Text, Tree, TreePath};
 
 /// What to collect from a tree at its end.
 ///
@@ -40,7 +35,7 @@ use crate::text::{quoted, shown};
 pub enum Wanted {
     /// This file, or this directory with all that is in it. It must be there.
     Named(TreePath),
-    /// The same, if it is there.
+    /// This file or directory, if it is there.
     Optional(TreePath),
     /// All that matches: at least one file, symlink or directory.
     Matching(Glob),
@@ -73,7 +68,7 @@ impl Wanted {
     pub(crate) fn above(&self) -> Option<TreePath> {
         match self {
             Self::Named(name) | Self::Optional(name) => name.parent(),
-            Self::Matching(glob) => Some(glob.base.clone()),
+            Self::Matching(glob) => Some(glob.base().clone()),
             Self::Changed => None,
         }
     }
@@ -81,7 +76,7 @@ impl Wanted {
     /// What of a path is left when it is put below another directory.
     pub(super) fn base(&self) -> TreePath {
         match self {
-            Self::Matching(glob) => glob.base.clone(),
+            Self::Matching(glob) => glob.base().clone(),
             _ => TreePath::root(),
         }
     }
@@ -95,7 +90,12 @@ impl Wanted {
                 Err(error) if error.is_absence() => Ok(Vec::new()),
                 found => Ok(vec![found?]),
             },
-            Self::Matching(glob) => glob.find(tree, before),
+            Self::Matching(glob) => match matching(tree, glob) {
+                // A base that is not there is no match.
+                Err(error) if !error.is_absence() => Err(error),
+                Ok(found) if !found.is_empty() => Ok(found),
+                _ => Err(missing::no_match(glob, tree, before).into()),
+            },
             Self::Changed => Ok(topmost(changed(before, tree))),
         }
     }
@@ -158,240 +158,21 @@ pub(super) fn named<'w>(
     })
 }
 
-/// A pattern for paths below the root of a tree.
-///
-/// `?` is one character and `*` any number of them, neither of them a `/`; `**` as a whole component is any
-/// number of directories; `[a-z]` and `[!a-z]` are sets, `{gb,sym}` alternatives, and `\` takes the meaning
-/// from what follows. A dot at the beginning of a name is a character like others.
-///
-/// # Examples
-///
-/// ```
-/// use notapipe::collect::{Glob, GlobError};
-/// use notapipe::store::TreePath;
-///
-/// let roms = Glob::new("./build/**/*.{gb,sym}")?;
-/// assert_eq!(roms.as_str(), "build/**/*.{gb,sym}");
-/// assert_eq!(roms.base().to_string(), "build");
-/// assert!(roms.matches(&TreePath::parse("build/de/game.gb")?));
-/// assert!(!roms.matches(&TreePath::parse("build/game.o")?));
-///
-/// assert!(matches!(Glob::new("../*.gb"), Err(GlobError::Path(_))));
-/// assert!(matches!(Glob::new("["), Err(GlobError::Syntax(_))));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone)]
-pub struct Glob {
-    text: String,
-    matcher: GlobMatcher,
-    /// The components before the first with a special character.
-    base: TreePath,
-}
-
-/// Why a pattern is none; see [`Glob`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum GlobError {
-    /// As a path it could match nothing below the root.
-    #[error("as a path, {0}")]
-    Path(#[from] PathError),
-    /// A bracket or brace that is not closed, or the like.
-    #[error("{0}")]
-    Syntax(String),
-}
-
-const SPECIAL: &[char] = &['*', '?', '[', ']', '{', '}', '\\'];
-
-impl Glob {
-    /// Reads a pattern.
-    ///
-    /// # Errors
-    ///
-    /// [`GlobError`].
-    pub fn new(pattern: &str) -> Result<Self, GlobError> {
-        // Refuses what climbs; drops what says nothing, such as `./`.
-        let path = TreePath::parse(pattern)?;
-        let text = String::from_utf8_lossy(&path.to_bytes()).into_owned();
-        let literal = path
-            .names()
-            .into_iter()
-            .take_while(|name| !String::from_utf8_lossy(name.as_bytes()).contains(SPECIAL));
-        let mut base: TreePath = literal.cloned().collect();
-        if base.depth() == path.depth() {
-            base = path.parent().unwrap_or_else(TreePath::root);
-        }
-        let matcher = builder(&text)
-            .build()
-            .map_err(|error| GlobError::Syntax(error.kind().to_string()))?
-            .compile_matcher();
-        Ok(Self {
-            text,
-            matcher,
-            base,
-        })
-    }
-
-    /// The pattern.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// The directory below which everything stands that can match.
-    pub fn base(&self) -> &TreePath {
-        &self.base
-    }
-
-    /// Whether a path matches.
-    pub fn matches(&self, path: &TreePath) -> bool {
-        self.matches_text(&path.to_bytes())
-    }
-
-    fn matches_text(&self, path: &[u8]) -> bool {
-        self.matcher.is_match(as_path(path))
-    }
-
-    fn find(&self, tree: &Tree, before: &Tree) -> Result<Vec<Found>, CollectError> {
-        let mut found = Vec::new();
-        match matching(tree, &self.base, |path| self.matches_text(path), &mut found) {
-            // No such directory is no match.
-            Err(error) if !error.is_absence() => return Err(error),
-            _ => {}
-        }
-        if found.is_empty() {
-            return Err(missing::no_match(self, tree, before).into());
-        }
-        Ok(found)
-    }
-
-    /// Whether it would match if upper and lower case were the same, and whether its last component
-    /// matches in any directory.
-    pub(super) fn nearly(&self) -> impl Fn(&[u8]) -> Option<usize> {
-        let last = self.text.rsplit('/').next().unwrap_or_default();
-        let compiled = [self.text.clone(), format!("**/{last}")].map(|text| {
-            let mut builder = builder(&text);
-            let built = builder.case_insensitive(true).build();
-            built.ok().map(|glob| glob.compile_matcher())
-        });
-        move |path| {
-            let matches = |glob: &GlobMatcher| glob.is_match(as_path(path));
-            compiled
-                .iter()
-                .position(|glob| glob.as_ref().is_some_and(matches))
-        }
-    }
-}
-
-fn builder(text: &str) -> GlobBuilder<'_> {
-    let mut builder = GlobBuilder::new(text);
-    builder.literal_separator(true).backslash_escape(true);
-    builder
-}
-
-fn as_path(bytes: &[u8]) -> &Path {
-    Path::new(OsStr::from_bytes(bytes))
-}
-
-/// What matches below a directory. One that matches itself is not looked into: it is collected whole.
-fn matching(
-    tree: &Tree,
-    base: &TreePath,
-    matches: impl Fn(&[u8]) -> bool,
-    found: &mut Vec<Found>,
-) -> Result<(), CollectError> {
+/// What matches a pattern. A directory that matches is not looked into: it is collected whole.
+fn matching(tree: &Tree, glob: &Glob) -> Result<Vec<Found>, CollectError> {
+    let mut found = Vec::new();
     let mut pending = vec![Found {
-        path: base.clone(),
-        attr: find(tree, base)?,
+        path: glob.base().clone(),
+        attr: find(tree, glob.base())?,
     }];
     let mut text = Text::default();
     while let Some(next) = pending.pop() {
-        if next.path != *base && matches(text.set(&next.path)) {
+        if next.path != *glob.base() && glob.matches_text(text.set(&next.path)) {
             found.push(next);
         } else if next.attr.kind == Kind::Directory {
-            let below = entries(tree, next.attr.ino, &next.path);
-            let below = below.map_err(|error| CollectError::Store {
-                name: next.path.clone(),
-                error,
-            })?;
+            let below = entries(tree, next.attr.ino, &next.path)?;
             pending.extend(below.into_iter().rev());
         }
     }
-    Ok(())
-}
-
-impl CollectError {
-    /// Whether it says that there is nothing of that name.
-    pub(super) fn is_absence(&self) -> bool {
-        // A file where a directory was expected, such as `out` for `out/A.gb`, is absence too.
-        matches!(
-            self,
-            Self::Store {
-                error: StoreError::NotFound | StoreError::NotDirectory,
-                ..
-            }
-        )
-    }
-}
-
-impl PartialEq for Glob {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for Glob {}
-
-impl fmt::Debug for Glob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        quoted(&self.text).fmt(f)
-    }
-}
-
-impl fmt::Display for Glob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        shown(&self.text).fmt(f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns() {
-        for (pattern, path, matches) in [
-            ("*.gb", "a.gb", true),
-            ("*.gb", "sub/a.gb", false),
-            ("**/*.gb", "a.gb", true),
-            ("**/*.gb", "a/b/c.gb", true),
-            ("build/*", "build/.hidden", true),
-            ("build/**", "build/a/b", true),
-            ("build/**", "build", false),
-            ("./build//a?.gb", "build/a1.gb", true),
-            ("build/a?.gb", "build/a/.gb", false),
-            ("*.{gb,sym}", "x.sym", true),
-            ("[!a]*", "b", true),
-            ("[!a]*", "ab", false),
-            (r"a\*b", "a*b", true),
-            (r"a\*b", "axb", false),
-        ] {
-            let glob = Glob::new(pattern).unwrap();
-            let path = TreePath::parse(path).unwrap();
-            assert_eq!(glob.matches(&path), matches, "{pattern} {path}");
-        }
-        let bytes = TreePath::parse(b"a\xff.gb").unwrap();
-        assert!(Glob::new("*.gb").unwrap().matches(&bytes));
-    }
-
-    #[test]
-    fn bases() {
-        for (pattern, base) in [
-            ("*.gb", "."),
-            ("build/*.gb", "build"),
-            ("a/b/**/c/*", "a/b"),
-            ("a/b", "a"),
-            ("a", "."),
-        ] {
-            assert_eq!(Glob::new(pattern).unwrap().base().to_string(), base);
-        }
-    }
+    Ok(found)
 }

@@ -299,7 +299,7 @@ pub enum MountError {
         /// The path as it was given.
         path: PathBuf,
     },
-    /// Somebody uses it: it is still mounted.
+    /// Processes use it: it is still mounted.
     #[error(
         "cannot unmount {path}: in use{}{}",
         holders_list(holders),
@@ -376,7 +376,7 @@ impl MountError {
                 operation: Operation::FindDirectory,
                 ..
             } => private,
-            // The same thing is in both ways: it is told once.
+            // One cause hinders both ways: it is told once.
             _ if private.remedy() == Some(Remedy::ProvideDevice)
                 && public.remedy() == private.remedy() =>
             {
@@ -422,7 +422,7 @@ impl MountError {
         }
     }
 
-    /// Whether it would be the same for every mount, and not for want of descriptors, processes or memory.
+    /// Whether every mount would fail so, and not for want of descriptors, processes or memory.
     fn is_no_fault_of_the_request(&self) -> bool {
         match self {
             MountError::HelperMissing { .. } | MountError::Helper { .. } => true,

@@ -1,4 +1,4 @@
-//! Who is in a mount: asked of `/proc`, never of the mount itself.
+//! The processes that are in a mount: found in `/proc`, never by asking the mount itself.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -77,7 +77,7 @@ impl Membership {
             // We may not look, or it ended just before its link was followed: both are EACCES (fs/proc/namespaces.c,
             // proc_ns_get_link).
             Err(_) if proc::is_gone(pid) => IsMember::Ended,
-            // Mounts are told of everybody. Only our own processes are worth the question.
+            // The mounts of every process can be read. Only our own processes are worth the question.
             Err(_) if proc::may_signal(pid) && self.holds_mount(thread) => IsMember::Yes,
             Err(_) => IsMember::No,
         }
@@ -146,7 +146,7 @@ fn has_open(thread: i32, connection: Connection, sockets: &HashSet<u64>) -> bool
     })
 }
 
-/// Where files lie that somebody may write to.
+/// Where the files lie whose writers are looked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Within<'w> {
     Mount(Connection),
@@ -294,7 +294,7 @@ fn may_be_on(link: &str, connection: Connection) -> bool {
     }
 }
 
-/// Asks for cached attributes only, so that a mount nobody serves does not hold us up.
+/// Asks for cached attributes only, so that a mount that is not served does not block.
 fn is_on(link: &str, connection: Connection) -> bool {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
     statx(CWD, link, flags, StatxFlags::TYPE).is_ok_and(|stat| {

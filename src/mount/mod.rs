@@ -53,6 +53,8 @@ use crate::sys::event_fd::EventFd;
 use crate::sys::mountinfo;
 use crate::sys::namespaces::Namespaces;
 pub use crate::sys::proc::ProcessInfo;
+#[doc(hidden)]
+pub use crate::sys::search_path::find_program;
 
 /// How long a session may take to end once its mount is gone. It takes well under a millisecond.
 const SESSION_END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -61,7 +63,7 @@ const SESSION_END_TIMEOUT: Duration = Duration::from_secs(2);
 /// service. Unmounting takes only ours away (mount_namespaces(7)).
 const RELEASE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Whatever serves a mounted device: it ends by itself when the mount is gone.
+/// What serves a mounted device. It ends by itself when the mount is gone.
 #[doc(hidden)]
 pub trait Session: Send + Sync {
     /// Waits for the end for so long at most; after it [`join`](Self::join) returns at once. False when it has
@@ -74,12 +76,12 @@ pub trait Session: Send + Sync {
     /// How serving failed.
     fn join(self: Box<Self>) -> io::Result<()>;
 
-    /// Whether it serves nobody any more, though its threads may still be at their end.
+    /// Whether it serves no more requests, though its threads may still be at their end.
     fn is_over(&self) -> bool {
         self.ends_within(Duration::ZERO)
     }
 
-    /// Whether it has ended while the mount stood, and nobody answers any more.
+    /// Whether it has ended while the mount stood, so that no request is answered any more.
     fn is_lost(&self) -> bool {
         false
     }
@@ -131,7 +133,7 @@ pub struct MountPoint {
     process_sets: ProcessSets,
     /// What of the directories for temporary files is for its processes alone.
     own: Option<OwnDirectories>,
-    /// Whether anybody else has the descriptors of a private mount. Lock order: after `state`.
+    /// Tells whether another process has the descriptors of a private mount. Lock order: after `state`.
     copies: Mutex<Option<CopyDetector>>,
     /// Of a public mount: readable once [`leave`](Self::leave) has unmounted it.
     left: Option<EventFd>,
@@ -139,7 +141,7 @@ pub struct MountPoint {
     is_aborted: AtomicBool,
 }
 
-/// How a mount stands.
+/// What a mount is now.
 #[derive(Debug)]
 pub(crate) enum MountState {
     /// Shared with those who start processes in it: the namespace may outlive the mount, so that what
@@ -198,11 +200,11 @@ impl Mount {
     /// Unmounts and waits for the end of the session. A second call does nothing.
     ///
     /// Where another mount namespace was copied from ours meanwhile, it may have a copy of a public mount. That is served until
-    /// the namespace ends, or this process does; it is not waited for, as long as nobody uses it.
+    /// the namespace ends, or this process does; it is not waited for, as long as no process uses it.
     ///
     /// # Errors
     /// [`MountError::Busy`] when processes still use it: it is then still mounted and served, and
-    /// the call can be repeated. [`MountError::SessionLost`] when nobody served it any more, and
+    /// the call can be repeated. [`MountError::SessionLost`] when its session had ended, and
     /// [`MountError::Aborted`] when its connection to the kernel had been ended: it is gone then.
     pub fn unmount(&mut self) -> Result<(), MountError> {
         let Some(session) = &self.session else {
@@ -210,7 +212,7 @@ impl Mount {
         };
         let was_aborted = session.is_over() && self.point.is_dead();
         if was_aborted || session.is_lost() {
-            // Whoever still uses it has lost it already.
+            // The processes that still use it have lost it already.
             self.point.detach()?;
         } else {
             self.point.unmount()?;
@@ -256,7 +258,7 @@ impl Mount {
         if !ends {
             let holders = holders::users(self.point.connection).unwrap_or_default();
             if holders.is_empty() {
-                // Gone from here, and a copy keeps nobody from anything: as with detach, its session ends with it.
+                // Gone from here, and a copy hinders nothing: as with detach, its session ends with it.
                 log::debug!(
                     "{}: another mount namespace has a copy",
                     self.point.path.display()
@@ -297,7 +299,7 @@ impl fmt::Debug for Mount {
 }
 
 impl MountPoint {
-    /// A device that nobody serves yet, where it is mounted, and why not privately.
+    /// A device that is not served yet, where it is mounted, and why not privately.
     fn mount(options: &MountOptions) -> Result<(OwnedFd, Self, Option<MountError>), MountError> {
         match options.visibility {
             Visibility::Private => {
@@ -472,7 +474,7 @@ impl MountPoint {
             MountState::Backed { .. } => return Ok(()),
             _ => {}
         }
-        // Where fusectl is mounted, it belongs to whoever mounted (fs/fuse/control.c).
+        // Where fusectl is mounted, this file belongs to the user who mounted (fs/fuse/control.c).
         let control = format!("/sys/fs/fuse/connections/{}/abort", self.connection.minor);
         if std::fs::write(control, "1").is_ok() {
             return Ok(());
@@ -484,7 +486,7 @@ impl MountPoint {
         }
     }
 
-    /// Who is in these namespaces, and in copies of them that hold the private mount, if that stands in them.
+    /// Finds the processes in these namespaces, and in copies of them that hold the private mount, if that stands in them.
     pub(crate) fn membership(&self, inside: &Namespaces, stands: bool) -> io::Result<Membership> {
         let stands = stands && PrivateMount::may_stand(&self.path, inside, self.connection);
         Membership::new(inside.mount_id()?, stands.then_some(self.connection))
@@ -494,7 +496,7 @@ impl MountPoint {
         self.connection
     }
 
-    /// Where its files are, for whoever looks who writes them.
+    /// Where its files are, to find the processes that write them.
     pub(crate) fn within(&self) -> Within<'_> {
         match *self.state.read() {
             MountState::Backed { .. } => Within::Directory(&self.path),
@@ -502,13 +504,13 @@ impl MountPoint {
         }
     }
 
-    /// Says that processes may be started inside from now on.
+    /// Counts a set of processes that may be started inside from now on.
     pub(crate) fn add_process_set(&self) {
         self.process_sets.add();
     }
 
-    /// Takes back [`add_process_set`](Self::add_process_set). `leave` ends the processes; it is told whether nobody
-    /// else has any, and until it returns nobody else moves in.
+    /// Takes back [`add_process_set`](Self::add_process_set). `leave` ends the processes; it is told whether this was
+    /// the last set, and until it returns no other is added.
     pub(crate) fn remove_process_set<E>(
         &self,
         leave: impl FnOnce(bool) -> Result<(), E>,
@@ -529,7 +531,7 @@ impl MountPoint {
         self.process_sets.scan(look)
     }
 
-    /// Whether nobody can be in the mount's own namespaces, as a look at them has told.
+    /// Whether no process can be in the mount's own namespaces, as a scan of them has told.
     pub(crate) fn is_known_empty(&self) -> bool {
         self.process_sets.is_known_empty()
     }
@@ -555,7 +557,7 @@ impl MountPoint {
     fn is_dead(&self) -> bool {
         let stands = match &mut *self.state.write() {
             MountState::Public(mount) => mount.look_again(),
-            // Nobody but us has reason to unmount it.
+            // No other process has reason to unmount it.
             MountState::Private(_) => true,
             MountState::Backed { .. } | MountState::Gone => false,
         };
@@ -585,11 +587,11 @@ impl MountPoint {
     }
 
     fn leave_privately(&self, inside: &Arc<Namespaces>) -> Result<(), MountError> {
-        // Closing the descriptors is enough when nobody can be inside and nobody else has them, and
+        // Closing the descriptors is enough when no process can be inside and no other has them, and
         // takes half the time. A child that our program forked for itself has them until it executes something.
-        let nobody_inside = !self.process_sets.has_unended();
+        let is_empty = !self.process_sets.has_unended();
         let copies = self.copies.lock().take();
-        if nobody_inside
+        if is_empty
             && Arc::strong_count(inside) == 1
             && copies.is_some_and(CopyDetector::found_no_copy)
         {
@@ -604,7 +606,7 @@ impl MountPoint {
         if !members.is_empty() {
             return Err(MountError::busy(&self.path, members));
         }
-        // Nobody is inside: something was mounted on top, or it was unmounted inside before. The
+        // No process is inside: something was mounted on top, or it was unmounted inside before. The
         // namespace goes in a moment, and all of it with it.
         log::debug!("{}: {error}; left to the kernel", self.path.display());
         Ok(())

@@ -12,7 +12,7 @@ use super::tmp::OwnTmp;
 pub enum Visibility {
     /// Only the processes that are started in it; the kernel removes it when we end.
     Private,
-    /// Everybody who may enter the path.
+    /// All processes of users who may enter the path.
     Public,
     /// Private where the system allows it, else public in a directory that only we may enter.
     #[default]
@@ -111,22 +111,22 @@ pub(crate) fn mount_flags(options: &MountOptions) -> MountFlags {
 }
 
 /// FUSE's own options but the descriptor (fuse(4), `fs/fuse/inode.c`), to be put behind `fd=N`.
-pub(crate) fn device_options(options: &MountOptions, everybody: bool, checks: bool) -> String {
+pub(crate) fn device_options(options: &MountOptions, allow_other: bool, checks: bool) -> String {
     let user = rustix::process::geteuid().as_raw();
     let group = rustix::process::getegid().as_raw();
     format!(
         ",rootmode=40000,user_id={user},group_id={group}{}",
-        shared_options(options, everybody, checks)
+        shared_options(options, allow_other, checks)
     )
 }
 
 /// The options that mount(2) and fusermount3(1) take alike.
-pub(crate) fn shared_options(options: &MountOptions, everybody: bool, checks: bool) -> String {
+pub(crate) fn shared_options(options: &MountOptions, allow_other: bool, checks: bool) -> String {
     let mut text = String::new();
     if checks {
         text.push_str(",default_permissions");
     }
-    if everybody {
+    if allow_other {
         text.push_str(",allow_other");
     }
     if let Some(bytes) = options.max_read_bytes {

@@ -1,21 +1,21 @@
-//! Who may be inside a mount.
+//! The sets of processes that may run in a mount.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-/// Those who start processes inside, and what they know of these.
+/// Counts the sets of processes that may run in a mount, and remembers whether any process is left.
 #[derive(Debug, Default)]
 pub(super) struct ProcessSets {
-    /// How many there are. Held while one of them ends its own processes, so that the last one to leave ends nobody
-    /// else's. Lock order: before `MountPoint::state`.
+    /// How many sets there are. Held while one of them ends its processes, so that the last one ends no processes of
+    /// another. Lock order: before `MountPoint::state`.
     count: Mutex<usize>,
     /// Whether processes are inside that could not be ended.
     has_unended: AtomicBool,
     /// Counts before and after each start of a process.
     starts: AtomicU64,
-    /// What `starts` was when somebody looked and found nobody.
+    /// What `starts` was when a scan found no process.
     starts_when_empty: AtomicU64,
 }
 
@@ -24,7 +24,7 @@ impl ProcessSets {
         *self.count.lock() += 1;
     }
 
-    /// Takes back `add`. `leave` is told whether that was the last one.
+    /// Takes back [`add`](Self::add). `leave` is told whether that was the last set.
     pub(super) fn remove<E>(&self, leave: impl FnOnce(bool) -> Result<(), E>) -> Result<(), E> {
         let mut count = self.count.lock();
         *count -= 1;
@@ -57,7 +57,7 @@ impl ProcessSets {
         Ok(found)
     }
 
-    /// Whether nobody can be inside: nobody was at the last look, and processes come from processes.
+    /// Whether no process can be inside: the last scan found none, and processes come from processes.
     pub(super) fn is_known_empty(&self) -> bool {
         self.starts_when_empty.load(Ordering::SeqCst) == self.starts.load(Ordering::SeqCst)
     }

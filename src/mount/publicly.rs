@@ -1,5 +1,5 @@
-//! A mount that everybody sees: by mount(2) as root, by the set-user-id program `fusermount3`
-//! otherwise. A watchdog removes it should we be killed.
+//! A public mount: made by mount(2) as root, by the set-user-id program `fusermount3` otherwise.
+//! A watchdog removes it should this process be killed.
 
 use std::collections::hash_map::RandomState;
 use std::ffi::{CString, OsStr};
@@ -7,8 +7,7 @@ use std::fs::{DirBuilder, File};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -27,15 +26,16 @@ use super::watchdog::{AlsoRemove, Watchdog};
 use crate::sys::child::Exit;
 use crate::sys::launch::{Candidate, Launch, LaunchError};
 use crate::sys::mountinfo::{self, MountLine};
+use crate::sys::search_path::find_program;
 use crate::sys::{null, socket};
 
-/// How long a mount is tried again that is in use although nobody is there who uses it.
+/// How long unmounting is tried again while the mount is in use and no process is found that uses it.
 ///
-/// Whoever reads a link in /proc that leads into it, `/proc/PID/fd/3` of somebody who had a file open, uses it for that
-/// moment (`fs/proc/base.c`, `proc_pid_readlink`), and many programs that look around do that all the time.
+/// A process that reads a link in /proc that leads into it, such as `/proc/PID/fd/3`, uses it for that moment
+/// (`fs/proc/base.c`, `proc_pid_readlink`), and programs that list processes do so all the time.
 const TRANSIENT_USE_MAX: Duration = Duration::from_secs(1);
 
-/// A mount that everybody sees. Dropping it detaches it and removes what was made for it, quietly.
+/// A public mount. Dropping it detaches it and removes what was made for it, quietly.
 #[derive(Debug)]
 pub(crate) struct PublicMount {
     /// Where it was mounted; a directory above may have been renamed since.
@@ -44,16 +44,16 @@ pub(crate) struct PublicMount {
     mounter: Mounter,
     /// Whether the directory was made for this mount.
     own_directory: bool,
-    /// Whether it was unmounted by somebody else.
+    /// Whether another process unmounted it.
     is_gone: bool,
     /// Taken when there is nothing to watch any more.
     watchdog: Option<Watchdog>,
 }
 
-/// Who mounts and unmounts.
+/// What mounts and unmounts.
 #[derive(Debug)]
 enum Mounter {
-    /// We ourselves, with mount(2).
+    /// This process, with mount(2).
     Root,
     /// `fusermount3` or its older sister.
     Helper(PathBuf),
@@ -62,14 +62,14 @@ enum Mounter {
 /// How to unmount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UnmountMode {
-    /// Only when nobody uses it.
+    /// Only while no process uses it.
     Checked,
     /// Gone from its path now, alive for those who use it.
     Detach,
 }
 
 /// Mounts over `options.at`, or over a directory made for it that only we may enter. Returns the
-/// device, which nobody serves yet.
+/// device, which is not served yet.
 ///
 /// # Errors
 /// [`MountError`]; nothing is left of the attempt.
@@ -181,13 +181,13 @@ impl PublicMount {
     /// Unmounts, and removes the directory that was made for it.
     ///
     /// # Errors
-    /// [`MountError::Busy`] while somebody uses it, [`MountError::Covered`] when something else was
+    /// [`MountError::Busy`] while a process uses it, [`MountError::Covered`] when something else was
     /// mounted on top. It is still mounted then.
     pub(crate) fn unmount(&mut self) -> Result<(), MountError> {
         self.leave(UnmountMode::Checked)
     }
 
-    /// Takes it from its path, whoever uses it.
+    /// Takes it from its path although processes use it.
     pub(crate) fn detach(&mut self) -> Result<(), MountError> {
         self.leave(UnmountMode::Detach)
     }
@@ -223,7 +223,7 @@ impl PublicMount {
     }
 }
 
-/// A refusal because somebody uses it names who.
+/// Names the processes that use a mount which the system calls busy.
 fn explain(error: MountError, path: &Path, connection: Connection) -> MountError {
     let busy = match &error {
         MountError::System { error, .. } => error.raw_os_error() == Some(libc::EBUSY),
@@ -250,7 +250,8 @@ impl Mounter {
         if may_mount() {
             return Ok(Mounter::Root);
         }
-        find_helper(&options.helper_path)
+        // `fusermount` is of the older library.
+        find_program(&["fusermount3", "fusermount"], &options.helper_path)
             .map(Mounter::Helper)
             .ok_or_else(|| MountError::HelperMissing {
                 path: path.to_owned(),
@@ -346,7 +347,7 @@ fn unmount_by_helper(helper: &Path, path: &Path, mode: UnmountMode) -> Result<()
 /// # let directory = directory.path();
 /// let scratch = Scratch::builder().public_at(directory).build()?;
 /// mount::unmount_at(directory, false, "/usr/bin:/bin".as_ref())?;
-/// // Whoever serves it notices.
+/// // The process that serves it notices.
 /// scratch.wait(&Interrupt::new()?)?;
 /// # Ok(())
 /// # }
@@ -388,36 +389,6 @@ fn resolve_parent(path: &Path) -> io::Result<PathBuf> {
         // `.`, `..` and `/` have no name of their own.
         _ => path.canonicalize(),
     }
-}
-
-/// `fusermount3`, or `fusermount` of the older library.
-fn find_helper(search_path: &OsStr) -> Option<PathBuf> {
-    const USUAL: [&str; 6] = [
-        "/usr/bin",
-        "/bin",
-        "/usr/local/bin",
-        "/run/wrappers/bin",
-        "/usr/sbin",
-        "/sbin",
-    ];
-    let given = search_path
-        .as_bytes()
-        .split(|&byte| byte == b':')
-        .map(|it| Path::new(OsStr::from_bytes(it)));
-    let directories: Vec<&Path> = given
-        .filter(|it| it.is_absolute())
-        .chain(USUAL.into_iter().map(Path::new))
-        .collect();
-    let is_program = |path: &PathBuf| {
-        path.metadata()
-            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
-    ["fusermount3", "fusermount"].iter().find_map(|name| {
-        directories
-            .iter()
-            .map(|directory| directory.join(name))
-            .find(is_program)
-    })
 }
 
 /// The watchdog knows the mount before it stands anywhere.
@@ -590,7 +561,7 @@ fn free_directory(
     Ok((path, point))
 }
 
-/// A name that nobody else uses. Only a name: the watchdog must know it before the directory exists.
+/// A new name. Only a name: the watchdog must know it before the directory exists.
 fn new_name(parent: &Path) -> Result<PathBuf, MountError> {
     let parent = given_directory(parent)?;
     let random = RandomState::new().build_hasher().finish();

@@ -1,4 +1,4 @@
-//! Mount points held by descriptors.
+//! Directories to mount over, and mounts, held by descriptors and numbers.
 //!
 //! Another user may own a directory above one, and rename it or put a symlink in its place at any time. So what was
 //! looked at is what is mounted over, and what was mounted is what is unmounted: paths lead to neither twice.
@@ -107,7 +107,7 @@ impl MountId {
         })
     }
 
-    /// Of what a descriptor leads to. Asks the kernel's cache only: a mount that nobody serves yet answers.
+    /// Of what a descriptor leads to. Asks the kernel's cache only, so that a mount that is not served yet answers.
     pub(super) fn at(directory: impl AsFd, name: &Path) -> Result<Self, Errno> {
         let flags = AtFlags::EMPTY_PATH
             | AtFlags::SYMLINK_NOFOLLOW
@@ -136,7 +136,7 @@ impl MountId {
     }
 }
 
-/// A mount that stands nowhere yet, of a device that nobody serves yet. Only root can make one.
+/// A mount without a mount point, of a device that is not served yet. Only root can make one.
 pub(super) fn new_mount(options: &MountOptions, device: &OwnedFd) -> Result<OwnedFd, Errno> {
     let context = fsopen(c"fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let checks = options.default_permissions.unwrap_or(true);

@@ -1,8 +1,8 @@
-//! Removing a public mount when we are killed: a shell that waits for our end.
+//! Removing a public mount when this process is killed: a shell that waits for its end.
 //!
 //! It reads lines from a pipe whose other end only we hold (and `fusermount3` while it mounts, so
-//! that there is no moment in which a mount may appear unwatched). `done` sends it home; end of file
-//! means that we are dead, and it removes our mount, that one and no later one at the same path,
+//! that there is no moment in which a mount may appear unwatched). `done` ends it; end of file
+//! means that we are dead, and it removes our mount, that one and no later one at its path,
 //! and the directory if it was ours. It has a session of its own, blocks all signals and holds
 //! nothing of ours, so that neither Ctrl-C nor a closed terminal ends it before us.
 
@@ -164,12 +164,12 @@ impl Watchdog {
         self.say(&format!("mounted {} {device}\n", mount.number))
     }
 
-    /// Sends it home: there is nothing to remove any more.
+    /// Ends it: there is nothing to remove any more.
     pub(super) fn dismiss(self) {
         if let Err(error) = self.say("done\n") {
             log::debug!("the watchdog had gone before: {error}");
         }
-        // Also when it had gone before: a child that nobody collects stays a zombie.
+        // Also when it had gone before: a child that is not waited for stays a zombie.
         if let Err(error) = self.shell.wait() {
             log::debug!("the watchdog cannot be waited for: {error}");
         }

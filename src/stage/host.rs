@@ -292,7 +292,7 @@ impl Stage<'_> {
         let is_kept = self.keeps_owner(stat);
         let mut mode = stat.st_mode & if is_kept { 0o7777 } else { 0o1777 };
         if stat.st_uid != self.owner.uid && !is_kept {
-            // We read it by its group's or everybody's right; now it has another owner.
+            // We could read it by the rights of its group or of others; now it has another owner.
             mode |= 0o400;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 mode |= 0o100;
@@ -387,7 +387,7 @@ pub(crate) fn attribute(opened: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
 /// Inodes that came in under a first name: host device and inode number to inode.
 type Links = HashMap<(u64, u64), Ino>;
 
-/// A file of the host with this content: the same as long as all of these are.
+/// A state of a file of the host: while all of these stay, its content does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Version {
     device: u64,

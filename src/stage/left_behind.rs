@@ -1,4 +1,4 @@
-//! What is not taken along, and what files lost on the way: how much of it there was, whatever there was.
+//! What staging and collecting skip, and what files lose on the way: counts, and a few names.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ pub(crate) enum Lost {
     HardLink,
 }
 
-/// As a message names them.
+/// What a file can lose, in the words of a message.
 const LOST: [&str; 5] = [
     "the owner",
     "set-id bits",
@@ -80,7 +80,7 @@ impl LeftBehind {
         &self.first
     }
 
-    /// One more; `path` is only asked for while few are kept.
+    /// Counts a skipped file; `path` is only called while few are kept by name.
     pub(crate) fn add(&mut self, kind: Kind, path: impl FnOnce() -> PathBuf) {
         self.add_unnamed(kind);
         if self.first.len() < NAMED_MAX {
@@ -89,12 +89,12 @@ impl LeftBehind {
         }
     }
 
-    /// One more file that lost something.
+    /// Counts a file that lost something.
     pub(crate) fn add_lost(&mut self, what: Lost) {
         self.lost[what as usize] += 1;
     }
 
-    /// A file that lost these extended attributes. Labels that a system gives by itself do not count.
+    /// Counts a file that lost these extended attributes. Labels that a system gives by itself do not count.
     pub(crate) fn add_lost_attributes<'n>(&mut self, names: impl IntoIterator<Item = &'n [u8]>) {
         let (mut capability, mut others) = (false, false);
         for name in names {
@@ -111,7 +111,7 @@ impl LeftBehind {
         self.counts[index(kind)] += 1;
     }
 
-    /// All that was left behind elsewhere.
+    /// Adds the counts and names of another one.
     pub(crate) fn extend(&mut self, other: Self) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;

@@ -1,4 +1,4 @@
-//! Files whose bytes come bit by bit, several of them at a time.
+//! Files that are written in pieces, several of them at a time.
 
 use super::{Item, Source, Stage, StageError};
 use crate::store::{Ino, NewKind, TreePath};
@@ -12,7 +12,7 @@ pub(crate) struct PartialFile {
 }
 
 impl Stage<'_> {
-    /// An empty file, mode 0644.
+    /// Makes an empty file, mode 0644.
     pub(crate) fn begin_file(&mut self, path: &TreePath) -> Result<PartialFile, StageError> {
         let item = Item::new(&Source::Caller, path);
         let (parent, name) = self.place(item)?;
@@ -23,7 +23,7 @@ impl Stage<'_> {
         })
     }
 
-    /// More of it.
+    /// Appends bytes to a file.
     pub(crate) fn append(
         &mut self,
         file: &mut PartialFile,

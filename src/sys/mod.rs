@@ -17,6 +17,7 @@ pub(crate) mod namespaces;
 pub(crate) mod null;
 pub(crate) mod poll;
 pub(crate) mod proc;
+pub(crate) mod search_path;
 pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod unix_diag;
