@@ -214,107 +214,110 @@ fn text(error: &(dyn Error + 'static)) -> String {
 
 /// What to do, for the errors that know.
 pub fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
-    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| {
-        // A transparent error passes over what it holds: its source is that one's source.
-        match error.downcast_ref::<notapipe::Error>() {
-            Some(notapipe::Error::Stage(error)) => return stage_remedy(error),
-            Some(notapipe::Error::Archive(ArchiveError::Stage(error))) => {
-                return stage_remedy(error);
-            }
-            Some(notapipe::Error::Archive(ArchiveError::Window { .. })) => {
-                return Some(LARGE_WINDOW.to_owned());
-            }
-            Some(notapipe::Error::Collect(error)) => return collect_remedy(error),
-            Some(notapipe::Error::Mount(error)) => return mount_remedy(error),
-            Some(notapipe::Error::TooManyProcesses { .. }) => {
-                return Some("raise the limit with --limit processes=COUNT".to_owned());
-            }
-            Some(notapipe::Error::OverMemory { .. }) => {
-                return Some("raise the limit with --limit memory=SIZE".to_owned());
-            }
-            Some(notapipe::Error::StepFailed {
-                cpu_limit: Some(_), ..
-            }) => {
-                return Some("raise the limit with --limit cpu=TIME".to_owned());
-            }
-            Some(notapipe::Error::StillWritten { .. } | notapipe::Error::NotLookedAt { .. }) => {
-                return Some("wait for it in the step, or give it longer with --settle".to_owned());
-            }
-            Some(notapipe::Error::OverLimitWithTmp { .. }) => {
-                return Some(
-                    "raise the limit with --size; with --tmp host, only its files count".to_owned(),
-                );
-            }
-            Some(notapipe::Error::OverLimit { resource, .. }) => {
-                return Some(match resource {
-                    Resource::Bytes => "raise the limit with --size".to_owned(),
-                    Resource::Inodes => "raise the limit with --inodes".to_owned(),
-                });
-            }
-            Some(notapipe::Error::NoRoom { .. }) => {
-                return Some(
-                    "give it a larger tmpfs (docker run --shm-size SIZE), or let TMPDIR lead to one"
-                        .to_owned(),
-                );
-            }
-            Some(notapipe::Error::NeedsFuse { what, .. }) => {
-                let option = match what {
-                    MountOnly::Place => {
-                        let remedy =
-                            "give it a tmpfs that can be written to (docker run --tmpfs /tmp:exec)";
-                        return Some(remedy.to_owned());
-                    }
-                    MountOnly::At => "--at",
-                    _ => "--mount",
-                };
-                return Some(format!(
-                    "leave out {option}, and it runs on a tmpfs; `notapipe doctor` tells what FUSE lacks"
-                ));
-            }
-            Some(notapipe::Error::Timeout { .. }) => {
-                return Some("give it longer with --timeout".to_owned());
-            }
-            Some(notapipe::Error::Cpus { .. }) => {
-                return Some(format!(
-                    "these can be used: {}; --cpus all takes them all",
-                    super::cpus::usable()
-                ));
-            }
-            Some(notapipe::Error::Spawn(error)) => return not_started::remedy(error),
-            Some(notapipe::Error::LostPages { .. }) => {
-                return Some("raise the limit with --size".to_owned());
-            }
-            _ => {}
-        }
-        if let Some(DeliverError::Collect(error)) = error.downcast_ref::<DeliverError>() {
-            return collect_remedy(error);
-        }
-        if let Some(ArchiveError::Window { .. }) = error.downcast_ref::<ArchiveError>() {
-            return Some(LARGE_WINDOW.to_owned());
-        }
-        if let Some(error) = error.downcast_ref::<StageError>() {
-            return stage_remedy(error);
-        }
-        if let Some(error) = error.downcast_ref::<MountError>() {
-            return mount_remedy(error);
-        }
-        if let Some(error) = error.downcast_ref::<ControlError>() {
-            return control_remedy(error);
-        }
-        if error.is::<LostPages>() {
-            return Some("raise the limit with --size, or with notapipe resize".to_owned());
-        }
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Remedy::of_shortage(error).map(|remedy| remedy.to_string());
-        }
-        error
-            .downcast_ref::<CollectError>()
-            .and_then(collect_remedy)
-    })
+    std::iter::successors(Some(error), |&error| error.source()).find_map(own_remedy)
 }
 
-const LARGE_WINDOW: &str =
-    "raise the limit with --size, to 4G for --long=31, or pack it again without --long";
+/// What to do about one error of a chain.
+fn own_remedy(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref() {
+        return job_remedy(error);
+    }
+    if let Some(DeliverError::Collect(error)) = error.downcast_ref() {
+        return collect_remedy(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return archive_remedy(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return stage_remedy(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return mount_remedy(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return control_remedy(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return collect_remedy(error);
+    }
+    if error.is::<LostPages>() {
+        return Some("raise the limit with --size, or with notapipe resize".to_owned());
+    }
+    shortage_remedy(error.downcast_ref()?)
+}
+
+fn shortage_remedy(error: &io::Error) -> Option<String> {
+    Remedy::of_shortage(error).map(|remedy| remedy.to_string())
+}
+
+fn job_remedy(error: &notapipe::Error) -> Option<String> {
+    use notapipe::Error;
+    let remedy = match error {
+        // Transparent errors: the source of one is the source of what it holds.
+        Error::Stage(error) => return stage_remedy(error),
+        Error::Archive(error) => return archive_remedy(error),
+        Error::Collect(error) => return collect_remedy(error),
+        Error::Mount(error) => return mount_remedy(error),
+        Error::Spawn(error) => return not_started::remedy(error),
+        Error::StepFailed {
+            cpu_limit: Some(_), ..
+        } => "raise the limit with --limit cpu=TIME",
+        Error::TooManyProcesses { .. } => "raise the limit with --limit processes=COUNT",
+        Error::OverMemory { .. } => "raise the limit with --limit memory=SIZE",
+        Error::StillWritten { .. } | Error::NotLookedAt { .. } => {
+            "wait for it in the step, or give it longer with --settle"
+        }
+        Error::OverLimitWithTmp { .. } => {
+            "raise the limit with --size; with --tmp host, only its files count"
+        }
+        Error::OverLimit { resource, .. } => raise(*resource),
+        Error::LostPages { .. } => raise(Resource::Bytes),
+        Error::NoRoom { .. } => {
+            "give it a larger tmpfs (docker run --shm-size SIZE), or let TMPDIR lead to one"
+        }
+        Error::NeedsFuse {
+            what: MountOnly::Place,
+            ..
+        } => "give it a tmpfs that can be written to (docker run --tmpfs /tmp:exec)",
+        Error::NeedsFuse { what, .. } => {
+            let option = match what {
+                MountOnly::At => "--at",
+                _ => "--mount",
+            };
+            return Some(format!(
+                "leave out {option}, and it runs on a tmpfs; `notapipe doctor` tells what FUSE lacks"
+            ));
+        }
+        Error::Timeout { .. } => "give it longer with --timeout",
+        Error::Cpus { .. } => {
+            return Some(format!(
+                "these can be used: {}; --cpus all takes them all",
+                super::cpus::usable()
+            ));
+        }
+        _ => return None,
+    };
+    Some(remedy.to_owned())
+}
+
+fn raise(resource: Resource) -> &'static str {
+    match resource {
+        Resource::Bytes => "raise the limit with --size",
+        Resource::Inodes => "raise the limit with --inodes",
+    }
+}
+
+fn archive_remedy(error: &ArchiveError) -> Option<String> {
+    match error {
+        ArchiveError::Stage(error) => stage_remedy(error),
+        ArchiveError::Window { .. } => Some(
+            "raise the limit with --size, to 4G for --long=31, or pack it again without --long"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
 fn mount_remedy(error: &MountError) -> Option<String> {
     match error {
         MountError::Busy { path, .. } => Some(format!(
@@ -354,14 +357,7 @@ fn stage_remedy(error: &StageError) -> Option<String> {
             "raise the limit with --size, to {}M at least",
             needed.div_ceil(1 << 20)
         )),
-        StageError::Full {
-            resource: Resource::Bytes,
-            ..
-        } => Some("raise the limit with --size".to_owned()),
-        StageError::Full {
-            resource: Resource::Inodes,
-            ..
-        } => Some("raise the limit with --inodes".to_owned()),
+        StageError::Full { resource, .. } => Some(raise(*resource).to_owned()),
         StageError::Conflict { .. } => {
             Some("give one of them another name with -i NAME=SRC".to_owned())
         }
@@ -409,9 +405,7 @@ fn collect_remedy(error: &CollectError) -> Option<String> {
         CollectError::Twice { .. } => {
             Some("give one of them another place with -o NAME=DEST".to_owned())
         }
-        CollectError::Destination { error, .. } => {
-            Remedy::of_shortage(error).map(|remedy| remedy.to_string())
-        }
+        CollectError::Destination { error, .. } => shortage_remedy(error),
         CollectError::Missing(MissingOutputs { missing, .. }) => {
             let is_pattern =
                 |it: &Missing| it.name.to_bytes().iter().any(|byte| b"*?[{".contains(byte));
