@@ -10,10 +10,11 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 const ARROWS: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("store", &["sys::clock"]),
+    ("glob", &["store"]),
     ("view", &["store"]),
     ("fuse", &["store", "view", "sys"]),
     ("stage", &["store"]),
-    ("collect", &["store", "stage", "sys"]),
+    ("collect", &["store", "glob", "stage", "sys"]),
     ("archive", &["store", "stage", "collect"]),
     ("mount", &["store", "fuse", "sys"]),
     ("scratch", &["store", "view", "fuse", "mount", "run", "sys"]),
