@@ -41,28 +41,26 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(refusal) => return refusal.report(),
     };
-    let command = match command {
-        Command::Plain(plain) => return plain.run(),
-        command => command,
-    };
-    let init = InitProgram::ourselves();
-    // While this process is small, and has neither threads nor files nor handlers.
-    let init = match command {
-        Command::Run(_) => init.forked_ahead(),
-        _ => init,
-    };
+    match command {
+        Command::PrintJob(config) => cli::print_job::print_job(*config),
+        Command::Plain(plain) => plain.run(),
+        Command::Run(config) => {
+            // While this process is small, and has neither threads nor files nor handlers.
+            let init = InitProgram::ourselves().forked_ahead();
+            with_signals(|signals| cli::run::run(*config, init, signals))
+        }
+        Command::Mount(config) => with_signals(|signals| cli::mount::mount(config, signals)),
+    }
+}
+
+/// Catches signals before there is anything that one would leave behind.
+fn with_signals(run: impl FnOnce(Signals) -> ExitCode) -> ExitCode {
     cli::signals::take_back();
-    // Before there is anything that a signal would leave behind.
-    let signals = match Signals::install() {
-        Ok(signals) => signals,
+    match Signals::install() {
+        Ok(signals) => run(signals),
         Err(error) => {
             cli::report::failure(&error);
-            return ExitCode::from(cli::exit::FAILED);
+            ExitCode::from(cli::exit::FAILED)
         }
-    };
-    match command {
-        Command::Run(config) => cli::run::run(*config, init, signals),
-        Command::Mount(config) => cli::mount::mount(config, signals),
-        Command::Plain(plain) => plain.run(),
     }
 }

@@ -183,6 +183,13 @@ pub struct Cli {
 pub enum Commands {
     Run(Box<RunArgs>),
     Mount(MountArgs),
+    #[command(flatten)]
+    Plain(Plain),
+}
+
+/// The commands that need no signals caught, and that are right when clap says so.
+#[derive(Debug, Subcommand)]
+pub enum Plain {
     Umount(UmountArgs),
     List(ListArgs),
     Status(StatusArgs),

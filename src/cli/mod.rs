@@ -53,6 +53,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 
+pub use args::Plain;
 use args::{Cli, Commands};
 use config::{Caller, MountConfig, RunConfig};
 use grammar::UsageError;
@@ -81,38 +82,16 @@ pub enum Command {
     Run(Box<RunConfig>),
     /// `notapipe mount`
     Mount(MountConfig),
-    /// Any other, of which clap alone can tell that it is right.
-    Plain(Plain),
-}
-
-/// The commands that need no signals caught and no more checks.
-#[derive(Debug)]
-pub enum Plain {
     /// `notapipe run --print-job`
     PrintJob(Box<RunConfig>),
-    /// `notapipe umount`
-    Umount(umount::UmountArgs),
-    /// `notapipe list`
-    List(list::ListArgs),
-    /// `notapipe status`
-    Status(status::StatusArgs),
-    /// `notapipe snapshot`
-    Snapshot(snapshot::SnapshotArgs),
-    /// `notapipe resize`
-    Resize(resize::ResizeArgs),
-    /// `notapipe doctor`
-    Doctor(doctor::DoctorArgs),
-    /// `notapipe completions`
-    Completions(completions::CompletionsArgs),
-    /// `notapipe man`
-    Man(man::ManArgs),
+    /// Any other.
+    Plain(Plain),
 }
 
 impl Plain {
     /// Does it.
     pub fn run(self) -> ExitCode {
         match self {
-            Self::PrintJob(config) => print_job::print_job(*config),
             Self::Umount(args) => umount::umount(args),
             Self::List(args) => list::list(args),
             Self::Status(args) => status::status(args),
@@ -198,7 +177,7 @@ fn parse_words(words: Vec<OsString>, caller: Caller) -> Result<Command, RefusalK
             let print_job = args.print_job;
             let run = grammar::run(*args, &order).map_err(wrong_run)?;
             if print_job {
-                Command::Plain(Plain::PrintJob(Box::new(run)))
+                Command::PrintJob(Box::new(run))
             } else {
                 Command::Run(Box::new(run))
             }
@@ -210,14 +189,7 @@ fn parse_words(words: Vec<OsString>, caller: Caller) -> Result<Command, RefusalK
             })?;
             Command::Mount(MountConfig { caller, ..config })
         }
-        Commands::Umount(args) => Command::Plain(Plain::Umount(args)),
-        Commands::List(args) => Command::Plain(Plain::List(args)),
-        Commands::Status(args) => Command::Plain(Plain::Status(args)),
-        Commands::Snapshot(args) => Command::Plain(Plain::Snapshot(args)),
-        Commands::Resize(args) => Command::Plain(Plain::Resize(args)),
-        Commands::Doctor(args) => Command::Plain(Plain::Doctor(args)),
-        Commands::Completions(args) => Command::Plain(Plain::Completions(args)),
-        Commands::Man(args) => Command::Plain(Plain::Man(args)),
+        Commands::Plain(plain) => Command::Plain(plain),
     })
 }
 

@@ -1,38 +1,9 @@
 //! `--report FILE`: what a job did, as JSON for scripts.
 //!
-//! # The format
-//!
-//! One object. It is versioned: within a `version`, fields may be added, never changed or removed. Times are seconds,
-//! sizes are bytes, words that are not UTF-8 have the bytes in question replaced; of paths longer than 4095 bytes the middle
-//! is replaced by `…`. A field that does not apply is absent,
-//! but for those of the object itself, which are null.
-//!
-//! | field | what |
-//! | --- | --- |
-//! | `version` | 1 |
-//! | `result` | `"ok"`, or `"failed"` |
-//! | `exit_status` | of `notapipe run` |
-//! | `error` | null, or `message`, as it was told, and `help`, where there is a remedy |
-//! | `fuse` | whether the job ran in a mount; false for a directory on tmpfs |
-//! | `steps` | one object for each step that was started, in order |
-//! | `steps[].command` | its words |
-//! | `steps[].exit` | `code`, or `signal` |
-//! | `steps[].ended_by` | absent when it ended by itself; otherwise what ended it: `"timeout"`, `"interrupt"` (a signal to us), `"pipe"` (another step of its pipe had failed), `"cpu"`, `"memory"`, `"processes"` or `"size"` (that limit), `"mount"` (it was served no more), `"failure"` (another one of the job). It was killed then, unless `--kill-after` gave it time: see its `exit` |
-//! | `steps[].wall_seconds`, `user_seconds`, `system_seconds` | its time, with that of the children that it waited for, and, when it was killed, of those that then ran |
-//! | `steps[].max_rss_bytes` | the most memory that one of them had |
-//! | `steps_not_run` | one object for each step that was not started, because the job had failed, in order; its `command` |
-//! | `steps[].requests` | as below, while it ran: steps of one pipe share theirs |
-//! | `steps[].files` | `read`, `written`, `created` and `deleted`: lists of names, see [`Touched`], and for a pipe [`StepReport::touched`]; not with `--profile fast` |
-//! | `outputs` | one object for each that is there: `name`, `kind`, `bytes`, and how many `files` a directory holds |
-//! | `phases_seconds` | our own time: `stage`, `mount`, `run`, `unmount`, and `collect`, if it came to that |
-//! | `usage` | `bytes` and `inodes` at the end, `peak_bytes` and `peak_inodes`, `limit_bytes` and `limit_inodes`, and `limit_met`: which of them a step ran into |
-//! | `requests` | from the kernel, by kind, and `total`, which leaves out forgets: no process waits for those |
-//!
-//! `resource_limits` is there when `--limit` was given: the limits, and for each what held it, in `cpu_by`, `memory_by`,
-//! `processes_by` and `files_by`: `cgroup` for a control group of the job's own, `rlimit` for a limit of each process,
-//! `count` for processes that were counted. `by` is `cgroup` where one of them is, and `rlimit` otherwise.
-//!
-//! `fuse`, `backing`, `phases_seconds`, `usage` and `requests` are null when the job failed before its first step.
+//! `docs/reports.md` says what each field means, and `docs/report.schema.json` is held against real reports. Within a
+//! `version`, fields may be added, never changed or removed. Words that are not UTF-8 have the bytes in question replaced;
+//! of paths longer than 4095 bytes the middle is replaced by `…`. A field that does not apply is absent, but for those of
+//! the object itself, which are null; so are those of a job that failed before its first step.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
