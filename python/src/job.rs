@@ -131,7 +131,7 @@ impl Step<'_> {
             step = with_stdin(step, &given)?;
         }
         if let Some(env) = self.env.or_else(|| job_env.map(<[_]>::to_vec)) {
-            step = step.env(env);
+            step = step.env_clear().envs(env);
         }
         if let Some(directory) = self.cwd {
             step = step.directory(directory);

@@ -330,7 +330,7 @@ fn surrounded(config: &RunConfig, step: &super::config::Step) -> Result<Step, No
         .stdout(stdout)
         .stderr(stderr);
     for (name, value) in &step.env {
-        made = made.env_var(name, value);
+        made = made.env(name, value);
     }
     if let Some(directory) = &step.directory {
         made = made.directory(directory.to_path_buf());

@@ -155,7 +155,10 @@ fn attend(
             && Instant::now() >= deadline
         {
             let program = unfinished.command.command.clone();
-            return Err(Error::Timeout { program, limit });
+            return Err(Error::Timeout {
+                program: Some(program),
+                limit,
+            });
         }
         sleep_until_something(running, events, bounds)?;
         for (index, command) in running.iter_mut().enumerate() {

@@ -184,11 +184,11 @@ pub enum Error {
         /// The last line of its standard error, where that was captured: a tool's last words say more than its status.
         last_line: Option<String>,
     },
-    /// The steps took longer than they may; everything in the job was killed.
-    #[error("{program} was ended: the job took longer than {limit:?}", program = quoted(program))]
+    /// The job took longer than it may; everything in it was killed.
+    #[error("{}the job took longer than {limit:?}", program.iter().map(|it| format!("{} was ended: ", quoted(it))).collect::<String>())]
     Timeout {
-        /// The step that ran at that moment.
-        program: OsString,
+        /// The program that ran at that moment; none while inputs were staged.
+        program: Option<OsString>,
         /// The limit.
         limit: Duration,
     },
@@ -318,6 +318,8 @@ pub enum MountOnly {
     Visibility,
     /// [`Job::input_source`](crate::Job::input_source).
     Source,
+    /// [`Job::on_event`](crate::Job::on_event).
+    Events,
     /// No place for a [directory](crate::run::Backing::Directory) can be written in.
     Place,
 }
@@ -328,6 +330,7 @@ impl std::fmt::Display for MountOnly {
             Self::At => "where namespaces are refused, a job at a path that was asked for",
             Self::Visibility => "a mount that must be private, or public,",
             Self::Source => "an input that is made when a step reaches for it",
+            Self::Events => "telling what happens to files",
             Self::Place => "a job where no directory in RAM or on disk can be written in",
         })
     }

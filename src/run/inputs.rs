@@ -73,7 +73,7 @@ pub(super) fn stage(
     mut readers: Readers,
     tree: &mut Tree,
     owner: Owner,
-    listener: Option<Listener>,
+    listener: Listener,
 ) -> Result<LeftBehind, Error> {
     let mut told = ProgressSum::new(listener);
     let mut skipped = LeftBehind::default();
@@ -106,22 +106,19 @@ pub(super) fn stage(
 
 /// Adds up the progress of several parts of the staging.
 struct ProgressSum {
-    listener: Option<Listener>,
+    listener: Listener,
     /// Of the parts that are complete.
     before: Progress,
 }
 
 impl ProgressSum {
-    fn new(listener: Option<Listener>) -> Self {
+    fn new(listener: Listener) -> Self {
         let before = Progress::default();
         Self { listener, before }
     }
 
     fn tell(&mut self, now: Progress) -> ControlFlow<()> {
-        let Some(listener) = &mut self.listener else {
-            return ControlFlow::Continue(());
-        };
-        listener(Progress {
+        (self.listener)(Progress {
             files: self.before.files + now.files,
             bytes: self.before.bytes + now.bytes,
         })

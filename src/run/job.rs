@@ -18,7 +18,8 @@ use super::base::Base;
 use super::commands::{feed_outputs, make_inputs};
 use super::cpus::{Bound, Cpus, Slot, Slots};
 use super::error::Error;
-use super::failed::Failed;
+use super::events::{EventListener, Telling};
+use super::failed::{ErrorKind, Failed};
 use super::follow::{self, Followed, Following};
 use super::inputs::{self, Listener, Readers, check_name, owner};
 use super::limits::{LimitsBy, ResourceLimits};
@@ -27,10 +28,12 @@ use super::own_tmp::{self, Tmp};
 use super::pipeline::{Bounds, Pipeline};
 use super::process::{InitProgram, Interrupt, Processes, StillRunning};
 use super::running::RunningJob;
+use super::semaphore::Semaphore;
 use super::settle::{self, settle};
 use super::spec::{
     InputSource, InputSpec, JobSpec, MatchingOutput, OutputSpec, PipedFile, Size, StepSpec,
 };
+use super::stdio;
 use super::stdio::Descriptors;
 use super::step::{Step, caller_directory};
 use super::terminal::Terminal;
@@ -43,6 +46,7 @@ use crate::stage::{LeftBehind, Stage};
 use crate::store::{Limits, Source, Timestamp, Tree, TreePath};
 use crate::sys::signals::InheritedSignals;
 use crate::text::panic_message;
+use crate::view::Event;
 
 /// Tools that insist on files, as a function: inputs, steps and outputs.
 ///
@@ -100,13 +104,15 @@ pub struct Job {
     follow: Vec<follow::Wanted>,
     signals: Option<InheritedSignals>,
     slots: Option<Slots>,
+    semaphore: Option<Semaphore>,
     interrupt: Option<Interrupt>,
     init: Option<InitProgram>,
     steps_run: Option<Arc<AtomicBool>>,
     on_backing: Option<BackingListener>,
     on_staging: Option<Listener>,
+    on_event: Option<EventListener>,
     takers_stdout: Option<OwnedFd>,
-    /// When all commands and steps must have ended, and how long they were given; from the first on.
+    /// When all must have ended, and how long it was given.
     deadline: Option<(Instant, Duration)>,
     /// The first name that was refused; told by `run`, so that building a job needs no `?`.
     invalid: Option<Error>,
@@ -621,8 +627,91 @@ impl Job {
         self
     }
 
-    /// The most time that all commands and steps together may take. After it, everything in the job is killed; or
-    /// first asked to end, see [`kill_after`](Self::kill_after). More than the clock can count is no limit.
+    /// Has the job wait, before anything else, until fewer others of this [`Semaphore`] run than may.
+    #[must_use]
+    pub fn semaphore(mut self, semaphore: &Semaphore) -> Self {
+        self.semaphore = Some(semaphore.clone());
+        self
+    }
+
+    /// A variable of the environment of all steps, in the place of one of this name, as
+    /// [`std::process::Command::env`] has it; [`Step::env`] has precedence. Commands beside the job do not get it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use notapipe::{Job, Step};
+    ///
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let print = || Step::new(["sh", "-c", "echo $LANG $MODE"]);
+    /// let outcome = Job::new()
+    ///     .env("LANG", "C")
+    ///     .envs([("MODE", "fast")])
+    ///     .step(print())
+    ///     .step(print().env("MODE", "exact"))
+    ///     .run()?;
+    /// let said = |step: usize| outcome.steps()[step].stdout.to_text();
+    /// assert_eq!((said(0).as_str(), said(1).as_str()), ("C fast\n", "C exact\n"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.spec.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Several variables; see [`env`](Self::env).
+    #[must_use]
+    pub fn envs<N: Into<OsString>, V: Into<OsString>>(
+        self,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        let add = |job: Self, (name, value)| job.env(name, value);
+        variables.into_iter().fold(self, add)
+    }
+
+    /// Leaves the steps nothing of the environment of this process, nor of what was said before, as
+    /// [`std::process::Command::env_clear`] has it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let job = notapipe::Job::new().env("A", "1").env_clear().env("B", "2");
+    /// let outcome = job.step(["/usr/bin/env"]).run()?;
+    /// assert_eq!(outcome.steps()[0].stdout.to_text(), "B=2\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn env_clear(mut self) -> Self {
+        self.spec.env_clear = true;
+        self.spec.env.clear();
+        self
+    }
+
+    /// How many bytes of each captured stream of a step are kept, the last ones: 8 MiB unless said.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let job = notapipe::Job::new().capture_bytes(4).step(["echo", "ceci", "cela"]);
+    /// let stdout = &job.run()?.steps()[0].stdout;
+    /// assert_eq!((stdout.to_text().as_str(), stdout.dropped), ("ela\n", 6));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn capture_bytes(mut self, bytes: usize) -> Self {
+        self.spec.capture_bytes = Some(bytes);
+        self
+    }
+
+    /// The most time that the job may take, from the beginning of the staging to the end of the last command. After it,
+    /// everything in the job is killed; or first asked to end, see [`kill_after`](Self::kill_after). A reader of the
+    /// caller's that does not return is waited for. More than the clock can count is no limit.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.spec.timeout = Some(timeout);
@@ -785,6 +874,33 @@ impl Job {
         self
     }
 
+    /// Called, on a thread of its own, for every [`Event`] in the job's mount from the first step on, as it happens. All
+    /// have been told when the job has ended. The job is [observed](Profile::Observed) then, and needs FUSE.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    ///
+    /// use notapipe::{Event, Job};
+    ///
+    /// # fn main() -> Result<(), notapipe::Error> {
+    /// let (sender, events) = mpsc::channel();
+    /// Job::new()
+    ///     .on_event(move |event| drop(sender.send(event)))
+    ///     .step(["touch", "made"])
+    ///     .run()?;
+    /// let created = events.iter().find(|it| matches!(it, Event::Created { .. })).unwrap();
+    /// assert_eq!(created.path().unwrap().to_string(), "made");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_event(mut self, listener: impl FnMut(Event) + Send + 'static) -> Self {
+        self.on_event = Some(Box::new(listener));
+        self
+    }
+
     /// Called after every block and every file that is staged; `Break` ends the job.
     ///
     /// # Examples
@@ -839,6 +955,9 @@ impl Job {
 
     /// Starts the job on a thread of its own, and returns at once. See [`RunningJob`].
     ///
+    /// A running job of one step takes up to 14 descriptors and 3 threads of this process; a [`Semaphore`] bounds how many
+    /// run at once.
+    ///
     /// # Errors
     ///
     /// [`Error::Processes`] when the system has no room for another thread or descriptor.
@@ -889,6 +1008,14 @@ impl Job {
         if let Some(error) = self.invalid.take() {
             return Err(error.into());
         }
+        let interrupt = self.interrupt.as_ref();
+        let _permit = self
+            .semaphore
+            .as_ref()
+            .map(|it| it.acquire(interrupt))
+            .transpose()?;
+        self.start_clock();
+        self.spread_environment();
         let slot = self.slots.as_ref().map(Slots::take);
         let of_slot = slot.as_ref().map(Slot::cpus);
         // Whatever is started from here on inherits it: the serving thread as well as the steps.
@@ -944,6 +1071,7 @@ impl Job {
             backing: self.spec.backing,
             profile: self.needed_profile(),
             extended_attributes: self.spec.xattr,
+            events: self.on_event.is_some(),
             mount: self.mount_options(self.own_tmp(tree.usage().limits)),
         };
         backing::make(&wanted, tree, std::mem::take(&mut self.sources))
@@ -1003,8 +1131,14 @@ impl Job {
             }
         };
         let readers = std::mem::take(&mut self.readers);
-        let listener = self.on_staging.take();
-        let skipped = inputs::stage(&self.spec, readers, &mut tree, owner, listener)?;
+        let listener = self.staging_listener();
+        let staged = inputs::stage(&self.spec, readers, &mut tree, owner, listener);
+        let bounds = self.bounds();
+        let skipped = staged.map_err(|error| match error.kind() {
+            ErrorKind::Cancelled if bounds.is_interrupted() => Error::Cancelled,
+            ErrorKind::Cancelled if bounds.is_late() => bounds.timeout(None),
+            _ => error,
+        })?;
         let mut stage = Stage::new(&mut tree, owner, Timestamp::now());
         let above = self.spec.wanted().filter_map(|it| it.above());
         let taken = self.spec.output_to.iter();
@@ -1017,7 +1151,7 @@ impl Job {
 
     /// Only an observed mount tells who writes.
     fn needed_profile(&self) -> Profile {
-        match self.follow.is_empty() {
+        match self.follow.is_empty() && self.on_event.is_none() {
             true => self.spec.profile(),
             false => Profile::Observed,
         }
@@ -1027,7 +1161,6 @@ impl Job {
         if self.spec.input_from.is_empty() {
             return Ok(());
         }
-        self.start_clock();
         let bounds = self.bounds();
         make_inputs(&self.spec.input_from, self.signals, tree, owner(), bounds)
     }
@@ -1047,12 +1180,41 @@ impl Job {
         feed_outputs(commands, self.signals, &outcome.tree, stdout, bounds)
     }
 
-    /// The time that commands and steps may take runs from the first of them on.
     fn start_clock(&mut self) {
-        if self.deadline.is_none() {
-            let end = |timeout| Some((Instant::now().checked_add(timeout)?, timeout));
-            self.deadline = self.spec.timeout.and_then(end);
+        let end = |timeout| Some((Instant::now().checked_add(timeout)?, timeout));
+        self.deadline = self.spec.timeout.and_then(end);
+    }
+
+    /// The environment of the job is that of each step that does not want one of its own.
+    fn spread_environment(&mut self) {
+        let JobSpec {
+            env,
+            env_clear,
+            step,
+            ..
+        } = &mut self.spec;
+        for step in step.iter_mut().filter(|it| !it.env_clear) {
+            step.env_clear = *env_clear;
+            step.env.splice(0..0, env.iter().cloned());
         }
+    }
+
+    /// The caller's listener, which also ends the staging when the job must end.
+    fn staging_listener(&mut self) -> Listener {
+        let (deadline, interrupt) = (self.deadline, self.interrupt.clone());
+        let mut listener = self.on_staging.take();
+        Box::new(move |progress| {
+            let bounds = Bounds {
+                deadline,
+                interrupt: interrupt.as_ref(),
+                ..Bounds::default()
+            };
+            match &mut listener {
+                _ if bounds.is_late() || bounds.is_interrupted() => ControlFlow::Break(()),
+                Some(listener) => listener(progress),
+                None => ControlFlow::Continue(()),
+            }
+        })
     }
 
     fn bounds(&self) -> Bounds<'_> {
@@ -1083,6 +1245,10 @@ impl Job {
 
     /// Runs the steps, and hands on what they write to files that are followed.
     fn run_steps(&mut self, files: &dyn JobFiles, record: &mut Record) -> Result<(), Error> {
+        let telling = match self.on_event.take() {
+            Some(listener) => Some(Telling::start(files.watch()?, listener)?),
+            None => None,
+        };
         let wanted = std::mem::take(&mut self.follow).into_iter();
         let followings: Vec<_> = wanted
             .map(|wanted| Following::start(files.follow(&wanted.name)?, wanted))
@@ -1091,7 +1257,8 @@ impl Job {
         let finish = |following: Following| following.finish(self.interrupt.as_ref());
         // Also when the steps failed: a log is wanted most then.
         record.followed = followings.into_iter().map(finish).collect();
-        ran
+        let told = telling.map_or(Ok(()), Telling::finish);
+        ran.and(told)
     }
 
     /// The steps, those together that a pipe joins.
@@ -1101,6 +1268,7 @@ impl Job {
         for (spec, descriptors) in self.spec.step.iter().zip(descriptors) {
             let step = Step {
                 descriptors,
+                capture_bytes: self.spec.capture_bytes.unwrap_or(stdio::CAPTURE_BYTES),
                 ..Step::from(spec.clone())
             };
             match pipelines.last_mut().filter(|_| spec.pipe) {
@@ -1116,7 +1284,6 @@ impl Job {
     fn run_pipelines(&mut self, files: &dyn JobFiles, record: &mut Record) -> Result<(), Error> {
         let terminal = Terminal::held();
         let running = self.steps_run.clone().map(Running::new);
-        self.start_clock();
         let pipelines = self.take_pipelines();
         let bounds = Bounds {
             session: files.session_end(),

@@ -7,6 +7,7 @@ mod base;
 mod commands;
 mod cpus;
 mod error;
+mod events;
 mod failed;
 mod follow;
 mod followed_file;
@@ -21,6 +22,8 @@ mod pipeline;
 #[doc(hidden)]
 pub mod process;
 mod running;
+mod scratch_command;
+mod semaphore;
 mod settle;
 mod spec;
 mod stdio;
@@ -39,6 +42,8 @@ pub use outcome::{Captured, EndedBy, Outcome, Phases, StepReport};
 pub use own_tmp::Tmp;
 pub use process::{Exit, InitProgram, Interrupt, SpawnError, StepStatus, StillRunning};
 pub use running::RunningJob;
+pub use scratch_command::ScratchCommand;
+pub use semaphore::Semaphore;
 pub use spec::{
     InputSource, InputSpec, JobSpec, MatchingOutput, OutputDest, OutputSpec, PipedFile, Size,
     StepSpec, Verbosity,

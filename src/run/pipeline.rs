@@ -95,8 +95,9 @@ impl Bounds<'_> {
     }
 
     /// The error of a deadline that has passed.
-    pub fn timeout(&self, program: OsString) -> Error {
+    pub fn timeout(&self, program: impl Into<Option<OsString>>) -> Error {
         let limit = self.deadline.map(|(_, limit)| limit).unwrap_or_default();
+        let program = program.into();
         Error::Timeout { program, limit }
     }
 }

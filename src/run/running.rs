@@ -17,7 +17,8 @@ use crate::text::panic_message;
 
 /// A job that was started; see [`Job::start`].
 ///
-/// Dropping it ends the job, and everything in it, before it returns.
+/// Dropping it [cancels](Self::cancel) the job and waits for nothing, so that it may be dropped where nothing may block: a
+/// thread of the job's ends everything in it. To know that all has ended, cancel it and [`wait`](Self::wait).
 ///
 /// # Examples
 ///
@@ -87,12 +88,13 @@ impl RunningJob {
         if finished { self.collect() } else { None }
     }
 
-    /// Ends the job: everything in it is killed, and its result is [`Error::Cancelled`].
+    /// Ends the job, without waiting for it: everything in it is killed, and its result is [`Error::Cancelled`].
     pub fn cancel(&self) {
         self.interrupt.raise();
     }
 
-    /// Waits for the end of the job without blocking the executor.
+    /// Waits for the end of the job without blocking the executor. A future that is dropped leaves the job running, so that
+    /// another branch of a `select!` can [cancel](Self::cancel) it and wait again. The result is given once.
     ///
     /// # Errors
     ///
@@ -105,7 +107,7 @@ impl RunningJob {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     /// # runtime.block_on(async {
-    /// let running = notapipe::Job::new().step(["echo", "ceci"]).start()?;
+    /// let mut running = notapipe::Job::new().step(["echo", "ceci"]).start()?;
     /// let outcome = running.wait_async().await?;
     /// assert_eq!(outcome.steps()[0].stdout.to_text(), "ceci\n");
     /// # Ok(())
@@ -113,7 +115,7 @@ impl RunningJob {
     /// # }
     /// ```
     #[cfg(feature = "tokio")]
-    pub async fn wait_async(self) -> Result<Outcome, Failed> {
+    pub async fn wait_async(&mut self) -> Result<Outcome, Failed> {
         let failed = |source| Error::Processes {
             operation: "wait for",
             source,
@@ -123,7 +125,7 @@ impl RunningJob {
         let ended = unsafe { AsyncFd::register_with_interest(ended, interest) }
             .map_err(|refused| failed(refused.into()))?;
         ended.readable().await.map_err(failed)?.retain_ready();
-        self.wait()
+        self.collect().unwrap_or(Err(Error::Cancelled.into()))
     }
 
     fn collect(&mut self) -> Option<Result<Outcome, Failed>> {
@@ -145,7 +147,6 @@ impl AsFd for RunningJob {
 impl Drop for RunningJob {
     fn drop(&mut self) {
         self.cancel();
-        let _ = self.collect();
     }
 }
 

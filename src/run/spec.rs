@@ -52,7 +52,7 @@ pub struct JobSpec {
     pub mount: Visibility,
     /// Where what the steps write to `/tmp` and the like goes.
     pub tmp: Tmp,
-    /// The most time that all steps and commands together may take; never zero.
+    /// The most time that everything may take, staging included; never zero.
     pub timeout: Option<Duration>,
     /// The time that everything has to end after SIGTERM at the timeout; killed at once unless said.
     pub kill_after: Option<Duration>,
@@ -60,6 +60,12 @@ pub struct JobSpec {
     pub settle: Option<Duration>,
     /// The most that the job's processes may use.
     pub limit: ResourceLimits,
+    /// Whether the environment of the steps is [`env`](Self::env) alone, and not that of this process as well.
+    pub env_clear: bool,
+    /// Variables of the environment of all steps, a later one in the place of an earlier of its name.
+    pub env: Vec<(OsString, OsString)>,
+    /// How many bytes of each captured stream of a step are kept; 8 MiB unless said.
+    pub capture_bytes: Option<usize>,
     /// Whether steps that become another user may enter the mount.
     pub allow_other: bool,
     /// Whether files can have extended attributes.

@@ -14,9 +14,8 @@ use super::outcome::Captured;
 use crate::store::TreePath;
 use crate::sys::null;
 
-/// How much of a step's captured standard output, and of its standard error, is kept: the last 8
-/// MiB.
-const CAPTURE_BYTES: usize = 8 << 20;
+/// How much of a step's captured standard output, and of its standard error, is kept unless said.
+pub(super) const CAPTURE_BYTES: usize = 8 << 20;
 
 /// Where a step's standard input comes from. [`Step::stdin_fd`](super::Step::stdin_fd) has it come from a descriptor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,7 +49,8 @@ pub enum Stdin {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Stdout {
-    /// Into the step's report; the last 8 MiB are kept.
+    /// Into the step's report; the last bytes are kept, see
+    /// [`Job::capture_bytes`](super::Job::capture_bytes).
     #[default]
     Capture,
     /// Nowhere.
@@ -107,6 +107,7 @@ impl Streams {
         stdin: Option<Stdin>,
         [stdout, stderr]: [Option<Stdout>; 2],
         descriptors: Descriptors,
+        keep_bytes: usize,
     ) -> io::Result<(Self, ChildStreams)> {
         let (stdin, stdout, stderr) = (
             stdin.unwrap_or_default(),
@@ -126,8 +127,9 @@ impl Streams {
             Some(fd) => Ok((fd, Capture::default())),
             None => open_output(stream, own),
         };
-        let (output, stdout) = open(output, stdout, rustix::stdio::stdout())?;
-        let (error, stderr) = open(error, stderr, rustix::stdio::stderr())?;
+        let (output, mut stdout) = open(output, stdout, rustix::stdio::stdout())?;
+        let (error, mut stderr) = open(error, stderr, rustix::stdio::stderr())?;
+        (stdout.keep_bytes, stderr.keep_bytes) = (keep_bytes, keep_bytes);
         let ends = [input, output, error];
         Ok((Self { stdout, stderr }, ChildStreams { ends, files }))
     }
@@ -147,8 +149,9 @@ impl Streams {
     }
 
     pub(super) fn captured(mut self) -> (Captured, Captured) {
-        self.stdout.captured.cut(CAPTURE_BYTES);
-        self.stderr.captured.cut(CAPTURE_BYTES);
+        for capture in [&mut self.stdout, &mut self.stderr] {
+            capture.captured.cut(capture.keep_bytes);
+        }
         (self.stdout.captured, self.stderr.captured)
     }
 }
@@ -159,6 +162,7 @@ struct Capture {
     /// Our end; closed when the last writer has closed the other.
     pipe: Option<OwnedFd>,
     captured: Captured,
+    keep_bytes: usize,
 }
 
 impl Capture {
@@ -167,7 +171,7 @@ impl Capture {
         while let Some(pipe) = &self.pipe {
             match rustix::io::read(pipe, &mut block) {
                 Ok(0) => self.pipe = None,
-                Ok(len) => self.captured.append(&block[..len], CAPTURE_BYTES),
+                Ok(len) => self.captured.append(&block[..len], self.keep_bytes),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -206,7 +210,7 @@ fn open_output(stdout: Stdout, own: BorrowedFd<'_>) -> io::Result<(OwnedFd, Capt
                 childs,
                 Capture {
                     pipe: Some(ours),
-                    captured: Captured::default(),
+                    ..Capture::default()
                 },
             ));
         }

@@ -6,12 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::inputs::check_name;
-use super::outcome::StepReport;
-use super::pipeline::{Bounds, Pipeline};
 use super::process::{Patience, Processes, Running, StepCommand};
 use super::spec::StepSpec;
-use super::stdio::{ChildStreams, Descriptors, Stdin, Stdout, Streams};
-use crate::scratch::Scratch;
+use super::stdio::{CAPTURE_BYTES, ChildStreams, Descriptors, Stdin, Stdout, Streams};
 use crate::store::TreePath;
 
 /// One command of a job, and its streams.
@@ -38,7 +35,7 @@ use crate::store::TreePath;
 /// let sort = Step::new(["sort"])
 ///     .stdin_file("words")
 ///     .stdout_file("out/sorted")
-///     .env_var("LC_ALL", "C");
+///     .env("LC_ALL", "C");
 /// let outcome = Job::new()
 ///     .input("words", "b\na\nB\n")
 ///     .step(sort)
@@ -54,6 +51,7 @@ use crate::store::TreePath;
 pub struct Step {
     pub(super) spec: StepSpec,
     pub(super) descriptors: Descriptors,
+    pub(super) capture_bytes: usize,
     /// The first name that was refused; told when the step is to run.
     pub(super) invalid: Option<Error>,
 }
@@ -63,6 +61,7 @@ impl From<StepSpec> for Step {
         Self {
             spec,
             descriptors: Descriptors::default(),
+            capture_bytes: CAPTURE_BYTES,
             invalid: None,
         }
     }
@@ -80,7 +79,25 @@ impl Step {
         })
     }
 
-    /// The whole environment of this step, instead of the one of this process.
+    /// A variable of its environment, in the place of one of this name, as [`std::process::Command::env`] has it.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.spec.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Several variables; see [`env`](Self::env).
+    #[must_use]
+    pub fn envs<N: Into<OsString>, V: Into<OsString>>(
+        self,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        let add = |step: Self, (name, value)| step.env(name, value);
+        variables.into_iter().fold(self, add)
+    }
+
+    /// Leaves it nothing of the environment of this process or of its job, nor of what was said before, as
+    /// [`std::process::Command::env_clear`] has it.
     ///
     /// # Examples
     ///
@@ -88,24 +105,16 @@ impl Step {
     /// use notapipe::{Job, Stdout, Step};
     ///
     /// # fn main() -> Result<(), notapipe::Error> {
-    /// let step = Step::new(["env"]).env([("LANG".into(), "C".into())]).stderr(Stdout::Null);
+    /// let step = Step::new(["/usr/bin/env"]).env_clear().envs([("LANG", "C")]).stderr(Stdout::Null);
     /// let outcome = Job::new().step(step).run()?;
     /// assert_eq!(outcome.steps()[0].stdout.to_text(), "LANG=C\n");
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
-    pub fn env(mut self, env: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+    pub fn env_clear(mut self) -> Self {
         self.spec.env_clear = true;
-        let added = std::mem::take(&mut self.spec.env);
-        self.spec.env = env.into_iter().chain(added).collect();
-        self
-    }
-
-    /// A variable of its environment, in the place of one of this name.
-    #[must_use]
-    pub fn env_var(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.spec.env.push((name.into(), value.into()));
+        self.spec.env.clear();
         self
     }
 
@@ -263,12 +272,12 @@ impl Step {
         };
         let outputs = [spec.stdout, spec.stderr];
         let (streams, ChildStreams { ends, files }) =
-            Streams::open(spec.stdin, outputs, self.descriptors).map_err(|source| {
-                Error::Streams {
+            Streams::open(spec.stdin, outputs, self.descriptors, self.capture_bytes).map_err(
+                |source| Error::Streams {
                     program: program.clone(),
                     source,
-                }
-            })?;
+                },
+            )?;
         let [stdin, stdout, stderr] = &ends;
         let command = StepCommand {
             program,
@@ -341,37 +350,4 @@ pub(super) fn caller_directory() -> PathBuf {
 
     let bytes = rustix::process::getcwd(Vec::new()).map(std::ffi::CString::into_bytes);
     OsString::from_vec(bytes.unwrap_or_default()).into()
-}
-
-impl Scratch {
-    /// Runs a command with the root as its working directory, and waits for it.
-    ///
-    /// Unless the step says otherwise, its output is captured and it reads nothing. When it has
-    /// ended, processes that it left behind are ended too.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Spawn`] and the like. A status other than 0 is no error here: see
-    /// [`StepReport::status`].
-    pub fn run(&self, step: impl Into<Step>) -> Result<StepReport, Error> {
-        let processes = Processes::start(self.place(), None)
-            .map_err(|source| Error::Processes {
-                operation: "prepare",
-                source,
-            })?
-            .ending_with_thread();
-        let bounds = Bounds {
-            session: Some(self.session_end()),
-            ..Bounds::default()
-        };
-        let mut step: Step = step.into();
-        if let Some(error) = step.invalid.take() {
-            return Err(error);
-        }
-        let ran = Pipeline::from(step).run(&processes, &self.requests(), bounds);
-        processes.end()?;
-        let mut reports = ran.map_err(|stopped| stopped.error)?.reports;
-        // One step, one report.
-        Ok(reports.remove(0))
-    }
 }

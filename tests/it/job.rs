@@ -132,10 +132,11 @@ fn streams_go_where_they_are_told() {
         .step(step("cat; echo nothing to read"))
         .step(step("echo dropped").stdout(Stdout::Null))
         .step(step("echo elsewhere").stdout_fd(out))
-        .step(step("echo $WHO; env | wc -l").env([
-            ("WHO".into(), "me".into()),
-            ("PATH".into(), "/usr/bin:/bin".into()),
-        ]))
+        .step(
+            step("echo $WHO; env | wc -l")
+                .env_clear()
+                .envs([("WHO", "me"), ("PATH", "/usr/bin:/bin")]),
+        )
         .run()
         .unwrap();
     let said = |step: usize| outcome.steps()[step].stdout.to_text();

@@ -45,6 +45,7 @@ mod running;
 mod scratch;
 mod scratch_commands;
 mod scratch_open;
+mod server;
 mod source;
 mod stage;
 mod support;

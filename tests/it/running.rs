@@ -153,7 +153,7 @@ fn many_jobs_are_awaited_on_one_thread() {
         let jobs: Vec<_> = (0..4)
             .map(|_| Job::new().step(["true"]).start().unwrap())
             .collect();
-        for job in jobs {
+        for mut job in jobs {
             job.wait_async().await.unwrap();
         }
     });

@@ -9,7 +9,7 @@ use crate::fuse::{RequestCounts, SessionEnd};
 use crate::mount::{MountOptions, MountPoint};
 use crate::run::error::Error;
 use crate::run::{follow, own_tmp};
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, Watch};
 use crate::store::{Source, Tree, TreePath};
 use crate::view::Touched;
 
@@ -120,6 +120,10 @@ impl JobFiles for Fuse {
             shortage: None,
             closed,
         })
+    }
+
+    fn watch(&self) -> Result<Watch, Error> {
+        self.scratch.watch(".")
     }
 
     fn session_end(&self) -> Option<&SessionEnd> {

@@ -17,6 +17,7 @@ use super::error::{Error, MountOnly};
 use super::follow;
 use crate::fuse::{Profile, RequestCounts, SessionEnd};
 use crate::mount::{BackedBy, BackedWanted, MountError, MountOptions, MountPoint, Visibility};
+use crate::scratch::Watch;
 use crate::store::{Peak, Resource, Source, Tree, TreePath};
 use crate::view::Touched;
 
@@ -130,6 +131,12 @@ pub(super) trait JobFiles: fmt::Debug + Send + Sync {
         None
     }
 
+    /// What happens to all files from now on.
+    fn watch(&self) -> Result<Watch, Error> {
+        let (what, source) = (MountOnly::Events, None);
+        Err(Error::NeedsFuse { what, source })
+    }
+
     /// Inputs that are not made yet never will be.
     fn cancel_sources(&self) {}
 }
@@ -161,6 +168,7 @@ pub(super) struct Wanted {
     pub backing: Backing,
     pub profile: Profile,
     pub extended_attributes: bool,
+    pub events: bool,
     pub mount: MountOptions,
 }
 
@@ -180,6 +188,7 @@ impl Wanted {
         match self.mount.visibility {
             Visibility::Public => Some(MountOnly::Visibility),
             Visibility::Private if !is_private => Some(MountOnly::Visibility),
+            _ if self.events => Some(MountOnly::Events),
             _ => (!sources.is_empty()).then_some(MountOnly::Source),
         }
     }
