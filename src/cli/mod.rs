@@ -19,6 +19,7 @@ pub mod in_out;
 pub mod job_file;
 pub mod limits;
 pub mod list;
+mod log;
 mod lost;
 pub mod man;
 pub mod mount;

@@ -18,13 +18,16 @@ use super::save::{SavedFrom, Saving};
 use super::signals::{Signals, Watch};
 use super::staging::Staging;
 use super::trim::Trim;
-use super::{exit, fill, report, socket_dir};
+use super::{exit, fill, log, report, socket_dir};
 
 /// How often is looked whether memory can be given back.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Mounts, and serves until it is unmounted or a signal comes.
 pub fn mount(mut config: MountConfig, signals: Signals) -> ExitCode {
+    if config.verbosity >= Verbosity::Debug {
+        log::tell();
+    }
     let failed = failed_code(&config);
     let refuse = |error: &(dyn StdError + 'static)| {
         report::failure(error);

@@ -25,6 +25,7 @@ use super::cpus::CpusWanted;
 use super::deliver::{self, DeliverError, Delivering};
 use super::exit;
 use super::exit_status::ExitStatus;
+use super::log;
 use super::progress::Line;
 use super::report;
 use super::report_file::Reporting;
@@ -55,6 +56,9 @@ impl<E: std::error::Error + 'static> From<E> for NotStarted {
 }
 
 fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8, NotStarted> {
+    if config.verbosity >= Verbosity::Debug {
+        log::tell();
+    }
     let not_prepared = |source| notapipe::Error::Processes {
         operation: "prepare",
         source,

@@ -50,8 +50,10 @@ impl Scratch {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let scratch = Scratch::new()?;
 /// let interrupt = Interrupt::new()?;
-/// let mut limits = ResourceLimits::default();
-/// limits.files = Some(64);
+/// let limits = ResourceLimits {
+///     files: Some(64),
+///     ..ResourceLimits::default()
+/// };
 /// let report = scratch
 ///     .command(["sh", "-c", "ulimit -n; exec sleep 600"])
 ///     .timeout(Duration::from_millis(500))

@@ -112,6 +112,16 @@ fn more_is_told_to_who_asks_for_it() {
             "unmount ",
             "requests",
         ]);
+        // Its directory for temporary files has no room.
+        site.write("in", "");
+        let words = [
+            "--mount", "public", "--inodes", "2", "-i", "in", "--", "true",
+        ];
+        let log = "notapipe: no directory for temporary files: ";
+        let told = site.run(&[&["-vv"], &words[..]].concat()).ended(0);
+        told.saying(&[log]);
+        let told = site.run(&[&["-v"], &words[..]].concat()).ended(0);
+        assert!(!told.stderr.contains(log), "{}", told.stderr);
     });
 }
 

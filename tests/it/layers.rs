@@ -49,7 +49,7 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
     (&["super::fuser"], &["fuse/session"]),
     (&["super::session"], &["fuse/fuser"]),
     // The library does not parse command lines, print, exit or handle signals. The init is a process of its own.
-    (&["clap", "anyhow", "env_logger", "signal_hook"], PROGRAM),
+    (&["clap", "anyhow", "signal_hook"], PROGRAM),
     (&["print!", "println!", "eprint!", "eprintln!"], PROGRAM),
     (&["dbg!", "humantime"], PROGRAM),
     (&["std::process::exit", "std::process::abort"], PROGRAM),
