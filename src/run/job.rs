@@ -955,7 +955,7 @@ impl Job {
 
     /// Starts the job on a thread of its own, and returns at once. See [`RunningJob`].
     ///
-    /// A running job of one step takes up to 17 descriptors and 3 threads of this process; a [`Semaphore`] bounds how many
+    /// A running job of one step takes up to 17 descriptors and 4 threads of this process; a [`Semaphore`] bounds how many
     /// run at once.
     ///
     /// # Errors

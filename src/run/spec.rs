@@ -39,6 +39,25 @@ use crate::store::{Limits, PAGE_SIZE, TreePath};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Fields can be set as well:
+///
+/// ```
+/// use notapipe::Job;
+/// use notapipe::run::{InputSource, InputSpec, JobSpec, OutputDest, OutputSpec, PipedFile, Verbosity};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut spec = JobSpec::default();
+/// let source = InputSource::Bytes("b\na\n".into());
+/// spec.input.push(InputSpec { name: "words".parse()?, source });
+/// spec.input_from.push(PipedFile { name: "more".parse()?, command: "echo c".into() });
+/// spec.output.push(OutputSpec { name: "words".parse()?, dest: OutputDest::Stdout });
+/// spec.verbosity = Verbosity::Quiet;
+/// let outcome = Job::from_spec(spec).step(["sort", "words", "more", "-o", "words"]).run()?;
+/// assert_eq!(outcome.output("words").unwrap(), "a\nb\nc\n");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobSpec {

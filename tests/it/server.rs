@@ -198,7 +198,7 @@ fn a_running_job_costs_as_many_descriptors_and_threads_as_documented() {
         // The pipe is ours.
         let cost = [now[0] - before[0] - 1, now[1] - before[1]];
         eprintln!("a running job costs {cost:?} descriptors and threads");
-        assert!(cost[0] <= 17 && cost[1] <= 3, "{cost:?}");
+        assert!(cost[0] <= 17 && cost[1] <= 4, "{cost:?}");
         running.cancel();
         running.wait().unwrap_err();
     });
