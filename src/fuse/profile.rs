@@ -71,7 +71,7 @@ pub(super) enum Feature {
     CacheSymlinks = 1 << 23,
     /// readdir fills the caches for the stat calls that follow it.
     Readdirplus = 1 << 13,
-    /// … but only while someone does call stat.
+    /// [`Readdirplus`](Self::Readdirplus) only where processes call stat for what was listed.
     ReaddirplusAuto = 1 << 14,
     /// Cached pages stay until we say otherwise; without it a change of mtime drops them.
     ExplicitInvalData = 1 << 25,

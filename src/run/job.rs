@@ -246,7 +246,7 @@ impl Job {
     /// A file that is made when a step first reaches for it, and never if none does.
     ///
     /// It does not delay the job's end: a source that is still at work when the job is over, or out of time, is
-    /// not waited for. One that fails fails the job. See [`Scratch::write_source`] for what may wait for what.
+    /// not waited for. One that fails fails the job. See [`Scratch::write_source`](crate::Scratch::write_source) for what may wait for what.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! How much a tree may hold, and the book kept of it.
+//! How much a tree may hold, and how much it holds.
 
 use std::fmt;
 
@@ -95,7 +95,7 @@ pub struct Peak {
     pub inodes: u64,
 }
 
-/// A tree's book of what it holds: asked before memory is taken, told when it is given back.
+/// What a tree holds, against its limits: asked before memory is taken, told when it is given back.
 #[derive(Clone, Debug)]
 pub(super) struct Quota {
     pages: u64,
@@ -106,7 +106,7 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    /// The book of a tree with nothing but its root.
+    /// Of a tree with nothing but its root.
     pub fn new(limits: Limits) -> Self {
         Self {
             pages: 0,

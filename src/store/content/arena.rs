@@ -1,4 +1,4 @@
-//! The book of which memory is in use: regions of 2 MiB, handed out in runs of pages.
+//! Which memory is in use: regions of 2 MiB, handed out in runs of pages.
 //!
 //! Pure bookkeeping, over maps of whatever kind; `memory` does what it decides.
 //!
@@ -7,7 +7,7 @@
 //! times as fast as faulting 4 KiB pages in), and pages that come back are handed out again as they
 //! are. *Sparse* memory is for content with holes; only pages that are touched become resident.
 //!
-//! Runs are taken from the fullest place that fits, lowest region first, so that regions empty and
+//! Runs are taken from the fullest region that fits, lowest region first, so that regions empty and
 //! can be given back to the system. Free pages of regions that are still in use are given back as
 //! well once there are more than a few MiB of them.
 
@@ -40,7 +40,7 @@ pub(super) struct PageAddress {
 }
 
 impl PageAddress {
-    /// The place some pages further.
+    /// The address some pages further.
     pub fn plus(self, pages: u32) -> Self {
         Self {
             page: self.page + pages,
@@ -96,8 +96,8 @@ impl<M> Arena<M> {
     }
 
     /// The map of a region that has pages in use.
-    pub fn map(&self, place: PageAddress) -> &M {
-        let region = self.regions[place.region as usize].as_ref();
+    pub fn map(&self, address: PageAddress) -> &M {
+        let region = self.regions[address.region as usize].as_ref();
         &region.expect("a region with pages in use is there").map
     }
 
@@ -154,11 +154,11 @@ impl<M> Arena<M> {
             let region = self.region(id);
             match region.free.runs().find(|run| run.end - run.start >= pages) {
                 Some(run) => {
-                    let place = PageAddress {
+                    let address = PageAddress {
                         region: id,
                         page: run.start,
                     };
-                    return Some((place, self.mark(place, pages)));
+                    return Some((address, self.mark(address, pages)));
                 }
                 None => {
                     let longest = region.free.runs().map(|run| run.end - run.start).max();
@@ -169,27 +169,27 @@ impl<M> Arena<M> {
     }
 
     /// Takes the pages behind a run, if they are free. As [`take`](Self::take), tells of memory.
-    pub fn extend(&mut self, place: PageAddress, pages: u32, more: u32) -> Option<bool> {
-        let density = self.region(place.region).density;
-        let behind = place.plus(pages);
+    pub fn extend(&mut self, address: PageAddress, pages: u32, more: u32) -> Option<bool> {
+        let density = self.region(address.region).density;
+        let behind = address.plus(pages);
         self.has_free(density, behind, more)
             .then(|| self.mark(behind, more))
     }
 
-    fn has_free(&self, density: Density, place: PageAddress, pages: u32) -> bool {
-        let range = place.page..place.page + pages;
+    fn has_free(&self, density: Density, address: PageAddress, pages: u32) -> bool {
+        let range = address.page..address.page + pages;
         let region = self
             .regions
-            .get(place.region as usize)
+            .get(address.region as usize)
             .and_then(Option::as_ref);
         range.end <= REGION_PAGES
             && region.is_some_and(|region| region.density == density && region.free.holds(range))
     }
 
     /// Marks free pages as used; whether all were resident.
-    fn mark(&mut self, place: PageAddress, pages: u32) -> bool {
-        let range = place.page..place.page + pages;
-        let region = self.region(place.region);
+    fn mark(&mut self, address: PageAddress, pages: u32) -> bool {
+        let range = address.page..address.page + pages;
+        let region = self.region(address.region);
         let was_empty = region.free == Bits::FULL;
         let resident = region.resident.count_in(range.clone());
         region.free.clear(range.clone());
@@ -205,18 +205,18 @@ impl<M> Arena<M> {
     /// Gives a run back. Returns the region's map when the system should have it back.
     ///
     /// Sparse memory must have been emptied before.
-    pub fn free(&mut self, place: PageAddress, pages: u32) -> Option<M> {
-        let region = self.region(place.region);
-        region.free.fill(place.page..place.page + pages);
-        let merged = region.free.run_around(place.page, LONGEST);
+    pub fn free(&mut self, address: PageAddress, pages: u32) -> Option<M> {
+        let region = self.region(address.region);
+        region.free.fill(address.page..address.page + pages);
+        let merged = region.free.run_around(address.page, LONGEST);
         let longest = region.longest.max(merged);
         let all_free = region.free == Bits::FULL;
         let dense = region.density == Density::Dense;
         let join_queue = dense && !std::mem::replace(&mut region.queued, dense);
-        self.rebin(place.region, longest);
+        self.rebin(address.region, longest);
         self.idle += if dense { pages } else { 0 };
         if join_queue {
-            self.queue.push_back(place.region);
+            self.queue.push_back(address.region);
         }
         if !all_free {
             return None;
@@ -224,7 +224,7 @@ impl<M> Arena<M> {
         self.empty += 1;
         // A kept sparse region costs nothing but saves nothing either.
         (self.empty > EMPTY_MAX || !dense)
-            .then(|| self.remove(place.region))
+            .then(|| self.remove(address.region))
             .flatten()
     }
 
@@ -366,13 +366,13 @@ mod tests {
         for (id, region) in arena.regions.iter().enumerate() {
             let Some(region) = region else { continue };
             let mut free = Bits::FULL;
-            for (place, pages, density) in used.iter().filter(|(at, ..)| at.region == id as u32) {
+            for (address, pages, density) in used.iter().filter(|(at, ..)| at.region == id as u32) {
                 assert!(
-                    free.holds(place.page..place.page + pages),
+                    free.holds(address.page..address.page + pages),
                     "given out twice"
                 );
                 assert_eq!(*density, region.density);
-                free.clear(place.page..place.page + pages);
+                free.clear(address.page..address.page + pages);
             }
             assert_eq!(free, region.free);
             let longest = free
@@ -405,23 +405,23 @@ mod tests {
                     0 | 1 => {
                         let neighbour = used.get(which.index(used.len() + 1));
                         let wish = neighbour.map(|(at, len, _)| at.plus(*len));
-                        let (place, _) = arena.take(density, pages, wish).unwrap_or_else(|| {
+                        let (address, _) = arena.take(density, pages, wish).unwrap_or_else(|| {
                             arena.add(density, 0, density == Density::Dense && pages % 2 == 0);
                             arena.take(density, pages, None).unwrap()
                         });
-                        used.push((place, pages, density));
+                        used.push((address, pages, density));
                     }
                     2 if !used.is_empty() => {
-                        let (place, len, _) = used.swap_remove(which.index(used.len()));
-                        arena.free(place, len);
+                        let (address, len, _) = used.swap_remove(which.index(used.len()));
+                        arena.free(address, len);
                         while let Some((_, ranges)) = arena.excess() { assert!(!ranges.is_empty()) }
                         prop_assert!(arena.idle <= IDLE_MAX);
                     }
                     3 if !used.is_empty() => {
                         let at = which.index(used.len());
-                        let (place, len, _) = used[at];
+                        let (address, len, _) = used[at];
                         let more = pages.min(LONGEST - len);
-                        if more > 0 && arena.extend(place, len, more).is_some() {
+                        if more > 0 && arena.extend(address, len, more).is_some() {
                             used[at].1 += more;
                         }
                     }
@@ -429,8 +429,8 @@ mod tests {
                 }
                 check(&arena, &used);
             }
-            for (place, len, _) in used.drain(..) {
-                arena.free(place, len);
+            for (address, len, _) in used.drain(..) {
+                arena.free(address, len);
             }
             check(&arena, &[]);
             prop_assert!(arena.regions.iter().flatten().count() <= EMPTY_MAX as usize);

@@ -188,7 +188,7 @@ impl Chunk {
     ) -> Result<(), OutOfMemory> {
         let range = at..at + data.len();
         let pages = PageSet::touching(&range);
-        self.house(pages, wish)?;
+        self.cover(pages, wish)?;
         self.clear_edges(&range, pages);
         self.bytes_mut(range).copy_from_slice(data);
         self.allocated = self.allocated.or(pages);
@@ -260,7 +260,7 @@ impl Chunk {
     }
 
     /// Sees to it that the memory covers `pages`.
-    fn house(&mut self, pages: PageSet, wish: Option<PageAddress>) -> Result<(), OutOfMemory> {
+    fn cover(&mut self, pages: PageSet, wish: Option<PageAddress>) -> Result<(), OutOfMemory> {
         let now = self.first..self.first + self.memory.pages();
         if PageSet::range(now.clone()).holds(pages) {
             return Ok(());
