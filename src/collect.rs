@@ -46,8 +46,8 @@ mod interruptible_writer;
 mod journal;
 mod missing;
 mod plan;
-mod read;
 mod stream;
+mod tree_reader;
 mod wanted;
 
 pub use atomic_directory::AtomicDirectory;
@@ -57,9 +57,9 @@ pub use error::CollectError;
 pub use interruptible_writer::InterruptibleWriter;
 pub use journal::Unrestored;
 pub use missing::{Missing, MissingOutputs, NoMatch};
-pub use read::{Found, changed, copy, find, list, made, read, walk};
+pub use tree_reader::{Found, changed, copy, find, list, made, read, walk};
 #[cfg(feature = "archives")]
-pub(crate) use read::{data_ranges, each_block};
+pub(crate) use tree_reader::{data_ranges, each_block};
 pub use wanted::{Wanted, select};
 
 #[doc(inline)]

@@ -30,7 +30,7 @@ use super::nearest::nearest;
 use super::size::{self, Patience, Size};
 use super::{steps, streams};
 
-/// Far more than anybody writes; what is longer is not a job file.
+/// Far more than a person writes; what is longer is not a job file.
 const BYTES_MAX: u64 = 16 << 20;
 
 /// What a job file says. Lists that are missing are empty, and options that are missing are not

@@ -365,7 +365,7 @@ fn tell_skipped(skipped: &LeftBehind) {
     }
 }
 
-/// What is not as somebody who read along saw it.
+/// Warns of bytes that changed after they were sent, and of a followed file that no step wrote.
 fn tell_followed(followed: &Followed) {
     let name = &followed.name;
     if followed.bytes.is_none() && followed.error.is_none() {

@@ -20,8 +20,8 @@ use super::missing::MissingOutputs;
 use super::plan::{
     ClaimKind, Claims, OutputRequest, Plan, PlannedDirectory, PlannedFile, PlannedStream,
 };
-use super::read::{data_ranges, each_block};
 use super::stream::Stream;
+use super::tree_reader::{data_ranges, each_block};
 use super::wanted::{Wanted, named};
 use crate::progress::{Meter, Progress, Stopped};
 use crate::stage::{LeftBehind, Lost};

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 
 use super::CollectError;
 use super::host_path::{HostPath, absolute};
-use super::read::LINKS_MAX;
 use super::stream::Stream;
+use super::tree_reader::LINKS_MAX;
 use crate::store::{Name, TreePath};
 
 /// What failed while a destination was looked at.

@@ -116,7 +116,7 @@ pub enum CollectError {
         #[source]
         cause: Box<CollectError>,
     },
-    /// The listener of [`Delivery::listen`] asked to stop.
+    /// The listener of [`Delivery::listen`](super::Delivery::listen) asked to stop.
     #[error("delivering was interrupted")]
     Interrupted,
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::read::{Found, find, made, walk};
+use super::tree_reader::{Found, find, made, walk};
 use crate::glob::Glob;
 use crate::store::{Kind, PATH_MAX, Text, Tree, TreePath};
 use crate::text;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::read::{Found, changed, entries, find};
+use super::tree_reader::{Found, changed, entries, find};
 use super::{CollectError, missing};
 use crate::glob::Glob;
 use crate::store::{Kind, Text, Tree, TreePath};
