@@ -12,6 +12,7 @@
 //! | the same, and something else to do meanwhile | [`Job::start`], which gives a [`RunningJob`] |
 //! | archives, commands or patterns instead of single files | `Job::unpack`, [`Job::input_from`], [`Job::output_matching`], [`Job::output_changed`], `Outcome::pack` |
 //! | many jobs with an SDK or an include directory in common | [`Base`], staged once |
+//! | a job to compare, to store or to send elsewhere | [`JobSpec`], plain data |
 //! | a command with a say in its streams or environment | [`Step`], [`Stdin`], [`Stdout`] |
 //! | an input that is costly to make and perhaps not needed | [`Source`] |
 //! | a job that another thread may have to end | [`Interrupt`], or [`RunningJob::cancel`] |
@@ -58,6 +59,7 @@
 //!
 //! Features: `cli` (default) builds the `notapipe` program; without it no argument parser is compiled. `archives`
 //! and `control` add the modules of those names; `cli` includes both. `tokio` lets a runtime wait for jobs and events.
+//! `serde` gives [`JobSpec`] serde's traits.
 
 #[cfg(feature = "archives")]
 pub mod archive;

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Err(refusal) => return refusal.report(),
     };
     match command {
-        Command::PrintJob(config) => cli::print_job::print_job(*config),
+        Command::PrintJob(spec, format) => cli::job_file::print(&spec, format),
         Command::Plain(plain) => plain.run(),
         Command::Run(config) => {
             // While this process is small, and has neither threads nor files nor handlers.

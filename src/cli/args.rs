@@ -2,22 +2,39 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand};
+use notapipe::mount::Visibility;
+use notapipe::run::{Backing, Cpus, ResourceLimits, Size, Tmp, Verbosity, words};
+use notapipe::store::TreePath;
+use notapipe::text::quoted;
+use notapipe::{JobSpec, Limits, Profile, memory};
 
 use super::completions::CompletionsArgs;
-use super::config::{Backing, LimitsWanted, Profile, Tmp, Verbosity, Visibility};
 use super::doctor::DoctorArgs;
+use super::job_file;
 use super::list::ListArgs;
 use super::man::ManArgs;
 use super::mount_args::MountArgs;
 use super::resize::ResizeArgs;
-use super::size::{self, Patience, Size};
 use super::snapshot::SnapshotArgs;
 use super::status::StatusArgs;
 use super::umount::UmountArgs;
+
+/// A parser for the names of an enum's variants.
+macro_rules! one_of {
+    ($type:ty) => {
+        clap::builder::TypedValueParser::try_map(
+            clap::builder::PossibleValuesParser::new(<$type>::NAMES.iter().copied()),
+            |name| name.parse::<$type>(),
+        )
+    };
+}
+pub(super) use one_of;
 
 const ABOUT: &str = "\
 Files in RAM for tools that insist on files: bytes in, bytes out, nothing on disk.
@@ -103,7 +120,7 @@ Step options stand before a step's tool:
   are paths below the root of the mount, also with --chdir.
 
 Job files (--job):
-  TOML, with the names of the long options as keys and their values as strings; --allow-other and
+  TOML or JSON, with the names of the long options as keys and their values as strings; --allow-other and
   --xattr are true or false, and -q, -v and -vv are verbosity = "quiet", "verbose", "debug".
     timeout = "30s"
     input = ["A.asm", { name = "B.o", source = "../lib/B.o" }]
@@ -116,8 +133,9 @@ Job files (--job):
     stderr = "log"
   Steps have the keys command, stdin, stdout, stderr, env, chdir, and pipe = true for one that reads
   the output of the one before it.
-  A string of input or output is the value of -i or -o; a table is the literal form. A name that is
-  not UTF-8 is the list of its bytes. Paths are relative to the current directory, as on the command
+  A string of input or output is the value of -i or -o; a table is the literal form, and an input may
+  have its content in it: { name = "x", content = "..." }. A name that is not UTF-8 is the list of its
+  bytes. Paths are relative to the current directory, as on the command
   line, whose options override those of the file; its inputs and outputs come after the file's, and
   replace those of the same name; its steps, if there are any, replace all of the file's.
 
@@ -228,18 +246,9 @@ pub struct RunArgs {
     #[arg(long = "collect", value_name = "PATTERN[=DEST]")]
     pub matching: Vec<OsString>,
 
-    /// Deliver all that is new or changed at the end, below DEST or the current directory
-    #[arg(long, value_name = "DEST", num_args = 0..=1, require_equals = true)]
-    pub changed: Option<Option<OsString>>,
-
     /// Stage all that is in an archive (tar, gz, zst, xz, zip); `-` is standard input
     #[arg(long, value_name = "SRC")]
     pub unpack: Vec<OsString>,
-
-    /// Put all outputs into one archive, by its name a .tar, .tar.gz, .tar.zst, .tar.xz or .zip; `-` is
-    /// a tar on standard output
-    #[arg(long, value_name = "DEST")]
-    pub pack: Option<OsString>,
 
     /// Stage what a command of the shell writes to its standard output as the file NAME
     #[arg(long, num_args = 2, value_names = ["NAME", "COMMAND"], allow_hyphen_values = true)]
@@ -252,118 +261,12 @@ pub struct RunArgs {
     #[command(flatten)]
     pub limits: LimitArgs,
 
-    /// The path under which the steps see the mount; an existing directory
-    ///
-    /// The same in every run unless chosen, so that outputs which embed it are reproducible.
-    #[arg(long, value_name = "DIR")]
-    pub at: Option<PathBuf>,
-
-    /// Who sees the mount: only this job, or everybody (of which only you may enter)
-    ///
-    /// In an ordinary user's private job only that user and one group of theirs exist: files of all others, root's
-    /// too, look like nobody's. ssh may refuse them (`Bad owner or permissions`), chgrp to a second group and
-    /// fakeroot's chown fail with `Invalid argument`, fusermount3 and sudo do not work. They do with `--mount public`,
-    /// which needs the package fuse3.
-    #[arg(long, value_name = "WHERE", value_enum)]
-    pub mount: Option<Visibility>,
-
-    /// Whose what tools write to /tmp, /var/tmp, /dev/shm and $TMPDIR is: the job's, or the host's as without notapipe
-    ///
-    /// What is the job's is in RAM, inside --size, seen by it alone, in no output, and gone with it; what you have in /tmp,
-    /// /var/tmp and $TMPDIR can be read and executed. IPC objects are the job's, too. Where it has no namespaces
-    /// (--mount public), TMPDIR, TMP and TEMP lead to a directory of the job.
-    #[arg(long, value_name = "WHOSE", value_enum)]
-    pub tmp: Option<Tmp>,
-
-    /// End the job, with everything in it, when its steps and commands take longer
-    ///
-    /// Everything in the job is killed at that moment, unless --kill-after gives it time to end.
-    #[arg(long, value_name = "TIME", value_parser = size::timeout)]
-    pub timeout: Option<Duration>,
-
-    /// At the timeout send SIGTERM first, and kill what has not ended this much later
-    #[arg(long, value_name = "TIME", value_parser = size::patience)]
-    pub kill_after: Option<Patience>,
-
-    /// What processes may use: cpu=10s,memory=2G,processes=64,files=256, any of them
-    ///
-    /// Where a control group of version 2 can be made for the job (`notapipe doctor` tells), cpu, memory
-    /// and processes are limits of the whole job: one that uses up its cpu time is ended, one that needs
-    /// more memory or processes (with threads) fails. Elsewhere cpu and memory (address space) are limits
-    /// of each process, as with ulimit, and the job's processes are counted. files (descriptors) is
-    /// always a limit of each process. --report tells which it was.
-    #[arg(long, value_name = "LIMITS", value_parser = super::limits::resources)]
-    pub limit: Option<super::limits::ResourcesWanted>,
-
-    /// How long what the steps left behind may go on writing before the job fails (10s)
-    ///
-    /// Outputs are delivered when no process of the job has a file of the mount open for writing, or
-    /// mapped so. What then still runs, such as a daemon, is ended.
-    #[arg(long, value_name = "TIME", value_parser = size::patience)]
-    pub settle: Option<Patience>,
-
-    /// Let in tools that root starts and that become another user
-    #[arg(long)]
-    pub allow_other: bool,
-
-    /// Let files in the mount have extended attributes, which costs requests and few tools use
-    #[arg(long)]
-    pub xattr: bool,
-
-    /// What the mount sees of opens and closes: nothing, which is fastest, or all of them
-    ///
-    /// Tools see no difference. `observed` costs two requests more for each open of a file.
-    #[arg(long, value_name = "PROFILE", value_enum)]
-    pub profile: Option<Profile>,
-
-    /// The CPUs for the tools and for notapipe itself: all, one (where it is now), or numbers: 0,2-3
-    ///
-    /// On one CPU each request to the file system is cheapest, and a tool with several threads has to
-    /// share it. Worth it for tools that work one at a time, and for jobs that run side by side.
-    #[arg(long, value_name = "LIST", value_parser = super::cpus::cpus)]
-    pub cpus: Option<super::cpus::CpusWanted>,
-
-    /// Send what the steps write to the file NAME to standard output, as they write it
-    ///
-    /// The steps' own standard output then goes to standard error. Bytes that were written again after
-    /// they were sent are reported at the end. The job fails when not all of it could be sent, unless the reader
-    /// has closed its end.
-    #[arg(long, value_name = "NAME")]
-    pub follow: Option<OsString>,
-
-    /// Write what the job did to FILE, as JSON: steps, files, times, sizes, requests; see below; `-` is standard output
-    ///
-    /// Also of a job that failed. It sees which files each step touched, for two requests more for each
-    /// open of a file; not with `--profile fast`.
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
-
-    /// What the job's files live in: a FUSE mount, a tmpfs of the job's own, a directory, or (auto) the first that works
-    ///
-    /// `auto` says before the job when it is not FUSE; a backing that is named is that one or an error.
-    /// `tmpfs` is mounted in namespaces of the job, and its files and its /tmp together take no more than --size.
-    /// `directory` serves where namespaces are refused, as in a default container: of $TMPDIR, /dev/shm,
-    /// $XDG_RUNTIME_DIR, /tmp, /run and other tmpfs the one that lets programs be executed and has the most room,
-    /// and on disk, with a warning, only where none has room for the inputs. Its limits are watched: a job that exceeds
-    /// one is ended, but it may take more for a moment; root's --allow-other opens it to all users; --at is refused
-    /// where namespaces are.
-    ///
-    /// In neither of the two are there lists of touched files in a --report, or --mount public; --follow looks every
-    /// 20 ms, and what it tells as changed are blocks of 4 KiB. `notapipe doctor` tells which backings work here.
-    #[arg(long, value_name = "WHERE", value_enum)]
-    pub backing: Option<Backing>,
+    #[command(flatten)]
+    pub options: OptionArgs,
 
     /// The same as --backing fuse
     #[arg(long, conflicts_with = "backing")]
     pub require_fuse: bool,
-
-    /// Put everything that was in the mount to DEST when the job fails: an archive by its name, or a directory
-    ///
-    /// An archive is a .tar, .tar.gz, .tar.zst, .tar.xz or .zip, and takes the place of one that is there;
-    /// a directory must be empty or not there. Kept is also what a job left that ran out of time, or that a
-    /// signal ended, and outputs that could not be delivered.
-    #[arg(long, value_name = "DEST")]
-    pub keep_on_failure: Option<PathBuf>,
 
     /// Start a shell ($SHELL, or /bin/sh) among the staged files, instead of the steps
     ///
@@ -372,13 +275,14 @@ pub struct RunArgs {
     #[arg(long)]
     pub shell: bool,
 
-    /// Take the job from a file, which may hold all that the command line may; `-` is standard input
-    #[arg(long, value_name = "FILE.toml")]
+    /// Take the job from a file of TOML or JSON, which may hold all that the command line may; `-` is standard input
+    #[arg(long, value_name = "FILE")]
     pub job: Option<PathBuf>,
 
     /// Print the whole job as a file for --job, and run nothing
-    #[arg(long)]
-    pub print_job: bool,
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "toml")]
+    pub print_job: Option<job_file::Format>,
 
     /// The word that separates steps
     #[arg(long, value_name = "WORD", default_value = "--then")]
@@ -405,23 +309,181 @@ pub struct RunArgs {
     pub words: Vec<OsString>,
 }
 
-#[derive(Clone, Copy, Debug, Args)]
+/// Declares options that say one field of the job each, the one of their name: an option needs its help here, its field in
+/// [`JobSpec`], and what acts on it.
+macro_rules! options {
+    ($($(#[$attribute:meta])* $name:ident: $type:ty,)*) => {
+        #[derive(Debug, Args)]
+        pub struct OptionArgs {
+            $($(#[$attribute])* pub $name: Option<$type>,)*
+        }
+
+        impl OptionArgs {
+            /// Has what the command line says take the place of what `spec` says.
+            pub fn replace_in(self, spec: &mut JobSpec) {
+                $(if let Some(value) = self.$name {
+                    spec.$name = value.into();
+                })*
+            }
+        }
+    };
+}
+
+options! {
+    /// Deliver all that is new or changed at the end, below DEST or the current directory
+    #[arg(long, value_name = "DEST", value_parser = any_path())]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = ".")]
+    changed: PathBuf,
+
+    /// Put all outputs into one archive, by its name a .tar, .tar.gz, .tar.zst, .tar.xz or .zip; `-` is
+    /// a tar on standard output
+    #[arg(long, value_name = "DEST", value_parser = any_path())]
+    pack: PathBuf,
+
+    /// The path under which the steps see the mount; an existing directory
+    ///
+    /// The same in every run unless chosen, so that outputs which embed it are reproducible.
+    #[arg(long, value_name = "DIR")]
+    at: PathBuf,
+
+    /// Who sees the mount: only this job, or everybody (of which only you may enter)
+    ///
+    /// In an ordinary user's private job only that user and one group of theirs exist: files of all others, root's
+    /// too, look like nobody's. ssh may refuse them (`Bad owner or permissions`), chgrp to a second group and
+    /// fakeroot's chown fail with `Invalid argument`, fusermount3 and sudo do not work. They do with `--mount public`,
+    /// which needs the package fuse3.
+    #[arg(long, value_name = "WHERE", value_parser = one_of!(Visibility))]
+    mount: Visibility,
+
+    /// Whose what tools write to /tmp, /var/tmp, /dev/shm and $TMPDIR is: the job's, or the host's as without notapipe
+    ///
+    /// What is the job's is in RAM, inside --size, seen by it alone, in no output, and gone with it; what you have in /tmp,
+    /// /var/tmp and $TMPDIR can be read and executed. IPC objects are the job's, too. Where it has no namespaces
+    /// (--mount public), TMPDIR, TMP and TEMP lead to a directory of the job.
+    #[arg(long, value_name = "WHOSE", value_parser = one_of!(Tmp))]
+    tmp: Tmp,
+
+    /// End the job, with everything in it, when its steps and commands take longer
+    ///
+    /// Everything in the job is killed at that moment, unless --kill-after gives it time to end.
+    #[arg(long, value_name = "TIME", value_parser = words::timeout)]
+    timeout: Duration,
+
+    /// At the timeout send SIGTERM first, and kill what has not ended this much later
+    #[arg(long, value_name = "TIME", value_parser = words::time)]
+    kill_after: Duration,
+
+    /// What processes may use: cpu=10s,memory=2G,processes=64,files=256, any of them
+    ///
+    /// Where a control group of version 2 can be made for the job (`notapipe doctor` tells), cpu, memory
+    /// and processes are limits of the whole job: one that uses up its cpu time is ended, one that needs
+    /// more memory or processes (with threads) fails. Elsewhere cpu and memory (address space) are limits
+    /// of each process, as with ulimit, and the job's processes are counted. files (descriptors) is
+    /// always a limit of each process. --report tells which it was.
+    #[arg(long, value_name = "LIMITS", value_parser = words::resource_limits)]
+    limit: ResourceLimits,
+
+    /// How long what the steps left behind may go on writing before the job fails (10s)
+    ///
+    /// Outputs are delivered when no process of the job has a file of the mount open for writing, or
+    /// mapped so. What then still runs, such as a daemon, is ended.
+    #[arg(long, value_name = "TIME", value_parser = words::time)]
+    settle: Duration,
+
+    /// Let in tools that root starts and that become another user
+    #[arg(long, num_args = 0, default_missing_value = "true")]
+    allow_other: bool,
+
+    /// Let files in the mount have extended attributes, which costs requests and few tools use
+    #[arg(long, num_args = 0, default_missing_value = "true")]
+    xattr: bool,
+
+    /// What the mount sees of opens and closes: nothing, which is fastest, or all of them
+    ///
+    /// Tools see no difference. `observed` costs two requests more for each open of a file.
+    #[arg(long, value_name = "PROFILE", value_parser = one_of!(Profile))]
+    profile: Profile,
+
+    /// The CPUs for the tools and for notapipe itself: all, one (where it is now), or numbers: 0,2-3
+    ///
+    /// On one CPU each request to the file system is cheapest, and a tool with several threads has to
+    /// share it. Worth it for tools that work one at a time, and for jobs that run side by side.
+    #[arg(long, value_name = "LIST", value_parser = words::cpus)]
+    cpus: Cpus,
+
+    /// Send what the steps write to the file NAME to standard output, as they write it
+    ///
+    /// The steps' own standard output then goes to standard error. Bytes that were written again after
+    /// they were sent are reported at the end. The job fails when not all of it could be sent, unless the reader
+    /// has closed its end.
+    #[arg(long, value_name = "NAME", value_parser = OsStringValueParser::new().try_map(followed))]
+    follow: TreePath,
+
+    /// Write what the job did to FILE, as JSON: steps, files, times, sizes, requests; see below; `-` is standard output
+    ///
+    /// Also of a job that failed. It sees which files each step touched, for two requests more for each
+    /// open of a file; not with `--profile fast`.
+    #[arg(long, value_name = "FILE")]
+    report: PathBuf,
+
+    /// What the job's files live in: a FUSE mount, a tmpfs of the job's own, a directory, or (auto) the first that works
+    ///
+    /// `auto` says before the job when it is not FUSE; a backing that is named is that one or an error.
+    /// `tmpfs` is mounted in namespaces of the job, and its files and its /tmp together take no more than --size.
+    /// `directory` serves where namespaces are refused, as in a default container: of $TMPDIR, /dev/shm,
+    /// $XDG_RUNTIME_DIR, /tmp, /run and other tmpfs the one that lets programs be executed and has the most room,
+    /// and on disk, with a warning, only where none has room for the inputs. Its limits are watched: a job that exceeds
+    /// one is ended, but it may take more for a moment; root's --allow-other opens it to all users; --at is refused
+    /// where namespaces are.
+    ///
+    /// In neither of the two are there lists of touched files in a --report, or --mount public; --follow looks every
+    /// 20 ms, and what it tells as changed are blocks of 4 KiB. `notapipe doctor` tells which backings work here.
+    #[arg(long, value_name = "WHERE", value_parser = one_of!(Backing))]
+    backing: Backing,
+
+    /// Put everything that was in the mount to DEST when the job fails: an archive by its name, or a directory
+    ///
+    /// An archive is a .tar, .tar.gz, .tar.zst, .tar.xz or .zip, and takes the place of one that is there;
+    /// a directory must be empty or not there. Kept is also what a job left that ran out of time, or that a
+    /// signal ended, and outputs that could not be delivered.
+    #[arg(long, value_name = "DEST")]
+    keep_on_failure: PathBuf,
+}
+
+/// Any word but none at all.
+fn any_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+fn followed(name: OsString) -> Result<TreePath, String> {
+    TreePath::parse(name.as_bytes()).map_err(|error| {
+        let name = quoted(&name);
+        format!(
+            "the name {name} after --follow cannot be used: {error}; write a path below the root of the mount"
+        )
+    })
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
 pub struct LimitArgs {
     /// The most that the mount may hold: 512M, 2G, 50% (of the memory; the default)
-    #[arg(long, value_parser = size::size)]
+    #[arg(long, value_parser = words::size)]
     pub size: Option<Size>,
 
     /// The most files, directories and symlinks that it may hold: 100000, 64K (one for every 4 KiB of the size, and at
     /// least 1024)
-    #[arg(long, value_name = "COUNT", value_parser = size::inodes)]
+    #[arg(long, value_name = "COUNT", value_parser = words::inodes)]
     pub inodes: Option<u64>,
 }
 
-impl From<LimitArgs> for LimitsWanted {
-    fn from(args: LimitArgs) -> Self {
-        Self {
-            size: args.size,
-            inodes: args.inodes,
+impl LimitArgs {
+    /// The limits that were asked for, and the defaults for those that were not: inodes follow the size.
+    pub fn limits(self) -> Limits {
+        let size = self.size.map(Size::to_bytes);
+        let limits = size.map_or_else(memory::default_limits, Limits::of_bytes);
+        Limits {
+            inodes: self.inodes.unwrap_or(limits.inodes),
+            ..limits
         }
     }
 }

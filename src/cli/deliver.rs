@@ -2,30 +2,31 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use notapipe::archive::{ArchiveError, Format};
 use notapipe::collect::{
     AtomicFile, CollectError, Delivery, Destination, InterruptibleWriter, Prepared, Wanted,
 };
+use notapipe::run::{MatchingOutput, OutputDest, OutputSpec};
 use notapipe::stage::LeftBehind;
 use notapipe::text::quoted;
-use notapipe::{Interrupt, Outcome};
+use notapipe::{Interrupt, JobSpec, Outcome};
 
-use super::config::{Matching, Output, OutputDest, Packing, RunConfig, Verbosity};
+use super::config::Verbosity;
 use super::progress::Line;
 use super::streams;
 
 /// Destinations that were looked at before anything ran.
 #[derive(Debug)]
 pub struct Delivering {
-    place: Place,
+    target: Target,
     interrupt: Interrupt,
     verbosity: Verbosity,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Target {
     Files(Delivery<'static>),
     Archive {
         file: AtomicFile,
@@ -62,26 +63,27 @@ impl DeliverError {
 
 impl Delivering {
     /// Looks at every destination and refuses what can be seen to fail.
-    pub fn preflight(config: &RunConfig, interrupt: &Interrupt) -> Result<Self, DeliverError> {
-        let place = match &config.pack {
-            None => Place::Files(Delivery::preflight(destinations(config)?)?),
-            Some(Packing::Stdout) => {
+    pub fn preflight(spec: &JobSpec, interrupt: &Interrupt) -> Result<Self, DeliverError> {
+        let target = match &spec.pack {
+            None => Target::Files(Delivery::preflight(destinations(spec)?)?),
+            Some(place) if place == Path::new("-") => {
                 streams::output()?;
-                Place::Stdout
+                Target::Stdout
             }
-            Some(Packing::File { place, format }) => Place::Archive {
+            Some(place) => Target::Archive {
                 file: AtomicFile::preflight(place).map_err(|source| DeliverError::Place {
                     place: place.clone(),
                     source,
                 })?,
                 place: place.clone(),
-                format: *format,
+                // The check of the specification refuses other names.
+                format: Format::of_name(place).unwrap_or(Format::Tar),
             },
         };
         Ok(Self {
-            place,
+            target,
             interrupt: interrupt.clone(),
-            verbosity: config.verbosity,
+            verbosity: spec.verbosity,
         })
     }
 
@@ -89,14 +91,14 @@ impl Delivering {
     pub fn deliver(self, outcome: &Outcome) -> Result<LeftBehind, DeliverError> {
         let line = Line::new("delivering", self.verbosity);
         let listener = line.listener(self.interrupt.clone());
-        match self.place {
-            Place::Files(delivery) => {
+        match self.target {
+            Target::Files(delivery) => {
                 let prepared = delivery
                     .listen(listener)
                     .prepare(outcome.tree(), outcome.staged());
                 Ok(prepared.and_then(Prepared::commit)?.skipped)
             }
-            Place::Archive {
+            Target::Archive {
                 file,
                 place,
                 format,
@@ -117,7 +119,7 @@ impl Delivering {
                 open.place().map_err(failed)?;
                 Ok(packed.skipped)
             }
-            Place::Stdout => {
+            Target::Stdout => {
                 let interrupt = self.interrupt;
                 let outlet = InterruptibleWriter::new(streams::output_descriptor()?, move || {
                     if interrupt.is_raised() {
@@ -135,24 +137,10 @@ impl Delivering {
     }
 }
 
-/// All that is wanted.
-pub fn wanted(config: &RunConfig) -> impl Iterator<Item = Wanted> {
-    let named = config
-        .outputs
-        .iter()
-        .map(|it| Wanted::Named(it.name.clone()));
-    let optional = config.optional.iter();
-    let optional = optional.map(|it| Wanted::Optional(it.name.clone()));
-    let matching = config.collect.iter();
-    let matching = matching.map(|it| Wanted::Matching(it.glob.clone()));
-    let changed = config.changed.iter().map(|_| Wanted::Changed);
-    named.chain(optional).chain(matching).chain(changed)
-}
-
-/// Where each goes, in the order of [`wanted`].
-fn destinations(config: &RunConfig) -> io::Result<Vec<(Wanted, Destination)>> {
-    let named = config.outputs.iter().chain(&config.optional);
-    let named = named.map(|Output { dest, .. }| -> io::Result<_> {
+/// Where each output goes, in the order of [`JobSpec::wanted`].
+fn destinations(spec: &JobSpec) -> io::Result<Vec<(Wanted, Destination)>> {
+    let named = spec.output.iter().chain(&spec.optional);
+    let named = named.map(|OutputSpec { dest, .. }| -> io::Result<_> {
         Ok(match dest {
             OutputDest::Host(path) => {
                 streams::unless_closed_one(path)?;
@@ -161,10 +149,11 @@ fn destinations(config: &RunConfig) -> io::Result<Vec<(Wanted, Destination)>> {
             OutputDest::Stdout => Destination::Descriptor(streams::output_descriptor()?),
         })
     });
-    let matching = config.collect.iter().map(|Matching { dest, .. }| dest);
-    let several = matching.chain(&config.changed);
+    let matching = spec.collect.iter();
+    let matching = matching.map(|MatchingOutput { dest, .. }| dest);
+    let several = matching.chain(&spec.changed);
     let several = several.map(|dest| Ok(Destination::Host(dest.clone())));
-    let all = wanted(config).zip(named.chain(several));
+    let all = spec.wanted().zip(named.chain(several));
     all.map(|(wanted, destination)| Ok((wanted, destination?)))
         .collect()
 }

@@ -10,7 +10,6 @@ use notapipe::store::{Timestamp, Tree, TreePath};
 
 use super::config::{Filling, MountConfig, Verbosity};
 use super::progress::Line;
-use super::run::limits;
 use super::{report, streams};
 
 /// A tree as the configuration wants it, filled. Nothing is mounted yet, so that no process sees half of it.
@@ -24,7 +23,7 @@ pub fn tree(config: &MountConfig, interrupt: &Interrupt) -> Result<Tree, Box<dyn
             .unwrap_or_else(|| rustix::process::getegid().as_raw()),
     };
     let now = Timestamp::now();
-    let limits = limits(config.limits);
+    let limits = config.limits.limits();
     let mut tree = Tree::new(limits, config.mode, owner.uid, owner.gid, now);
     let Some(filling) = &config.from else {
         return Ok(tree);

@@ -15,9 +15,7 @@ mod exit_status;
 pub mod figures;
 pub mod fill;
 pub mod grammar;
-pub mod in_out;
 pub mod job_file;
-pub mod limits;
 pub mod list;
 mod log;
 mod lost;
@@ -25,9 +23,7 @@ pub mod man;
 pub mod mount;
 pub mod mount_args;
 pub mod mount_options;
-pub mod nearest;
 pub mod not_started;
-pub mod print_job;
 pub mod progress;
 pub mod report;
 pub mod report_file;
@@ -35,7 +31,6 @@ pub mod resize;
 pub mod run;
 pub mod save;
 pub mod signals;
-pub mod size;
 pub mod snapshot;
 pub mod socket_dir;
 mod staging;
@@ -53,10 +48,11 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
+use notapipe::JobSpec;
 
 pub use args::Plain;
 use args::{Cli, Commands};
-use config::{Caller, MountConfig, RunConfig};
+use config::{Caller, MountConfig};
 use grammar::UsageError;
 use stray::Stray;
 
@@ -80,11 +76,11 @@ pub mod exit {
 #[derive(Debug)]
 pub enum Command {
     /// `notapipe run`
-    Run(Box<RunConfig>),
+    Run(Box<JobSpec>),
     /// `notapipe mount`
     Mount(MountConfig),
     /// `notapipe run --print-job`
-    PrintJob(Box<RunConfig>),
+    PrintJob(Box<JobSpec>, job_file::Format),
     /// Any other.
     Plain(Plain),
 }
@@ -177,10 +173,9 @@ fn parse_words(words: Vec<OsString>, caller: Caller) -> Result<Command, RefusalK
             }
             let print_job = args.print_job;
             let run = grammar::run(*args, &order).map_err(wrong_run)?;
-            if print_job {
-                Command::PrintJob(Box::new(run))
-            } else {
-                Command::Run(Box::new(run))
+            match print_job {
+                Some(format) => Command::PrintJob(Box::new(run), format),
+                None => Command::Run(Box::new(run)),
             }
         }
         Commands::Mount(args) => {
@@ -211,7 +206,7 @@ fn refusal(error: clap::Error, words: &[OsString]) -> RefusalKind {
         .or_else(|| Stray::find(options).map(UsageError::from))
         .or_else(|| match error.get(ContextKind::InvalidArg) {
             Some(ContextValue::String(word)) if stray::is_word_of_steps(word) => {
-                Some(UsageError::OfSteps { word: word.clone() })
+                Some(UsageError::of_steps(word))
             }
             _ => None,
         });

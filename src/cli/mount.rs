@@ -276,7 +276,7 @@ fn build(config: &MountConfig, tree: Tree) -> Result<Scratch, Box<dyn StdError>>
     };
     let scratch = Scratch::builder()
         .tree(tree)
-        .profile(config.profile.into())
+        .profile(config.profile)
         .mount(options)
         .build()?;
     Ok(scratch)

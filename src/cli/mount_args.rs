@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use notapipe::Profile;
 
-use super::args::{LimitArgs, VerbosityArgs};
-use super::config::{Caller, Filling, LimitsWanted, MountConfig, Profile};
+use super::args::{LimitArgs, VerbosityArgs, one_of};
+use super::config::{Caller, Filling, MountConfig};
 use super::mount_options::{self, MountOptionError};
-use super::size;
 
 const ABOUT: &str = "\
 Mount a directory in RAM, with limits, without root.
@@ -67,7 +67,7 @@ pub struct MountArgs {
     background: bool,
 
     /// Permission bits of the root directory, in octal
-    #[arg(long, default_value = "700", value_parser = size::mode)]
+    #[arg(long, default_value = "700", value_parser = mode)]
     mode: u32,
 
     /// Owner of the root directory, instead of the caller
@@ -91,7 +91,7 @@ pub struct MountArgs {
     name: Option<String>,
 
     /// What it sees of opens and closes: nothing, which is fastest, or all of them
-    #[arg(long, value_name = "PROFILE", value_enum, default_value_t)]
+    #[arg(long, value_name = "PROFILE", value_parser = one_of!(Profile), default_value_t)]
     profile: Profile,
 
     /// Options as a line of fstab has them: `size=1G,mode=755,ro`
@@ -107,7 +107,7 @@ impl MountArgs {
     pub fn config(self) -> Result<MountConfig, MountOptionError> {
         let mut config = MountConfig {
             dir: self.dir,
-            limits: LimitsWanted::from(self.limits),
+            limits: self.limits,
             from: self.from.map(filling),
             save: self.save,
             background: self.background,
@@ -132,10 +132,33 @@ impl MountArgs {
     }
 }
 
+/// `700`, `1777`: permission bits in octal.
+pub fn mode(text: &str) -> Result<u32, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if digits && mode <= 0o1777 => Ok(mode),
+        _ => Err("write permission bits in octal, such as 700 or 1777".to_owned()),
+    }
+}
+
 /// A value of `--from`.
 pub fn filling(source: PathBuf) -> Filling {
     match source.as_os_str().as_encoded_bytes() {
         b"-" => Filling::Stdin,
         _ => Filling::Host(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes() {
+        assert_eq!(mode("700"), Ok(0o700));
+        assert_eq!(mode("1777"), Ok(0o1777));
+        for text in ["", "8", "+700", "2000", "rwx", "77777"] {
+            assert!(mode(text).is_err(), "{text}");
+        }
     }
 }

@@ -3,11 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use notapipe::run::words;
 use notapipe::text::quoted;
 
 use super::config::MountConfig;
-use super::mount_args::filling;
-use super::size;
+use super::mount_args::{filling, mode};
 
 /// An option that cannot be taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,11 +74,11 @@ fn apply_one(option: &str, config: &mut MountConfig) -> Result<(), MountOptionEr
         id.map_err(|_| refuse("write the number of a user or group".to_owned()))
     };
     match (name, value) {
-        ("size", _) => config.limits.size = Some(size::size(text()?).map_err(refuse)?),
+        ("size", _) => config.limits.size = Some(words::size(text()?).map_err(refuse)?),
         ("inodes" | "nr_inodes", _) => {
-            config.limits.inodes = Some(size::inodes(text()?).map_err(refuse)?);
+            config.limits.inodes = Some(words::inodes(text()?).map_err(refuse)?);
         }
-        ("mode", _) => config.mode = size::mode(text()?).map_err(refuse)?,
+        ("mode", _) => config.mode = mode(text()?).map_err(refuse)?,
         ("uid", _) => config.uid = id()?,
         ("gid", _) => config.gid = id()?,
         ("from", _) => config.from = Some(filling(text()?.into())),

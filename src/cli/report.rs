@@ -14,6 +14,7 @@ use notapipe::collect::{CollectError, Missing, MissingOutputs};
 use notapipe::control::ControlError;
 use notapipe::mount::{BackedBy, MountError, Remedy, Storage};
 use notapipe::run::MountOnly;
+use notapipe::run::words::nearest;
 use notapipe::stage::{Source, StageError};
 use notapipe::store::{Limits, Resource};
 use notapipe::text::{is_seen, quoted, shown};
@@ -23,7 +24,6 @@ use super::deliver::DeliverError;
 use super::exit;
 use super::grammar::UsageError;
 use super::lost::LostPages;
-use super::nearest::nearest;
 use super::not_started;
 use super::streams::{self, NotPrinted};
 
@@ -56,7 +56,7 @@ pub fn clap(error: clap::Error) -> ExitCode {
 pub fn usage(command: &str, error: &UsageError) -> ExitCode {
     say([
         &*error.to_string(),
-        &help(&error.remedy()),
+        &help(error.remedy()),
         &format!("For the whole grammar, try 'notapipe {command} --help'."),
     ]);
     ExitCode::from(exit::USAGE)

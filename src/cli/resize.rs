@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use notapipe::run::Size;
 
 use super::args::{LimitArgs, VerbosityArgs};
-use super::config::{LimitsWanted, Verbosity};
-use super::run::limits;
+use super::config::Verbosity;
 use super::{exit, report, socket_dir, status};
 
 /// `notapipe resize`.
@@ -35,11 +35,10 @@ pub struct ResizeArgs {
 
 /// Sets the limits.
 pub fn resize(args: ResizeArgs) -> ExitCode {
-    let wanted = LimitsWanted::from(args.limits);
-    let bytes = wanted.size.map(|_| limits(wanted).bytes);
+    let bytes = args.limits.size.map(Size::to_bytes);
     let resized = socket_dir::socket_dir()
         .find(&args.dir)
-        .and_then(|mut client| client.resize(bytes, wanted.inodes));
+        .and_then(|mut client| client.resize(bytes, args.limits.inodes));
     match resized {
         Ok(now) => {
             if Verbosity::from(args.verbosity) >= Verbosity::Verbose {

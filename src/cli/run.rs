@@ -3,26 +3,19 @@
 use std::ffi::OsStr;
 use std::io::{self, BufReader};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use notapipe::collect::Wanted;
-use notapipe::memory;
-use notapipe::mount::{Remedy, Visibility as MountVisibility};
-use notapipe::run::{self, Cpus, EndedBy, Exit, Followed, InitProgram};
+use notapipe::mount::Remedy;
+use notapipe::run::{EndedBy, Exit, Followed, InitProgram, InputSource, InputSpec, Verbosity};
 use notapipe::stage::LeftBehind;
-use notapipe::store::{Limits, PAGE_SIZE, TreePath};
+use notapipe::store::TreePath;
 use notapipe::text::shown;
-use notapipe::{ByteCount, Interrupt, Job, Outcome, Stdin, Stdout, Step};
+use notapipe::{ByteCount, Interrupt, Job, JobSpec, Outcome, Stdin, Stdout};
 
-use super::config::{
-    InputSource, LimitsWanted, Piped, Profile, RunConfig, Tmp, Verbosity, Visibility,
-};
-use super::cpus::CpusWanted;
-use super::deliver::{self, DeliverError, Delivering};
+use super::deliver::{DeliverError, Delivering};
 use super::exit;
 use super::exit_status::ExitStatus;
 use super::log;
@@ -31,13 +24,12 @@ use super::report;
 use super::report_file::Reporting;
 use super::save::{SavedFrom, Saving};
 use super::signals::Signals;
-use super::size::Size;
 use super::staging::Staging;
 use super::streams::{self, NotPrinted, Stream};
 
-/// Does what `config` says, and gives the exit status of the whole command.
-pub fn run(config: RunConfig, init: InitProgram, signals: Signals) -> ExitCode {
-    match try_run(config, init, signals) {
+/// Does what `spec` says, and gives the exit status of the whole command.
+pub fn run(spec: JobSpec, init: InitProgram, signals: Signals) -> ExitCode {
+    match try_run(spec, init, signals) {
         Ok(code) => ExitCode::from(code),
         Err(NotStarted(error)) => {
             report::failure(&*error);
@@ -55,8 +47,8 @@ impl<E: std::error::Error + 'static> From<E> for NotStarted {
     }
 }
 
-fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8, NotStarted> {
-    if config.verbosity >= Verbosity::Debug {
+fn try_run(spec: JobSpec, init: InitProgram, signals: Signals) -> Result<u8, NotStarted> {
+    if spec.verbosity >= Verbosity::Debug {
         log::tell();
     }
     let not_prepared = |source| notapipe::Error::Processes {
@@ -64,11 +56,11 @@ fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8,
         source,
     };
     let interrupt = Interrupt::new().map_err(not_prepared)?;
-    let delivering = Delivering::preflight(&config, &interrupt)?;
-    let keeping = config.keep_on_failure.as_deref();
-    let keeping = keeping.map(|place| Saving::preflight(place, SavedFrom::Job, config.verbosity));
+    let delivering = Delivering::preflight(&spec, &interrupt)?;
+    let keeping = spec.keep_on_failure.as_deref();
+    let keeping = keeping.map(|place| Saving::preflight(place, SavedFrom::Job, spec.verbosity));
     let keeping = keeping.transpose()?;
-    let reporting = config.report.as_deref().map(Reporting::preflight);
+    let reporting = spec.report.as_deref().map(Reporting::preflight);
     let reporting = reporting.transpose()?;
     let staging = Staging::default();
     let steps_run = Arc::new(AtomicBool::new(false));
@@ -84,14 +76,14 @@ fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8,
         }
     });
     let watch = watch.map_err(not_prepared)?;
-    let job = job(&config, init, &interrupt, staging)?;
+    let job = job(&spec, init, &interrupt, staging)?;
     let ran = job.running_flag(steps_run).run();
     let left = match &ran {
         Ok(outcome) => Some(outcome),
         Err(failed) => failed.outcome.as_deref(),
     };
     if let Some(left) = left
-        && config.verbosity >= Verbosity::Normal
+        && spec.verbosity >= Verbosity::Normal
     {
         tell_skipped(left.skipped());
         if let Some(still_running) = left.still_running() {
@@ -101,12 +93,12 @@ fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8,
     let (outcome, delivered) = match &ran {
         Ok(outcome) => {
             if let Some(limit) = outcome.limit_met()
-                && config.verbosity >= Verbosity::Normal
+                && spec.verbosity >= Verbosity::Normal
             {
                 report::limit_met(limit, outcome.usage().limits);
             }
             if let Some(limit) = outcome.tmp_full()
-                && config.verbosity >= Verbosity::Normal
+                && spec.verbosity >= Verbosity::Normal
             {
                 report::tmp_full(limit, outcome.usage().limits);
             }
@@ -124,13 +116,13 @@ fn try_run(config: RunConfig, init: InitProgram, signals: Signals) -> Result<u8,
     ending.say();
     let delivered = delivered.as_ref().and_then(|it| it.as_ref().ok());
     Ok(wind_up(
-        &config, ending, outcome, delivered, reporting, keeping,
+        &spec, ending, outcome, delivered, reporting, keeping,
     ))
 }
 
 /// Tells what happened, in all the ways that were asked for; gives the exit status.
 fn wind_up(
-    config: &RunConfig,
+    spec: &JobSpec,
     mut ending: ExitStatus<'_>,
     outcome: Option<&Outcome>,
     delivered: Option<&(LeftBehind, Duration)>,
@@ -138,12 +130,12 @@ fn wind_up(
     keeping: Option<Saving>,
 ) -> u8 {
     if let Some(outcome) = outcome
-        && config.verbosity >= Verbosity::Normal
+        && spec.verbosity >= Verbosity::Normal
     {
         outcome.followed().iter().for_each(tell_followed);
     }
     if let Some((skipped, _)) = delivered
-        && config.verbosity >= Verbosity::Normal
+        && spec.verbosity >= Verbosity::Normal
     {
         tell_skipped(skipped);
     }
@@ -158,10 +150,10 @@ fn wind_up(
         }
     }
     if let (Some(keeping), Some(outcome), true) = (keeping, outcome, ending.code != 0) {
-        keep(keeping, outcome, config.verbosity);
+        keep(keeping, outcome, spec.verbosity);
     }
     if let Some(outcome) = outcome
-        && config.verbosity >= Verbosity::Verbose
+        && spec.verbosity >= Verbosity::Verbose
     {
         tell(outcome);
     }
@@ -193,101 +185,70 @@ fn keep(keeping: Saving, outcome: &Outcome, verbosity: Verbosity) {
     }
 }
 
+/// The job of this specification, with the streams of this process.
 fn job(
-    config: &RunConfig,
+    spec: &JobSpec,
     init: InitProgram,
     interrupt: &Interrupt,
     staging: Staging,
 ) -> Result<Job, NotStarted> {
-    let line = Line::new("staging", config.verbosity);
+    let line = Line::new("staging", spec.verbosity);
     let mut tell = line.listener(interrupt.clone());
     let staging = staging.guard();
-    let mut job = Job::new()
-        .limits(limits(config.limits))
-        .backing(config.backing.into())
-        .visibility(match config.visibility {
-            Visibility::Auto => MountVisibility::Auto,
-            Visibility::Private => MountVisibility::Private,
-            Visibility::Public => MountVisibility::Public,
-        })
-        .tmp(match config.tmp {
-            Tmp::Job => run::Tmp::Job,
-            Tmp::Host => run::Tmp::Host,
-        })
-        .allow_other(config.allow_other)
-        .extended_attributes(config.extended_attributes)
-        .profile(profile(config))
+    let mut job = Job::from_spec(with_own_streams(spec.clone()))
         .interrupt(interrupt.clone())
         .init(init)
         .inherited_signals(crate::inherited_signals())
-        .resource_limits(config.resources.0)
         .on_staging(move |progress| {
             let _held_while_it_listens = &staging;
             tell(progress)
         });
-    if config.verbosity >= Verbosity::Normal {
+    if spec.verbosity >= Verbosity::Normal {
         job = job.on_backing(report::backing);
     }
-    if let Some(dir) = &config.at {
-        job = job.at(dir);
+    for InputSpec { name, source } in &spec.input {
+        if is_stdin(source)? {
+            job = job.input_reader(name.to_path_buf(), standard_input()?);
+        }
     }
-    match &config.cpus {
-        CpusWanted::All => {}
-        CpusWanted::One => job = job.cpus(Cpus::One),
-        CpusWanted::These(numbers) => job = job.cpus(Cpus::new(numbers.iter().copied())),
+    for source in &spec.unpack {
+        if is_stdin(source)? {
+            job = job.unpack_reader(standard_input()?);
+        }
     }
-    if let Some(timeout) = config.timeout {
-        job = job.timeout(timeout);
-    }
-    if let Some(patience) = config.kill_after {
-        job = job.kill_after(patience.0);
-    }
-    if let Some(patience) = config.settle {
-        job = job.settle(patience.0);
-    }
-    for input in &config.inputs {
-        let name = input.name.to_path_buf();
-        job = match &input.source {
-            InputSource::Host(path) => job.input_host(name, open_stream(path)?),
-            InputSource::Stdin => job.input_reader(name, standard_input()?),
-        };
-    }
-    for archive in &config.unpack {
-        job = match archive {
-            InputSource::Host(path) => job.unpack_host(open_stream(path)?),
-            InputSource::Stdin => job.unpack_reader(standard_input()?),
-        };
-    }
-    for wanted in deliver::wanted(config) {
-        job = match wanted {
-            Wanted::Named(name) => job.output(name.to_path_buf()),
-            Wanted::Optional(name) => job.output_optional(name.to_path_buf()),
-            Wanted::Matching(glob) => job.output_matching(glob.as_str()),
-            Wanted::Changed => job.output_changed(),
-        };
-    }
-    for Piped { name, command } in &config.input_from {
-        job = job.input_from(name.to_path_buf(), command);
-    }
-    for Piped { name, command } in &config.output_to {
-        job = job.output_to(name.to_path_buf(), command);
-    }
-    if config.uses_stdout() {
+    if spec.uses_stdout() {
         job = job.output_to_stdout(std::io::stderr().as_fd().try_clone_to_owned()?);
     }
-    if let Some(name) = &config.follow {
+    if let Some(name) = &spec.follow {
         job = job.follow(name.to_path_buf(), streams::output().map_err(NotPrinted)?);
     }
-    for step in &config.steps {
-        let reads_pipe = step.reads_pipe;
-        let step = surrounded(config, step)?;
-        job = if reads_pipe {
-            job.pipe(step)
-        } else {
-            job.step(step)
-        };
-    }
     Ok(job)
+}
+
+/// Gives steps that have no streams of their own those of this process, as far as the job itself does not use them.
+fn with_own_streams(mut spec: JobSpec) -> JobSpec {
+    let stdin = match spec.uses_stdin() {
+        true => Stdin::Null,
+        false => Stdin::Inherit,
+    };
+    let stdout = match spec.uses_stdout() {
+        true => Stdout::Stderr,
+        false => Stdout::Inherit,
+    };
+    for step in &mut spec.step {
+        step.stdin.get_or_insert_with(|| stdin.clone());
+        step.stdout.get_or_insert_with(|| stdout.clone());
+        step.stderr.get_or_insert(Stdout::Inherit);
+    }
+    spec
+}
+
+/// Whether it is standard input. A path may be that of a stream that is closed.
+fn is_stdin(source: &InputSource) -> Result<bool, NoInput> {
+    if let InputSource::Host(path) = source {
+        streams::unless_closed_one(path)?;
+    }
+    Ok(*source == InputSource::Stdin)
 }
 
 /// Standard input of ours cannot be an input of the job.
@@ -295,67 +256,8 @@ fn job(
 #[error("cannot read standard input")]
 struct NoInput(#[from] io::Error);
 
-fn open_stream(path: &Path) -> Result<&Path, NoInput> {
-    Ok(streams::unless_closed_one(path).map(|()| path)?)
-}
-
 fn standard_input() -> Result<BufReader<Stream>, NoInput> {
     Ok(streams::input()?)
-}
-
-/// What was asked for, or what the report needs.
-fn profile(config: &RunConfig) -> notapipe::fuse::Profile {
-    let of_report = || match config.report {
-        Some(_) => Profile::Observed,
-        None => Profile::Fast,
-    };
-    config.profile.unwrap_or_else(of_report).into()
-}
-
-/// A step with the caller's streams, as far as the job itself does not use them and it has none of
-/// its own.
-fn surrounded(config: &RunConfig, step: &super::config::Step) -> Result<Step, NotStarted> {
-    let stdin = match &step.stdin {
-        Some(name) => Stdin::File(name.clone()),
-        None if config.uses_stdin() => Stdin::Null,
-        None => Stdin::Inherit,
-    };
-    let stdout = match &step.stdout {
-        Some(name) => Stdout::File(name.clone()),
-        None if config.uses_stdout() => Stdout::Stderr,
-        None => Stdout::Inherit,
-    };
-    let stderr = match &step.stderr {
-        Some(name) => Stdout::File(name.clone()),
-        None => Stdout::Inherit,
-    };
-    let mut made = Step::new(step.argv.clone())
-        .stdin(stdin)
-        .stdout(stdout)
-        .stderr(stderr);
-    for (name, value) in &step.env {
-        made = made.env(name, value);
-    }
-    if let Some(directory) = &step.directory {
-        made = made.directory(directory.to_path_buf());
-    }
-    Ok(made)
-}
-
-/// The limits that were asked for, and the defaults for those that were not: inodes follow the size.
-pub fn limits(wanted: LimitsWanted) -> Limits {
-    let default = || memory::default_limits().bytes;
-    let bytes = match wanted.size {
-        Some(Size::Bytes(bytes)) => bytes,
-        // The default is one half.
-        Some(Size::Percent(percent)) => default() / 50 * u64::from(percent),
-        None => default(),
-    };
-    let limits = Limits::of_bytes(bytes / PAGE_SIZE * PAGE_SIZE);
-    Limits {
-        inodes: wanted.inodes.unwrap_or(limits.inodes),
-        ..limits
-    }
 }
 
 /// What went well and is still worth a word.

@@ -6,11 +6,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use notapipe::Profile;
+use notapipe::mount::Visibility;
+use notapipe::run::{InputSource, InputSpec, JobSpec, OutputDest, OutputSpec, Size, StepSpec};
 use notapipe::store::TreePath;
 use proptest::prelude::*;
 
+use super::args::LimitArgs;
 use super::config::*;
-use super::size::Size;
 use super::steps;
 use super::{Command, Plain, Refusal, RefusalKind, parse};
 
@@ -19,15 +22,15 @@ fn words(line: &[&str]) -> Vec<OsString> {
 }
 
 /// `notapipe run` with these options and the step `true`.
-fn run_with(options: &[&str]) -> Result<RunConfig, String> {
+fn run_with(options: &[&str]) -> Result<JobSpec, String> {
     run(&[options, &["--", "true"]].concat())
 }
 
-fn run(rest: &[&str]) -> Result<RunConfig, String> {
+fn run(rest: &[&str]) -> Result<JobSpec, String> {
     run_words([words(&["notapipe", "run"]), words(rest)].concat())
 }
 
-fn run_words(line: Vec<OsString>) -> Result<RunConfig, String> {
+fn run_words(line: Vec<OsString>) -> Result<JobSpec, String> {
     match parse(line) {
         Ok(Command::Run(config)) => Ok(*config),
         Ok(other) => panic!("{other:?}"),
@@ -53,15 +56,15 @@ fn path(text: &str) -> TreePath {
     TreePath::parse(text).unwrap()
 }
 
-fn host(name: &str, source: &str) -> Input {
-    Input {
+fn host(name: &str, source: &str) -> InputSpec {
+    InputSpec {
         name: path(name),
         source: InputSource::Host(source.into()),
     }
 }
 
-fn to_host(name: &str, dest: &str) -> Output {
-    Output {
+fn to_host(name: &str, dest: &str) -> OutputSpec {
+    OutputSpec {
         name: path(name),
         dest: OutputDest::Host(dest.into()),
     }
@@ -75,53 +78,25 @@ fn the_main_job() {
         "A.sym",
     ])
     .unwrap();
-    assert_eq!(
-        config,
-        RunConfig {
-            inputs: vec![host("A.asm", "A.asm"), host("B.o", "B.o")],
-            outputs: vec![
-                to_host("A.gb", "./"),
-                to_host("A.map", "./"),
-                to_host("A.sym", "./")
-            ],
-            unpack: vec![],
-            optional: vec![],
-            collect: vec![],
-            changed: None,
-            input_from: vec![],
-            output_to: vec![],
-            pack: None,
-            follow: None,
-            steps: vec![
-                Step {
-                    argv: words(&["rgbasm", "A.asm", "-o", "A.o"]),
-                    ..Step::default()
-                },
-                Step {
-                    argv: words(&[
-                        "rgblink", "A.o", "B.o", "-o", "A.gb", "-m", "A.map", "-n", "A.sym"
-                    ]),
-                    ..Step::default()
-                },
-            ],
-            limits: LimitsWanted::default(),
-            at: None,
-            visibility: Visibility::Auto,
-            tmp: Tmp::Job,
-            timeout: None,
-            kill_after: None,
-            resources: super::limits::ResourcesWanted::default(),
-            settle: None,
-            allow_other: false,
-            extended_attributes: false,
-            profile: None,
-            cpus: super::cpus::CpusWanted::All,
-            keep_on_failure: None,
-            backing: super::config::Backing::Auto,
-            report: None,
-            verbosity: Verbosity::Normal,
-        }
-    );
+    let step = |command: &[&str]| {
+        let mut step = StepSpec::default();
+        step.command = words(command);
+        step
+    };
+    let mut expected = JobSpec::default();
+    expected.input = vec![host("A.asm", "A.asm"), host("B.o", "B.o")];
+    expected.output = vec![
+        to_host("A.gb", "./"),
+        to_host("A.map", "./"),
+        to_host("A.sym", "./"),
+    ];
+    expected.step = vec![
+        step(&["rgbasm", "A.asm", "-o", "A.o"]),
+        step(&[
+            "rgblink", "A.o", "B.o", "-o", "A.gb", "-m", "A.map", "-n", "A.sym",
+        ]),
+    ];
+    assert_eq!(config, expected);
     assert!(!config.uses_stdin() && !config.uses_stdout());
 }
 
@@ -151,7 +126,7 @@ fn inputs_are_named() {
         ("...", "...", "..."),
     ] {
         let config = run_with(&["-i", given]).unwrap_or_else(|error| panic!("{given:?}: {error}"));
-        assert_eq!(config.inputs, [host(name, source)], "{given:?}");
+        assert_eq!(config.input, [host(name, source)], "{given:?}");
     }
 }
 
@@ -169,7 +144,7 @@ fn outputs_are_named() {
         (".=all", ".", "all"),
     ] {
         let config = run_with(&["-o", given]).unwrap_or_else(|error| panic!("{given:?}: {error}"));
-        assert_eq!(config.outputs, [to_host(name, dest)], "{given:?}");
+        assert_eq!(config.output, [to_host(name, dest)], "{given:?}");
     }
 }
 
@@ -177,15 +152,15 @@ fn outputs_are_named() {
 fn streams() {
     let config = run_with(&["-i", "in=-", "-o", "out=-"]).unwrap();
     assert_eq!(
-        config.inputs,
-        [Input {
+        config.input,
+        [InputSpec {
             name: path("in"),
             source: InputSource::Stdin
         }]
     );
     assert_eq!(
-        config.outputs,
-        [Output {
+        config.output,
+        [OutputSpec {
             name: path("out"),
             dest: OutputDest::Stdout
         }]
@@ -199,16 +174,16 @@ fn literal_forms_take_any_characters() {
         "--input", "a=b", "c=d", "--output", "-x", "-y", "--input", "s", "-", "--output", "t", "-",
     ])
     .unwrap();
-    let stdin = Input {
+    let stdin = InputSpec {
         name: path("s"),
         source: InputSource::Stdin,
     };
-    assert_eq!(config.inputs, [host("a=b", "c=d"), stdin]);
-    let stdout = Output {
+    assert_eq!(config.input, [host("a=b", "c=d"), stdin]);
+    let stdout = OutputSpec {
         name: path("t"),
         dest: OutputDest::Stdout,
     };
-    assert_eq!(config.outputs, [to_host("-x", "-y"), stdout]);
+    assert_eq!(config.output, [to_host("-x", "-y"), stdout]);
 }
 
 #[test]
@@ -219,13 +194,13 @@ fn short_and_literal_forms_keep_their_order() {
     ])
     .unwrap();
     let names: Vec<_> = config
-        .inputs
+        .input
         .iter()
         .map(|input| input.name.to_string())
         .collect();
     assert_eq!(names, ["a", "b", "c", "d", "e", "f"]);
     let names: Vec<_> = config
-        .outputs
+        .output
         .iter()
         .map(|output| output.name.to_string())
         .collect();
@@ -249,26 +224,26 @@ fn bytes_that_are_not_utf_8_pass() {
     let config = run_words(line).unwrap();
     let name = TreePath::parse(b"\xff\xfe").unwrap();
     assert_eq!(
-        config.inputs[0],
-        Input {
+        config.input[0],
+        InputSpec {
             name,
             source: InputSource::Host(PathBuf::from(&odd))
         }
     );
     assert_eq!(
-        config.inputs[1].source,
+        config.input[1].source,
         InputSource::Host(PathBuf::from(&odd))
     );
     let dest = PathBuf::from(OsString::from_vec(b"s\xfe".to_vec()));
     let name = TreePath::parse(b"n\xff").unwrap();
     assert_eq!(
-        config.outputs,
-        [Output {
+        config.output,
+        [OutputSpec {
             name,
             dest: OutputDest::Host(dest)
         }]
     );
-    assert_eq!(config.steps[0].argv, [odd, "x".into()]);
+    assert_eq!(config.step[0].command, [odd, "x".into()]);
 }
 
 #[test]
@@ -287,14 +262,11 @@ fn other_options() {
     ])
     .unwrap();
     assert_eq!(
-        config.limits,
-        LimitsWanted {
-            size: Some(Size::Percent(50)),
-            inodes: Some(65536)
-        }
+        (config.size, config.inodes),
+        (Some(Size::Percent(50)), Some(65536))
     );
     assert_eq!(config.at.as_deref(), Some(Path::new("/mnt")));
-    assert_eq!(config.visibility, Visibility::Private);
+    assert_eq!(config.mount, Visibility::Private);
     assert_eq!(config.timeout, Some(Duration::from_millis(1500)));
     assert_eq!(config.verbosity, Verbosity::Verbose);
     assert_eq!(run_with(&["-vv"]).unwrap().verbosity, Verbosity::Debug);
@@ -307,9 +279,9 @@ fn steps_are_separated_by_whole_words_only() {
         "--", "echo", "--then=x", "a--then", "--", "-i", "x", "--then", "true",
     ])
     .unwrap();
-    assert_eq!(config.steps.len(), 2);
+    assert_eq!(config.step.len(), 2);
     assert_eq!(
-        config.steps[0].argv,
+        config.step[0].command,
         ["echo", "--then=x", "a--then", "--", "-i", "x"]
     );
     let config = run(&[
@@ -323,10 +295,10 @@ fn steps_are_separated_by_whole_words_only() {
         "c",
     ])
     .unwrap();
-    assert_eq!(config.steps[0].argv, ["a", "--then", "b"]);
-    assert_eq!(config.steps[1].argv, ["c"]);
+    assert_eq!(config.step[0].command, ["a", "--then", "b"]);
+    assert_eq!(config.step[1].command, ["c"]);
     let config = run(&["--then-word", "+", "--", "a", "+", "b"]).unwrap();
-    assert_eq!(config.steps.len(), 2);
+    assert_eq!(config.step.len(), 2);
 }
 
 /// Each refused class, with words that its message must hold: the value and what to do.
@@ -651,7 +623,7 @@ fn mount_and_umount() {
         config,
         MountConfig {
             dir: "/mnt".into(),
-            limits: LimitsWanted {
+            limits: LimitArgs {
                 size: Some(Size::Bytes(1 << 30)),
                 inodes: None
             },
@@ -743,7 +715,7 @@ proptest! {
     fn steps_come_back(steps in steps()) {
         let line = steps.join(&OsString::from("--then"));
         let split = steps::steps(&line, "--then".as_ref(), "--pipe".as_ref()).unwrap();
-        let split: Vec<_> = split.into_iter().map(|step| step.argv).collect();
+        let split: Vec<_> = split.into_iter().map(|step| step.command).collect();
         prop_assert_eq!(split, steps);
     }
 
@@ -755,7 +727,7 @@ proptest! {
             let begin_with_dashes = words.split(|word| word == "--then").map(|step| step[0] == "--");
             let argvs: Vec<_> = steps.into_iter().zip(begin_with_dashes).map(|(step, dashes)| {
                 let dashes = dashes.then(|| OsString::from("--"));
-                dashes.into_iter().chain(step.argv).collect::<Vec<_>>()
+                dashes.into_iter().chain(step.command).collect::<Vec<_>>()
             }).collect();
             prop_assert_eq!(argvs.join(&OsString::from("--then")), words);
         }
@@ -765,7 +737,7 @@ proptest! {
     #[test]
     fn accepted_names_stay_inside(value in "[./a=-]{0,12}") {
         if let Ok(config) = run_with(&[&format!("-i{value}")]) {
-            for input in config.inputs {
+            for input in config.input {
                 prop_assert!(input.name.names().iter().all(|name| name.as_bytes() != b".."));
             }
         }

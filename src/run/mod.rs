@@ -44,9 +44,11 @@ pub use process::{Exit, InitProgram, Interrupt, SpawnError, StepStatus, StillRun
 pub use running::RunningJob;
 pub use scratch_command::ScratchCommand;
 pub use semaphore::Semaphore;
+#[cfg(feature = "serde")]
+pub use spec::words;
 pub use spec::{
     InputSource, InputSpec, JobSpec, MatchingOutput, OutputDest, OutputSpec, PipedFile, Size,
-    StepSpec, Verbosity,
+    SpecError, StepSpec, Verbosity, variable,
 };
 pub use stdio::{Stdin, Stdout};
 pub use step::Step;

@@ -1,5 +1,16 @@
 //! A job as plain data.
 
+mod check;
+mod entries;
+#[cfg(feature = "serde")]
+mod file;
+#[cfg(all(test, feature = "cli"))]
+mod tests;
+#[cfg(feature = "serde")]
+pub mod words;
+
+pub use entries::{SpecError, variable};
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +34,9 @@ use crate::store::{Limits, PAGE_SIZE, TreePath};
 /// job of it, to which what cannot be data is added (readers, closures, descriptors), and
 /// [`Job::spec`](super::Job::spec) gives the data of a job back.
 ///
+/// With the feature `serde` it is what a file for `--job` holds, in any format of serde that describes itself (TOML, JSON):
+/// values are the words of their options, and what is not UTF-8, or could not be seen on a terminal, is the list of its bytes.
+///
 /// # Examples
 ///
 /// ```
@@ -33,6 +47,7 @@ use crate::store::{Limits, PAGE_SIZE, TreePath};
 /// let job = Job::new().input("words", "b\na\n").step(["sort", "words"]);
 /// let spec: JobSpec = job.spec().clone();
 /// assert_eq!(spec.step[0].command, ["sort", "words"]);
+/// assert!(!spec.uses_stdin() && !spec.uses_stdout());
 /// let outcome = Job::from_spec(spec.clone()).run()?;
 /// assert_eq!(outcome.steps()[0].stdout.to_text(), "a\nb\n");
 /// assert_eq!(Job::from_spec(spec.clone()).spec(), &spec);
@@ -59,72 +74,157 @@ use crate::store::{Limits, PAGE_SIZE, TreePath};
 /// # }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(default, deny_unknown_fields, rename_all = "kebab-case")
+)]
 #[non_exhaustive]
 pub struct JobSpec {
     /// The most that the files may hold, in bytes; half of the memory that this process may use unless said.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub size: Option<Size>,
     /// The most files, directories and symlinks; unless said, one for every page of the size, and at least 1024.
+    #[cfg_attr(
+        feature = "serde",
+        serde(skip_serializing_if = "file::is_default", with = "file::word")
+    )]
     pub inodes: Option<u64>,
     /// The path under which the steps see the mount: an existing directory.
+    #[cfg_attr(
+        feature = "serde",
+        serde(skip_serializing_if = "file::is_default", with = "file::word")
+    )]
     pub at: Option<PathBuf>,
     /// Who can see the mount.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub mount: Visibility,
     /// Where what the steps write to `/tmp` and the like goes.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub tmp: Tmp,
     /// The most time that everything may take, staging included; never zero.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            skip_serializing_if = "file::is_default",
+            serialize_with = "file::word::serialize",
+            deserialize_with = "file::read_timeout"
+        )
+    )]
     pub timeout: Option<Duration>,
     /// The time that everything has to end after SIGTERM at the timeout; killed at once unless said.
+    #[cfg_attr(
+        feature = "serde",
+        serde(skip_serializing_if = "file::is_default", with = "file::word")
+    )]
     pub kill_after: Option<Duration>,
     /// How long processes that the steps left behind may go on writing; 10 seconds unless said.
+    #[cfg_attr(
+        feature = "serde",
+        serde(skip_serializing_if = "file::is_default", with = "file::word")
+    )]
     pub settle: Option<Duration>,
     /// The most that the job's processes may use.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub limit: ResourceLimits,
     /// Whether the environment of the steps is [`env`](Self::env) alone, and not that of this process as well.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub env_clear: bool,
     /// Variables of the environment of all steps, a later one in the place of an earlier of its name.
+    #[cfg_attr(
+        feature = "serde",
+        serde(skip_serializing_if = "file::is_default", with = "file::word")
+    )]
     pub env: Vec<(OsString, OsString)>,
     /// How many bytes of each captured stream of a step are kept; 8 MiB unless said.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub capture_bytes: Option<usize>,
     /// Whether steps that become another user may enter the mount.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub allow_other: bool,
     /// Whether files can have extended attributes.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub xattr: bool,
     /// Whether opens and closes are seen. Unless said, they are when there is a [`report`](Self::report).
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub profile: Option<Profile>,
     /// The CPUs for the job's processes and for the thread that serves its mount.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub cpus: Cpus,
     /// The file whose bytes `notapipe run` writes to its standard output while a step writes them; for a program,
     /// [`Job::follow`](super::Job::follow) does that.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub follow: Option<TreePath>,
     /// The file in which `notapipe run` tells what the job did; `-` is its standard output.
+    #[cfg_attr(
+        feature = "serde",
+        serde(skip_serializing_if = "file::is_default", with = "file::word")
+    )]
     pub report: Option<PathBuf>,
     /// Where `notapipe run` puts all files of the job when it fails: an archive by its name, or a directory.
+    #[cfg_attr(
+        feature = "serde",
+        serde(skip_serializing_if = "file::is_default", with = "file::word")
+    )]
     pub keep_on_failure: Option<PathBuf>,
     /// What the files live in while the steps run.
+    #[cfg_attr(
+        feature = "serde",
+        serde(skip_serializing_if = "file::is_default", alias = "require-fuse")
+    )]
     pub backing: Backing,
     /// How much `notapipe run` tells.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub verbosity: Verbosity,
     /// All that is new or changed in the end is an output, which `notapipe run` delivers into this directory.
+    #[cfg_attr(
+        feature = "serde",
+        serde(skip_serializing_if = "file::is_default", with = "file::word")
+    )]
     pub changed: Option<PathBuf>,
     /// The archive, by its name, into which `notapipe run` puts all outputs; `-` is a tar on its standard output.
     #[cfg(feature = "archives")]
+    #[cfg_attr(
+        feature = "serde",
+        serde(skip_serializing_if = "file::is_default", with = "file::word")
+    )]
     pub pack: Option<PathBuf>,
     /// Archives whose members stand in the mount before all other inputs, a later one over an earlier.
     #[cfg(feature = "archives")]
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub unpack: Vec<InputSource>,
     /// Outputs by what they are called.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub collect: Vec<MatchingOutput>,
     /// Files and directories to stage, in order: a later one may add to an earlier directory.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub input: Vec<InputSpec>,
     /// Files and directories that the steps must leave.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub output: Vec<OutputSpec>,
     /// Files and directories that the steps may leave.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub optional: Vec<OutputSpec>,
     /// Files that commands of the shell make before the first step.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            skip_serializing_if = "file::is_default",
+            deserialize_with = "file::read_piped::<true, _>"
+        )
+    )]
     pub input_from: Vec<PipedFile>,
     /// Files that commands of the shell read after the last step.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            skip_serializing_if = "file::is_default",
+            deserialize_with = "file::read_piped::<false, _>"
+        )
+    )]
     pub output_to: Vec<PipedFile>,
     /// The steps, in order.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "file::is_default"))]
     pub step: Vec<StepSpec>,
 }
 
@@ -176,7 +276,7 @@ impl OutputSpec {
     }
 }
 
-/// Where `notapipe run` delivers an output.
+/// Where `notapipe run` delivers an output; see [`OutputSpec::new`] for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutputDest {
     /// A path of the host, as [`Destination::Host`](crate::collect::Destination::Host) takes it; the empty one has no
@@ -224,32 +324,68 @@ impl MatchingOutput {
 
 /// A file in the mount that comes from a command of the shell, or goes to one.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct PipedFile {
     /// The file; never the root.
     pub name: TreePath,
     /// For the shell.
+    #[cfg_attr(feature = "serde", serde(with = "file::word"))]
     pub command: OsString,
 }
 
 /// One command of a job, as data; [`Step`](super::Step) has besides what cannot be data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(deny_unknown_fields, rename_all = "kebab-case")
+)]
 #[non_exhaustive]
 pub struct StepSpec {
     /// The program and its arguments.
+    #[cfg_attr(feature = "serde", serde(with = "file::word"))]
     pub command: Vec<OsString>,
     /// Whether it runs at the same time as the step before it, and reads that one's standard output.
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "file::is_default")
+    )]
     pub pipe: bool,
     /// Its standard input; unless said, nothing, and for `notapipe run` its own.
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "file::is_default")
+    )]
     pub stdin: Option<Stdin>,
     /// Its standard output; unless said, captured, and for `notapipe run` its own.
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "file::is_default")
+    )]
     pub stdout: Option<Stdout>,
     /// Its standard error; unless said, captured, and for `notapipe run` its own.
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "file::is_default")
+    )]
     pub stderr: Option<Stdout>,
     /// Whether its environment is [`env`](Self::env) alone, and not that of this process as well.
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "file::is_default")
+    )]
     pub env_clear: bool,
     /// Variables of its environment, a later one in the place of an earlier of its name.
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "file::is_default", with = "file::word")
+    )]
     pub env: Vec<(OsString, OsString)>,
     /// The directory in the mount where it starts; the root unless said.
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "file::is_default")
+    )]
     pub chdir: Option<TreePath>,
 }
 
@@ -284,6 +420,14 @@ impl Size {
 }
 
 /// How much a program that runs a job tells of it. The library tells nothing.
+///
+/// # Examples
+///
+/// ```
+/// use notapipe::run::Verbosity;
+///
+/// assert!(Verbosity::Quiet < Verbosity::Normal);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
     /// Nothing but errors.

@@ -65,7 +65,7 @@ pub enum Stdout {
 }
 
 impl Stdin {
-    fn file(&self) -> Option<&TreePath> {
+    pub(super) fn file(&self) -> Option<&TreePath> {
         match self {
             Self::File(name) => Some(name),
             _ => None,
@@ -74,7 +74,7 @@ impl Stdin {
 }
 
 impl Stdout {
-    fn file(&self) -> Option<&TreePath> {
+    pub(super) fn file(&self) -> Option<&TreePath> {
         match self {
             Self::File(name) => Some(name),
             _ => None,

@@ -51,7 +51,7 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
     // The library does not parse command lines, print, exit or handle signals. The init is a process of its own.
     (&["clap", "anyhow", "signal_hook"], PROGRAM),
     (&["print!", "println!", "eprint!", "eprintln!"], PROGRAM),
-    (&["dbg!", "humantime"], PROGRAM),
+    (&["dbg!"], PROGRAM),
     (&["std::process::exit", "std::process::abort"], PROGRAM),
     (&["libc::sigaction", "libc::signal"], PROGRAM),
     (&["libc::sigprocmask", "libc::pthread_sigmask"], PROGRAM),
