@@ -80,12 +80,12 @@ impl Scratch {
 
     fn watch(&self, py: Python<'_>, name: PathBuf) -> PyResult<Watch> {
         let watch = self.with(py, |scratch| scratch.watch(&name))?;
-        Ok(Watch(Mutex::new(watch)))
+        Ok(Watch(Owned::new(Mutex::new(watch))))
     }
 
     fn follow(&self, py: Python<'_>, name: PathBuf) -> PyResult<Follow> {
         let follow = self.with(py, |scratch| scratch.follow(&name))?;
-        Ok(Follow(Mutex::new(follow)))
+        Ok(Follow(Owned::new(Mutex::new(follow))))
     }
 
     /// Unmounts; does nothing the second time. Who has a file of it open keeps that file.
@@ -96,52 +96,53 @@ impl Scratch {
 
 /// See `notapipe.Watch`.
 #[pyclass(module = "notapipe._native", frozen)]
-pub struct Watch(Mutex<notapipe::Watch>);
+pub struct Watch(Owned<Mutex<notapipe::Watch>>);
 
 #[pymethods]
 impl Watch {
-    fn fileno(&self) -> RawFd {
-        self.0.lock().unwrap().as_fd().as_raw_fd()
+    fn fileno(&self) -> PyResult<RawFd> {
+        Ok(self.0.get()?.lock().unwrap().as_fd().as_raw_fd())
     }
 
     /// What waits to be taken, as the fields of a `notapipe.Event`.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let event = self.0.lock().unwrap().try_next();
+        let event = self.0.get()?.lock().unwrap().try_next();
         event.map(|event| fields(py, event)).transpose()
     }
 
     /// Whether nothing comes any more.
-    fn ended(&self) -> bool {
-        self.0.lock().unwrap().has_ended()
+    fn ended(&self) -> PyResult<bool> {
+        Ok(self.0.get()?.lock().unwrap().has_ended())
     }
 
     /// Waits until something can be taken.
     fn wait(&self, py: Python<'_>) -> PyResult<()> {
-        wait_for(py, &self.0)
+        wait_for(py, self.0.get()?)
     }
 }
 
 /// See `notapipe.Follow`.
 #[pyclass(module = "notapipe._native", frozen)]
-pub struct Follow(Mutex<notapipe::Follow>);
+pub struct Follow(Owned<Mutex<notapipe::Follow>>);
 
 #[pymethods]
 impl Follow {
-    fn fileno(&self) -> RawFd {
-        self.0.lock().unwrap().as_fd().as_raw_fd()
+    fn fileno(&self) -> PyResult<RawFd> {
+        Ok(self.0.get()?.lock().unwrap().as_fd().as_raw_fd())
     }
 
     /// The bytes that there are: none at the end, and `None` where more will come.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         const MOST_BYTES: usize = 128 << 10;
         let mut block = vec![0; MOST_BYTES];
-        let taken = py.detach(|| self.0.lock().unwrap().try_read(&mut block))?;
+        let follow = self.0.get()?;
+        let taken = py.detach(|| follow.lock().unwrap().try_read(&mut block))?;
         Ok(taken.map(|len| PyBytes::new(py, &block[..len])))
     }
 
     /// Waits until something can be taken.
     fn wait(&self, py: Python<'_>) -> PyResult<()> {
-        wait_for(py, &self.0)
+        wait_for(py, self.0.get()?)
     }
 }
 

@@ -14,15 +14,8 @@ from pathlib import Path
 import pytest
 
 import notapipe
-from left import eventually, nothing_left
+from left import nothing_left
 from notapipe import Base, Job
-
-#: A program that says when a job's step runs, and which processes it has.
-LONG_JOB = """
-import notapipe, os, sys
-job = notapipe.Job(["sh", "-c", "sleep 600 & echo $$ >&2; exec sleep 600"])
-"""
-
 
 def python(script: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-X", "dev", "-c", script]
@@ -96,26 +89,28 @@ def test_pools_of_processes(method: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_leaves_its_parents_jobs_alone() -> None:
-    def in_the_child(running: notapipe.RunningJob, scratch: notapipe.Scratch) -> bool:
-        for method in (running.wait, running.cancel, lambda: scratch.read("word")):
+    def in_the_child(running: notapipe.RunningJob, scratch: notapipe.Scratch, events: notapipe.Watch) -> bool:
+        for method in (running.wait, running.cancel, lambda: scratch.read("word"), events.take):
             with pytest.raises(RuntimeError, match="forked"):
                 method()
-        del running
+        del running, events
         scratch.close()
         # It can have jobs of its own.
         return sort(b"b\na\n") == b"a\nb\n"
 
     def in_the_parent() -> None:
         with notapipe.Scratch() as scratch, Job(["sh", "-c", "sleep 0.3; echo done"]).start() as running:
+            events = scratch.watch()
             scratch.write("word", b"ceci")
             child = os.fork()
             if child == 0:
                 with contextlib.suppress(BaseException):
-                    os._exit(0 if in_the_child(running, scratch) else 1)
+                    os._exit(0 if in_the_child(running, scratch, events) else 1)
                 os._exit(2)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
             assert running.wait().steps[0].stdout == b"done\n"
             assert scratch.read("word") == (scratch.path / "word").read_bytes() == b"ceci"
+            assert next(events).kind == "created"
 
     with nothing_left():
         in_the_parent()
