@@ -61,6 +61,9 @@
 //! and `control` add the modules of those names; `cli` includes both. `tokio` lets a runtime wait for jobs and events.
 //! `serde` gives [`JobSpec`] serde's traits.
 
+// docs.rs says of each item which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "archives")]
 pub mod archive;
 pub mod collect;
@@ -80,12 +83,18 @@ mod sys;
 pub mod text;
 mod view;
 
+#[doc(inline)]
 pub use fuse::Profile;
+#[doc(inline)]
 pub use progress::{ByteCount, Progress};
+#[doc(inline)]
 pub use run::{
     Base, Captured, Error, ErrorKind, Exit, Failed, Interrupt, Job, JobSpec, Outcome, RunningJob,
     Slots, Stdin, Stdout, Step, StepReport,
 };
+#[doc(inline)]
 pub use scratch::{Follow, OpenOptions, Scratch, ScratchBuilder, ScratchFile, Watch};
+#[doc(inline)]
 pub use store::{Limits, Source};
+#[doc(inline)]
 pub use view::{Event, Touched};

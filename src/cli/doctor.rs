@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use notapipe::mount::{MountOptions, Visibility, find_program};
-use notapipe::run::{Backing, InitProgram, LimitBy, ResourceLimits};
+use notapipe::run::{Backing, InitProgram, LimitHolder, ResourceLimits};
 use notapipe::text::shown;
 use notapipe::{Job, Scratch, memory};
 use rustix::fs::{Mode, OFlags};
@@ -448,7 +448,7 @@ fn limits() -> Check {
     ];
     let (of_job, of_each): (Vec<_>, Vec<_>) = names
         .into_iter()
-        .partition(|(_, by)| *by == Some(LimitBy::Cgroup));
+        .partition(|(_, by)| *by == Some(LimitHolder::Cgroup));
     let list = |names: &[(&str, _)]| {
         let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
         names.join(", ")

@@ -16,7 +16,7 @@ use notapipe::Outcome;
 use notapipe::Touched;
 use notapipe::collect::{self, AtomicFile, Found};
 use notapipe::fuse::RequestCounts;
-use notapipe::run::{self, EndedBy, Exit, LimitBy, StepReport};
+use notapipe::run::{self, EndedBy, Exit, LimitHolder, StepReport};
 use notapipe::store::{Kind, Name, PATH_MAX, Resource, Tree, TreePath};
 use notapipe::text::quoted;
 use serde::Serialize;
@@ -201,7 +201,8 @@ struct ResourceLimits {
 impl ResourceLimits {
     fn of(outcome: &Outcome) -> Option<Self> {
         let (limits, by) = (outcome.resource_limits(), outcome.limits_by());
-        let is_held_by_a_group = [by.cpu, by.memory, by.processes].contains(&Some(LimitBy::Cgroup));
+        let is_held_by_a_group =
+            [by.cpu, by.memory, by.processes].contains(&Some(LimitHolder::Cgroup));
         (limits != run::ResourceLimits::default()).then(|| Self {
             by: if is_held_by_a_group {
                 "cgroup"
@@ -220,10 +221,10 @@ impl ResourceLimits {
     }
 }
 
-fn limit_by(by: LimitBy) -> &'static str {
+fn limit_by(by: LimitHolder) -> &'static str {
     match by {
-        LimitBy::Cgroup => "cgroup",
-        LimitBy::Rlimit => "rlimit",
+        LimitHolder::Cgroup => "cgroup",
+        LimitHolder::Rlimit => "rlimit",
         _ => "count",
     }
 }

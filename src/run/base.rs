@@ -45,6 +45,16 @@ pub struct Base {
     pub(super) spec: JobSpec,
 }
 
+impl Clone for Base {
+    fn clone(&self) -> Self {
+        Self {
+            tree: self.tree.fork(),
+            skipped: self.skipped.clone(),
+            spec: self.spec.clone(),
+        }
+    }
+}
+
 impl Base {
     /// A job that starts from it: like the one that it was made of, whose inputs are staged already.
     pub fn job(&self) -> Job {

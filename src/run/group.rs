@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::error::Error;
-use super::limits::{LimitBy, LimitsBy, ResourceLimits};
+use super::limits::{LimitHolder, LimitHolders, ResourceLimits};
 use super::process::Processes;
 use crate::sys::cgroup::{Cgroup, CgroupHandle};
 
@@ -46,7 +46,7 @@ impl Group {
     }
 
     /// What holds each of the limits.
-    pub(super) fn by(&self) -> LimitsBy {
+    pub(super) fn by(&self) -> LimitHolders {
         let ResourceLimits {
             cpu,
             memory_bytes,
@@ -54,12 +54,18 @@ impl Group {
             files,
         } = self.limits;
         let holds = self.cgroup.as_ref().map(Cgroup::holds).unwrap_or_default();
-        let by = |is_held, otherwise| if is_held { LimitBy::Cgroup } else { otherwise };
-        LimitsBy {
-            cpu: cpu.map(|_| by(self.cgroup.is_some(), LimitBy::Rlimit)),
-            memory: memory_bytes.map(|_| by(holds.memory, LimitBy::Rlimit)),
-            processes: processes.map(|_| by(holds.pids, LimitBy::Count)),
-            files: files.map(|_| LimitBy::Rlimit),
+        let by = |is_held, otherwise| {
+            if is_held {
+                LimitHolder::Cgroup
+            } else {
+                otherwise
+            }
+        };
+        LimitHolders {
+            cpu: cpu.map(|_| by(self.cgroup.is_some(), LimitHolder::Rlimit)),
+            memory: memory_bytes.map(|_| by(holds.memory, LimitHolder::Rlimit)),
+            processes: processes.map(|_| by(holds.pids, LimitHolder::Count)),
+            files: files.map(|_| LimitHolder::Rlimit),
         }
     }
 
@@ -82,7 +88,7 @@ impl Group {
     /// RLIMIT_CPU would send them, and end by that.
     pub(super) fn check(&self, processes: &Processes) -> Result<(), Error> {
         let by = self.by();
-        if by.processes == Some(LimitBy::Count) {
+        if by.processes == Some(LimitHolder::Count) {
             self.count(processes)?;
         }
         let Some(cgroup) = &self.cgroup else {
@@ -90,13 +96,13 @@ impl Group {
         };
         let unreadable = failed("look at the control group of");
         let bounds = cgroup.bounds();
-        if by.memory == Some(LimitBy::Cgroup)
+        if by.memory == Some(LimitHolder::Cgroup)
             && cgroup.met_memory().map_err(&unreadable)?
             && let Some(limit_bytes) = bounds.memory_bytes
         {
             return Err(Error::OverMemory { limit_bytes });
         }
-        if by.processes == Some(LimitBy::Cgroup)
+        if by.processes == Some(LimitHolder::Cgroup)
             && cgroup.met_processes().map_err(&unreadable)?
             && let Some(limit) = bounds.processes
         {

@@ -22,7 +22,7 @@ use super::events::{EventListener, Telling};
 use super::failed::{ErrorKind, Failed};
 use super::follow::{self, Followed, Following};
 use super::inputs::{self, Listener, Readers, check_name, owner};
-use super::limits::{LimitsBy, ResourceLimits};
+use super::limits::{LimitHolders, ResourceLimits};
 use super::outcome::{Outcome, Phases, StepReport};
 use super::own_tmp::{self, Tmp};
 use super::pipeline::{Bounds, Pipeline};
@@ -1393,7 +1393,7 @@ struct Record {
     /// Which of them failed.
     failed: Option<usize>,
     followed: Vec<Followed>,
-    limits_by: LimitsBy,
+    limits_by: LimitHolders,
     still_running: Option<StillRunning>,
 }
 

@@ -8,7 +8,7 @@ use crate::sys::launch::Rlimits;
 /// The most that a job's processes may use; nothing is limited unless said.
 ///
 /// Where the system lets us make a control group (cgroups(7), version 2), the job has one of its own, and processor
-/// time, memory and processes are limited for all of it together, as far as the controllers are there; [`LimitsBy`]
+/// time, memory and processes are limited for all of it together, as far as the controllers are there; [`LimitHolders`]
 /// tells for each. Files in the mount are our memory and not the job's: [`Job::limits`](super::Job::limits) is for them.
 ///
 /// | limit | in a control group | without |
@@ -49,7 +49,7 @@ pub struct ResourceLimits {
 /// What holds a limit; see [`Outcome::limits_by`](super::Outcome::limits_by).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum LimitBy {
+pub enum LimitHolder {
     /// A control group of the job's own (cgroups(7), version 2).
     Cgroup,
     /// A limit of each process (setrlimit(2)), which what it starts inherits.
@@ -62,15 +62,15 @@ pub enum LimitBy {
 /// [`Outcome::limits_by`](super::Outcome::limits_by).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct LimitsBy {
+pub struct LimitHolders {
     /// Processor time.
-    pub cpu: Option<LimitBy>,
+    pub cpu: Option<LimitHolder>,
     /// Memory.
-    pub memory: Option<LimitBy>,
+    pub memory: Option<LimitHolder>,
     /// Processes.
-    pub processes: Option<LimitBy>,
+    pub processes: Option<LimitHolder>,
     /// File descriptors.
-    pub files: Option<LimitBy>,
+    pub files: Option<LimitHolder>,
 }
 
 impl ResourceLimits {
@@ -80,8 +80,8 @@ impl ResourceLimits {
     }
 
     /// What each process is given where the limits are held so.
-    pub(super) fn rlimits(&self, by: LimitsBy) -> Rlimits {
-        let by_rlimit = |by: Option<LimitBy>| by == Some(LimitBy::Rlimit);
+    pub(super) fn rlimits(&self, by: LimitHolders) -> Rlimits {
+        let by_rlimit = |by: Option<LimitHolder>| by == Some(LimitHolder::Rlimit);
         Rlimits {
             cpu_seconds: self.cpu_seconds().filter(|_| by_rlimit(by.cpu)),
             address_space_bytes: self.memory_bytes.filter(|_| by_rlimit(by.memory)),

@@ -37,7 +37,7 @@ pub use error::{Error, MountOnly};
 pub use failed::{ErrorKind, Failed};
 pub use follow::Followed;
 pub use job::Job;
-pub use limits::{LimitBy, LimitsBy, ResourceLimits};
+pub use limits::{LimitHolder, LimitHolders, ResourceLimits};
 pub use outcome::{Captured, EndedBy, Outcome, Phases, StepReport};
 pub use own_tmp::Tmp;
 pub use process::{Exit, InitProgram, Interrupt, SpawnError, StepStatus, StillRunning};

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::backing::Backing;
 use super::error::Error;
 use super::follow::Followed;
-use super::limits::{LimitsBy, ResourceLimits};
+use super::limits::{LimitHolders, ResourceLimits};
 use super::process::{StepStatus, StillRunning};
 #[cfg(feature = "archives")]
 use crate::archive::{Format, Pack};
@@ -74,7 +74,7 @@ pub struct Outcome {
     pub(super) phases: Phases,
     pub(super) followed: Vec<Followed>,
     pub(super) resource_limits: ResourceLimits,
-    pub(super) limits_by: LimitsBy,
+    pub(super) limits_by: LimitHolders,
     pub(super) peak: Peak,
     pub(super) backing: Backing,
     pub(super) without_fuse: Option<MountError>,
@@ -217,7 +217,7 @@ impl Outcome {
     /// # Examples
     ///
     /// ```
-    /// use notapipe::run::{LimitBy, ResourceLimits};
+    /// use notapipe::run::{LimitHolder, ResourceLimits};
     ///
     /// # fn main() -> Result<(), notapipe::Error> {
     /// let limits = ResourceLimits {
@@ -225,12 +225,12 @@ impl Outcome {
     ///     ..ResourceLimits::default()
     /// };
     /// let outcome = notapipe::Job::new().resource_limits(limits).step(["true"]).run()?;
-    /// assert_eq!(outcome.limits_by().files, Some(LimitBy::Rlimit));
+    /// assert_eq!(outcome.limits_by().files, Some(LimitHolder::Rlimit));
     /// assert_eq!(outcome.limits_by().memory, None);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn limits_by(&self) -> LimitsBy {
+    pub fn limits_by(&self) -> LimitHolders {
         self.limits_by
     }
 

@@ -36,7 +36,7 @@ pub use self::supervised::InitProgram;
 use self::supervised::Supervisor;
 use super::error::Error;
 use super::group::Group;
-use super::limits::{LimitsBy, ResourceLimits};
+use super::limits::{LimitHolders, ResourceLimits};
 use super::own_tmp;
 use super::step::with_variables;
 use crate::mount::{MountError, MountPoint, MountState, ProcessInfo, Writing, writing};
@@ -368,7 +368,7 @@ impl Processes {
 
     /// What holds their limits.
     #[must_use]
-    pub fn limits_by(&self) -> LimitsBy {
+    pub fn limits_by(&self) -> LimitHolders {
         self.group.by()
     }
 
