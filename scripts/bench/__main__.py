@@ -118,7 +118,8 @@ def measure_all(options, tools, made, progress):
     """The results, and the messages of what failed by its name."""
     everywhere = [
         places.Directory("tmpfs", options.tmpfs, tools),
-        places.Notapipe("notapipe", options.tmpfs, tools),
+        places.Notapipe("notapipe", options.tmpfs, tools, "fuse"),
+        places.Notapipe("tmpfs backing", options.tmpfs, tools, "tmpfs"),
     ]
     if options.disk:
         # There for the order of magnitude; many a disk would take most of the time.

@@ -108,7 +108,11 @@ class Directory(Place):
 
 
 class Notapipe(Place):
-    """The working directory of a job's step."""
+    """The working directory of a job's step, whose files have this backing."""
+
+    def __init__(self, name, base, tools, backing):
+        super().__init__(name, base, tools)
+        self.backing = backing
 
     def run_inside(self, case):
         stage = ["-i", f".={case.stage}"] if case.stage else []
@@ -117,14 +121,15 @@ class Notapipe(Place):
             words += ["--then", *command] if words else command
         report = self.tools.report_file
         # What is measured writes its time to a file outside.
-        command = ["{notapipe}", "run", *FAST, "--tmp", "host", "--report", report, *stage, "--", *words]
+        options = [*FAST, "--backing", self.backing, "--tmp", "host", "--report", report]
+        command = ["{notapipe}", "run", *options, *stage, "--", *words]
         seconds = self.timed(command, self.base)
         step = json.loads(report.read_text())["steps"][-1]
-        return Sample(seconds, step["requests"])
+        return Sample(seconds, step["requests"] if self.backing == "fuse" else None)
 
     def run_outside(self, case):
         sample = super().run_outside(case)
-        if not case.report:
+        if not case.report or self.backing != "fuse":
             return sample
         # Counted in a run of its own: writing a report is no part of what is timed.
         with self.fresh() as work:

@@ -61,6 +61,7 @@ def row(result, pin, disk):
         "notapipe": time_text(result.seconds_per_one("notapipe")),
         "adds": "-" if added is None else time_text(added),
         "× tmpfs": ratio_text(result.ratio("notapipe")),
+        "tmpfs backing × tmpfs": ratio_text(result.ratio("tmpfs backing")),
     }
     if pin:
         cells["× on one CPU"] = ratio_text(result.pinned_ratio("notapipe"))
@@ -101,6 +102,7 @@ def as_json(facts, results, failures, rounds):
             "seconds": result.seconds,
             "pinned_seconds": result.pinned_seconds,
             "ratio": ratio_json(result.ratio("notapipe")),
+            "tmpfs_backing_ratio": ratio_json(result.ratio("tmpfs backing")),
             "pinned_ratio": ratio_json(result.pinned_ratio("notapipe")),
             "disk_ratio": ratio_json(result.ratio("disk")),
             "requests": result.requests,

@@ -132,7 +132,11 @@ def true_alone(scale, fixtures):
         unit="job",
         count=scale.commands,
         times=scale.commands,
-        commands={"tmpfs": ["true"], "notapipe": ["{notapipe}", "run", "--", "true"]},
+        commands={
+            "tmpfs": ["true"],
+            "notapipe": ["{notapipe}", "run", "--", "true"],
+            "tmpfs backing": ["{notapipe}", "run", "--backing", "tmpfs", "--", "true"],
+        },
         report=["--", "true"],
     )
 

@@ -429,7 +429,7 @@ options! {
     /// What the job's files live in: a FUSE mount, a tmpfs of the job's own, a directory, or (auto) the first that works
     ///
     /// `auto` says before the job when it is not FUSE; a backing that is named is that one or an error.
-    /// `tmpfs` is mounted in namespaces of the job, and its files and its /tmp together take no more than --size.
+    /// `tmpfs` is mounted in namespaces of the job; the kernel enforces its limits.
     /// `directory` serves where namespaces are refused, as in a default container: of $TMPDIR, /dev/shm,
     /// $XDG_RUNTIME_DIR, /tmp, /run and other tmpfs the one that lets programs be executed and has the most room,
     /// and on disk, with a warning, only where none has room for the inputs. Its limits are watched: a job that exceeds

@@ -4,11 +4,11 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::support::site::{Site, Who, both, until};
+use crate::support::site::{Site, Who, over_each_backing, until};
 
 #[test]
 fn what_a_command_writes_is_a_file() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("here", "from the caller's directory\n");
         let look = "tail -c 4 a; cat a a | wc -l; stat -c '%F %a' a; cat dir/b";
         let words = [
@@ -32,7 +32,7 @@ fn what_a_command_writes_is_a_file() {
 
 #[test]
 fn large_and_empty_outputs_of_commands_come_whole() {
-    both(|site| {
+    over_each_backing(|site| {
         let words = [
             "--input-from",
             "large",
@@ -57,7 +57,7 @@ fn large_and_empty_outputs_of_commands_come_whole() {
 /// Each waits for the other, which can only end when both run.
 #[test]
 fn commands_run_side_by_side() {
-    both(|site| {
+    over_each_backing(|site| {
         site.mkfifo("one");
         site.mkfifo("two");
         let (a, b) = ("echo 1 > one; cat two", "cat one; echo 2 > two");
@@ -86,7 +86,7 @@ fn commands_run_side_by_side() {
 
 #[test]
 fn a_command_that_fails_fails_the_job_and_ends_the_others() {
-    both(|site| {
+    over_each_backing(|site| {
         let endless = site.endless();
         let step = ["-o", "x", "--", "sh", "-c", "echo ran >&2; echo > x"];
         for (command, ending) in [
@@ -115,7 +115,7 @@ fn a_command_that_fails_fails_the_job_and_ends_the_others() {
 
 #[test]
 fn what_a_command_writes_has_to_fit() {
-    both(|site| {
+    over_each_backing(|site| {
         let words = [
             "--size",
             "1M",
@@ -134,7 +134,7 @@ fn what_a_command_writes_has_to_fit() {
 
 #[test]
 fn commands_have_the_time_that_the_job_has() {
-    both(|site| {
+    over_each_backing(|site| {
         let endless = format!("({}) | cat", site.endless());
         let words = [
             "--timeout",
@@ -168,7 +168,7 @@ fn commands_have_the_time_that_the_job_has() {
 
 #[test]
 fn signals_end_commands_with_all_that_they_started() {
-    both(|site| {
+    over_each_backing(|site| {
         let endless = site.endless();
         let line = format!("{endless} & {endless} & wait");
         for words in [
@@ -188,7 +188,7 @@ fn signals_end_commands_with_all_that_they_started() {
 
 #[test]
 fn nothing_that_is_no_command_is_executed() {
-    both(|site| {
+    over_each_backing(|site| {
         for value in [
             "x=$(touch evil)",
             "x=|touch evil",
@@ -208,7 +208,7 @@ fn nothing_that_is_no_command_is_executed() {
 
 #[test]
 fn an_output_is_given_to_a_command() {
-    both(|site| {
+    over_each_backing(|site| {
         let make = ["--", "sh", "-c", "seq 300000 > n; echo other > other"];
         let words = [
             "-o",
@@ -264,7 +264,7 @@ fn an_output_for_a_command_must_be_a_file() {
 /// A command must not wait for a terminal that the job's own steps read.
 #[test]
 fn commands_read_nothing_of_ours() {
-    both(|site| {
+    over_each_backing(|site| {
         let words = [
             "--input-from",
             "a",
@@ -286,7 +286,7 @@ fn commands_read_nothing_of_ours() {
 
 #[test]
 fn a_job_file_has_commands_too() {
-    both(|site| {
+    over_each_backing(|site| {
         let line = [
             "--input-from",
             "in",

@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use crate::support::site::{Site, Who, both};
+use crate::support::site::{Site, Who, over_each_backing};
 
 #[test]
 fn a_file_is_replaced_in_place_of_the_input_it_was_made_from() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("rom", "old");
         let inode = fs::metadata(site.path("rom")).unwrap().ino();
         let words = [
@@ -29,7 +29,7 @@ fn a_file_is_replaced_in_place_of_the_input_it_was_made_from() {
 
 #[test]
 fn a_directory_in_the_way_of_one_output_holds_back_all() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("a", "old");
         site.create_dir("place/out");
         let before = site.listing();
@@ -84,7 +84,7 @@ fn a_destination_that_closes_meanwhile_holds_back_all() {
 
 #[test]
 fn what_was_replaced_before_the_failure_is_put_back() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("a", "old");
         let time = fs::metadata(site.path("a")).unwrap().modified().unwrap();
         let make = "echo new > a; echo new > b; mkdir d; echo new > d/e; echo 1 > x";
@@ -116,7 +116,7 @@ fn what_was_replaced_before_the_failure_is_put_back() {
 
 #[test]
 fn a_failing_step_leaves_all_files_alone() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("a", "old");
         let words = [
             "-o",
@@ -137,7 +137,7 @@ fn a_failing_step_leaves_all_files_alone() {
 
 #[test]
 fn an_output_that_nobody_made_leaves_all_files_alone() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("a", "old");
         let make = "echo new > a; echo > out.bim; echo > sub/other";
         let words = [
@@ -158,7 +158,7 @@ fn an_output_that_nobody_made_leaves_all_files_alone() {
 
 #[test]
 fn an_input_that_no_tool_touched_can_be_an_output() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("a", "same");
         site.run(&["-i", "a", "-o", "a=copy", "--", "true"])
             .ended(0)
@@ -169,7 +169,7 @@ fn an_input_that_no_tool_touched_can_be_an_output() {
 
 #[test]
 fn a_symlink_is_followed_and_its_target_replaced() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("real/file", "old");
         site.symlink("real/file", "link");
         site.symlink("real/new", "dangling");
@@ -190,7 +190,7 @@ fn a_symlink_is_followed_and_its_target_replaced() {
 
 #[test]
 fn devices_are_written_into() {
-    both(|site| {
+    over_each_backing(|site| {
         let words = [
             "-o",
             "x=/dev/null",
@@ -212,7 +212,7 @@ fn devices_are_written_into() {
 
 #[test]
 fn a_directory_is_merged_into_one_that_is_there() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("out/mine", "mine");
         site.write("out/shared", "old");
         let make = "mkdir -p out/deep; echo new > out/shared; echo new > out/deep/er; ln -s shared out/link";
@@ -229,7 +229,7 @@ fn a_directory_is_merged_into_one_that_is_there() {
 
 #[test]
 fn what_has_no_place_on_the_host_is_left_behind_with_a_warning() {
-    both(|site| {
+    over_each_backing(|site| {
         let make = "mkdir d; mkfifo d/fifo; echo x > d/file";
         let told = site.run(&["-o", "d", "--", "sh", "-c", make]).ended(0);
         told.saying(&["notapipe: warning: ", "d/fifo", "FIFO"]);
@@ -239,7 +239,7 @@ fn what_has_no_place_on_the_host_is_left_behind_with_a_warning() {
 
 #[test]
 fn delivered_files_are_the_users() {
-    both(|site| {
+    over_each_backing(|site| {
         site.run(&["-o", "new/file", "--", "touch", "new/file"])
             .ended(0)
             .silently();
@@ -253,7 +253,7 @@ fn delivered_files_are_the_users() {
 
 #[test]
 fn sparse_files_stay_sparse() {
-    both(|site| {
+    over_each_backing(|site| {
         let make = "truncate -s 1G x; printf end | dd of=x bs=1 seek=1G conv=notrunc status=none";
         site.run(&["--size", "1M", "-o", "x", "--", "sh", "-c", make])
             .ended(0)

@@ -1,10 +1,10 @@
 //! `notapipe run`: how it ends, in every way in which it can.
 
-use crate::support::site::{Site, Who, both};
+use crate::support::site::{Site, Who, over_each_backing};
 
 #[test]
 fn the_failing_steps_own_status_comes_through() {
-    both(|site| {
+    over_each_backing(|site| {
         site.run(&["--", "true"]).ended(0).silently();
         for code in [1, 2, 7, 124, 125, 126, 127, 128, 255] {
             let exit = format!("exit {code}");
@@ -17,7 +17,7 @@ fn the_failing_steps_own_status_comes_through() {
 
 #[test]
 fn a_steps_signal_is_added_to_128() {
-    both(|site| {
+    over_each_backing(|site| {
         for (signal, code) in [
             ("HUP", 129),
             ("INT", 130),
@@ -35,7 +35,7 @@ fn a_steps_signal_is_added_to_128() {
 
 #[test]
 fn the_first_step_that_fails_ends_the_job() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("out", "old");
         #[rustfmt::skip]
         let told = site.run(&[
@@ -51,7 +51,7 @@ fn the_first_step_that_fails_ends_the_job() {
 
 #[test]
 fn a_later_steps_status_counts_as_much() {
-    both(|site| {
+    over_each_backing(|site| {
         let told = site.run(&["--", "true", "--then", "sh", "-c", "exit 9"]);
         told.ended(9).silently();
         let told = site.run(&["--", "echo", "ran", "--then", "no-such-tool"]);
@@ -61,7 +61,7 @@ fn a_later_steps_status_counts_as_much() {
 
 #[test]
 fn a_tool_that_is_not_found_ends_in_127() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("file", "");
         for tool in [
             "no-such-tool",
@@ -83,7 +83,7 @@ fn a_tool_that_is_not_found_ends_in_127() {
 
 #[test]
 fn what_only_a_shell_understands_is_told() {
-    both(|site| {
+    over_each_backing(|site| {
         for (words, help) in [
             (&["cat a > b"][..], "sh -c 'cat a > b'"),
             (&["cat a"], "sh -c 'cat a'"),
@@ -105,7 +105,7 @@ fn what_only_a_shell_understands_is_told() {
 
 #[test]
 fn a_tool_that_cannot_be_executed_ends_in_126() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("plain", "#!/bin/sh\n");
         site.script("lost", "#!/no/such/interpreter\n");
         site.script("windows", "#!/bin/sh\r\necho\r\n");
@@ -135,7 +135,7 @@ fn errors_of_the_system_are_told_without_their_number() {
 
 #[test]
 fn a_job_that_takes_too_long_ends_in_124() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("out", "old");
         let work = format!("echo new > out; {}", site.endless());
         let words = ["--timeout", "300ms", "-o", "out", "--", "sh", "-c", &work];
@@ -279,7 +279,7 @@ fn when_notapipe_fails_it_ends_in_125_and_says_why() {
             &["cannot write the report \"directory\"", "is a directory"],
         ),
     ];
-    both(|site| {
+    over_each_backing(|site| {
         site.write("file", "f".repeat(4097));
         site.write("other", "");
         site.create_dir("directory");
@@ -346,7 +346,7 @@ fn a_report_that_cannot_be_written_does_not_hide_the_steps_status() {
 
 #[test]
 fn a_report_takes_the_place_of_another_at_once_and_makes_directories() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("old", "old");
         site.chmod("old", 0o640);
         let read = format!("cat {}", site.text("old"));

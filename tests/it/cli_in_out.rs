@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use crate::support::site::{Call, Site, Who, both};
+use crate::support::site::{Call, Site, Who, over_each_backing};
 
 const STREAMED: [&str; 6] = ["-o", "out", "--unpack", "-", "--pack", "-"];
 
@@ -25,7 +25,7 @@ fn listed(site: &Site, archive: &[u8]) -> Vec<String> {
 
 #[test]
 fn a_job_is_a_function_of_bytes() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("in", "pear\napple\n");
         let input = tar(site, &["-c", "in"]);
         fs::remove_file(site.path("in")).unwrap();
@@ -42,7 +42,7 @@ fn a_job_is_a_function_of_bytes() {
 
 #[test]
 fn every_format_goes_in_and_comes_out() {
-    both(|site| {
+    over_each_backing(|site| {
         for name in ["a.tar", "a.tar.gz", "a.tar.zst", "a.tar.xz", "a.zip"] {
             let make = "mkdir d; echo deep > d/file; echo x > x; chmod 640 x; touch -d '2001-02-03 04:05:06.789' x";
             let words = ["--pack", name, "-o", "d", "-o", "x", "--", "sh", "-c", make];
@@ -76,7 +76,7 @@ fn every_format_goes_in_and_comes_out() {
 
 #[test]
 fn inputs_stand_over_archives_and_later_archives_over_earlier() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("a", "first");
         site.write("b", "first");
         site.write("c", "first");
@@ -106,7 +106,7 @@ fn inputs_stand_over_archives_and_later_archives_over_earlier() {
 
 #[test]
 fn an_archive_of_outputs_appears_whole_or_not_at_all() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("all.tar", "old");
         site.chmod("all.tar", 0o600);
         let failing = [
@@ -162,7 +162,7 @@ fn an_archive_of_outputs_appears_whole_or_not_at_all() {
 
 #[test]
 fn everything_can_be_packed() {
-    both(|site| {
+    over_each_backing(|site| {
         let make = "mkdir d; echo > d/x; ln -s d/x link; ln d/x hard";
         let told = site
             .run(&["--pack", "-", "-o", ".", "--", "sh", "-c", make])
@@ -180,7 +180,7 @@ fn everything_can_be_packed() {
 /// Whichever way things go out, and whatever the format.
 #[test]
 fn fifos_and_sockets_stay_behind_with_a_warning_on_every_way_out() {
-    both(|site| {
+    over_each_backing(|site| {
         let make = "mkdir -p d; mkfifo d/fifo; python3 -c 'import socket; \
                     socket.socket(socket.AF_UNIX).bind(\"d/socket\")'; echo x > d/x";
         let ways: [&[&str]; 9] = [
@@ -233,7 +233,7 @@ fn fifos_and_sockets_stay_behind_with_a_warning_on_every_way_out() {
 /// What is left behind on the way in may be why a tool failed.
 #[test]
 fn what_is_left_behind_on_the_way_in_is_told_whether_the_job_fails_or_not() {
-    both(|site| {
+    over_each_backing(|site| {
         site.create_dir("d");
         site.mkfifo("d/fifo");
         let packed = site.tool(&["tar", "cf", "x.tar", "d"]).status().unwrap();
@@ -253,7 +253,7 @@ fn what_is_left_behind_on_the_way_in_is_told_whether_the_job_fails_or_not() {
 
 #[test]
 fn a_packed_stream_stands_alone_on_standard_output() {
-    both(|site| {
+    over_each_backing(|site| {
         let make = "echo told; echo x > x";
         let told = site
             .run(&["--pack", "-", "-o", "x", "--", "sh", "-c", make])
@@ -265,7 +265,7 @@ fn a_packed_stream_stands_alone_on_standard_output() {
 
 #[test]
 fn a_reader_that_goes_away_ends_a_packed_stream() {
-    both(|site| {
+    over_each_backing(|site| {
         let program = site.text("../notapipe");
         let line = format!(
             "{program} run --pack - -o x -- sh -c 'head -c 10M /dev/zero > x' | head -c 1 | wc -c"
@@ -277,7 +277,7 @@ fn a_reader_that_goes_away_ends_a_packed_stream() {
 
 #[test]
 fn patterns_collect_what_matches() {
-    both(|site| {
+    over_each_backing(|site| {
         let make = "mkdir -p build/sub build/deep.gb; echo a > build/a.gb; echo b > build/sub/b.gb; \
                     echo o > build/a.o; echo in > build/deep.gb/in; ln -s a.gb build/link.gb";
         let step = ["--", "sh", "-c", make];
@@ -316,7 +316,7 @@ fn patterns_collect_what_matches() {
 
 #[test]
 fn a_pattern_without_a_match_names_the_nearest() {
-    both(|site| {
+    over_each_backing(|site| {
         let make = "mkdir out; echo > out/Game.GB";
         let step = ["--", "sh", "-c", make];
         for (pattern, nearest) in [
@@ -336,7 +336,7 @@ fn a_pattern_without_a_match_names_the_nearest() {
 
 #[test]
 fn an_optional_output_may_be_missing() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("warnings", "old");
         let words = [
             "--optional",
@@ -357,7 +357,7 @@ fn an_optional_output_may_be_missing() {
 
 #[test]
 fn changes_are_delivered_without_naming_them() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("src/kept", "kept");
         site.write("src/edited", "before");
         site.write("src/touched", "same");
@@ -419,7 +419,7 @@ fn changes_are_delivered_without_naming_them() {
 
 #[test]
 fn what_is_wanted_twice_goes_to_one_place_once() {
-    both(|site| {
+    over_each_backing(|site| {
         let make = "mkdir -p d; echo a > d/a.gb; echo b > d/b.gb";
         let words = [
             "-o",
@@ -454,7 +454,7 @@ fn what_is_wanted_twice_goes_to_one_place_once() {
 /// Symlinks that an earlier run left on the host lead nowhere.
 #[test]
 fn patterns_and_changes_go_through_no_symlink_of_the_host() {
-    both(|site| {
+    over_each_backing(|site| {
         site.create_dir("elsewhere");
         site.create_dir("out");
         site.symlink("../elsewhere", "out/sub");
@@ -489,7 +489,7 @@ fn patterns_and_changes_go_through_no_symlink_of_the_host() {
 
 #[test]
 fn modes_and_times_survive_both_ways() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("dir/file", "x");
         site.chmod("dir/file", 0o751);
         site.symlink("file", "dir/link");
@@ -565,7 +565,7 @@ print(run.wait(), size % 262144, shown.endswith(b"\r\x1b[K"), shown.count(b"\n")
 
 #[test]
 fn a_terminal_is_told_how_far_long_work_is() {
-    both(|site| {
+    over_each_backing(|site| {
         let program = site.program();
         let words = ["python3", "-c", ON_A_TERMINAL, program.to_str().unwrap()];
         let told = Call::start(site.tool(&words)).finish();

@@ -1,13 +1,13 @@
 //! What a job may hold, and who is told when that is not enough.
 
-use crate::support::site::{Site, both};
+use crate::support::site::{Site, both, over_each_backing, over_enforcing_backings};
 
 const HELP_SIZE: &str = "help: raise the limit with --size";
 const HELP_INODES: &str = "help: raise the limit with --inodes";
 
 #[test]
 fn over_the_size_the_tool_sees_enospc_and_the_person_the_option() {
-    both(|site| {
+    over_enforcing_backings(|site| {
         site.write("big", "old");
         let words = [
             "--size",
@@ -83,7 +83,7 @@ fn over_the_inodes_the_tool_sees_enospc_and_the_person_the_option() {
 
 #[test]
 fn a_limit_that_the_tool_ignored_is_told_all_the_same() {
-    both(|site| {
+    over_enforcing_backings(|site| {
         let ignore = "true > y; (head -c 2M /dev/zero > x) 2> /dev/null; exit 0";
         let words = ["--size", "1M", "-o", "y", "--", "sh", "-c", ignore];
         let told = site.run(&words).ended(0);
@@ -97,7 +97,7 @@ fn a_limit_that_the_tool_ignored_is_told_all_the_same() {
 
 #[test]
 fn the_mount_tells_its_limits() {
-    both(|site| {
+    over_enforcing_backings(|site| {
         let look = "stat -f -c '%S %b %f %c %d' .; head -c 10000 /dev/zero > x; stat -f -c '%S %b %f %c %d' .";
         let told = site.run(&["--size", "4M", "--inodes", "100", "--", "sh", "-c", look]);
         // Block size, blocks, free ones, inodes, free ones.
@@ -108,7 +108,7 @@ fn the_mount_tells_its_limits() {
 
 #[test]
 fn a_percentage_is_of_the_memory() {
-    both(|site| {
+    over_enforcing_backings(|site| {
         let total = |size: &str| {
             let told = site.run(&["--size", size, "--", "stat", "-f", "-c", "%b", "."]);
             told.ended(0).text().trim().parse::<f64>().unwrap()
@@ -121,7 +121,7 @@ fn a_percentage_is_of_the_memory() {
 
 #[test]
 fn an_input_over_the_limit_is_told_with_what_it_takes() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("big", vec![1; (3 << 20) + 1]);
         let told = site
             .run(&["--size", "1M", "-i", "big", "--", "true"])
@@ -218,7 +218,7 @@ fn writing_back_at_the_end_of_the_job_counts_too() {
 /// Names and inodes take memory too, which `--size` must bound.
 #[test]
 fn inodes_follow_the_size_unless_said() {
-    both(|site| {
+    over_enforcing_backings(|site| {
         let inodes = ["--", "stat", "-f", "-c", "%c", "."];
         for (limits, expected) in [
             (&["--size", "16M"][..], "4096\n"),

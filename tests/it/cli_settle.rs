@@ -2,11 +2,11 @@
 
 use notapipe::{Error, Job};
 
-use crate::support::site::{Site, both};
+use crate::support::site::{Site, both, over_each_backing};
 
 #[test]
 fn what_is_still_written_is_waited_for() {
-    both(|site| {
+    over_each_backing(|site| {
         // The step ends at once, and its child goes on.
         let work = "(exec 3>out; echo begun >&3; sleep 0.3; echo done >&3) & until test -s out; do :; done";
         site.run(&["-o", "out", "--", "sh", "-c", work]).ended(0);
@@ -21,7 +21,7 @@ fn what_is_still_written_is_waited_for() {
 
 #[test]
 fn who_does_not_stop_writing_fails_the_job() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("out", "old");
         let work = format!(
             "(exec 3>sub/file; : > ready; {}) & until test -e ready; do :; done; echo new > out",
@@ -43,7 +43,7 @@ fn who_does_not_stop_writing_fails_the_job() {
 
 #[test]
 fn a_shared_mapping_counts_as_writing() {
-    both(|site| {
+    over_each_backing(|site| {
         let work = "import mmap, os, time\n\
             file = os.open('out', os.O_RDWR | os.O_CREAT); os.truncate(file, 4096)\n\
             map = mmap.mmap(file, 4096); os.close(file)\n\
@@ -57,7 +57,7 @@ fn a_shared_mapping_counts_as_writing() {
 /// Of a process whose first thread has ended, `/proc` shows no files unless another is asked.
 #[test]
 fn a_thread_that_goes_on_counts_as_writing() {
-    both(|site| {
+    over_each_backing(|site| {
         let work = format!(
             "import ctypes, os, threading, time\n\
              file = open('out', 'w')\n\
@@ -74,7 +74,7 @@ fn a_thread_that_goes_on_counts_as_writing() {
 
 #[test]
 fn who_writes_nothing_is_ended_at_once() {
-    both(|site| {
+    over_each_backing(|site| {
         let endless = site.endless();
         // One with a file open to read, one whose file has no name, one with nothing.
         let work = format!(
@@ -90,7 +90,7 @@ fn who_writes_nothing_is_ended_at_once() {
 
 #[test]
 fn a_failed_step_waits_for_nobody() {
-    both(|site| {
+    over_each_backing(|site| {
         let work = format!(
             "(exec 3>out; : > ready; {}) & until test -e ready; do :; done; exit 7",
             site.endless()
@@ -229,7 +229,7 @@ fn who_cannot_be_looked_at_is_waited_for() {
 
 #[test]
 fn a_name_that_looks_like_that_of_a_deleted_file_is_one() {
-    both(|site| {
+    over_each_backing(|site| {
         let mapped = "import mmap, os, time\n\
             file = os.open('out (deleted)', os.O_RDWR | os.O_CREAT); os.truncate(file, 4096)\n\
             map = mmap.mmap(file, 4096); os.close(file)\n\

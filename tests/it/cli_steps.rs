@@ -1,10 +1,10 @@
 //! Step options and pipes.
 
-use crate::support::site::{Site, Who, both};
+use crate::support::site::{Site, Who, over_each_backing};
 
 #[test]
 fn streams_are_files_in_the_mount() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("in", "b\na\n");
         let line = ["-i", "in", "-o", "out/sorted", "-o", "log", "--"];
         let step = [
@@ -26,7 +26,7 @@ fn streams_are_files_in_the_mount() {
 
 #[test]
 fn one_file_for_both_outputs_holds_them_in_order() {
-    both(|site| {
+    over_each_backing(|site| {
         let work = "echo 1; echo 2 >&2; echo 3; seek() { :; }";
         let step = ["--stdout", "log", "--stderr", "log", "sh", "-c", work];
         site.run(&[&["-o", "log=-", "--"][..], &step].concat())
@@ -37,7 +37,7 @@ fn one_file_for_both_outputs_holds_them_in_order() {
 
 #[test]
 fn an_output_stream_is_a_real_file() {
-    both(|site| {
+    over_each_backing(|site| {
         // A FIFO or pipe in its place would refuse the seek and have no size.
         let work = "import os, sys\n\
             os.lseek(1, 3, 0); os.write(1, b'x'); os.ftruncate(1, 6)\n\
@@ -49,7 +49,7 @@ fn an_output_stream_is_a_real_file() {
 
 #[test]
 fn a_step_has_its_own_environment_and_directory() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("d/file", "here\n");
         let show = "cat file; echo $X-$Y $(basename $PWD); pwd";
         let step = [
@@ -69,7 +69,7 @@ fn a_step_has_its_own_environment_and_directory() {
 
 #[test]
 fn a_stream_that_cannot_be_opened_is_told() {
-    both(|site| {
+    over_each_backing(|site| {
         site.create_dir("d");
         site.symlink("/etc/hostname", "d/out");
         let line = ["-i", "d", "--"];
@@ -109,7 +109,7 @@ fn a_stream_that_cannot_be_opened_is_told() {
 
 #[test]
 fn a_pipe_runs_its_steps_at_once() {
-    both(|site| {
+    over_each_backing(|site| {
         // More than a pipe holds, through four tools, between other steps.
         let words = [
             "-o",
@@ -144,7 +144,7 @@ fn a_pipe_runs_its_steps_at_once() {
 
 #[test]
 fn any_failure_in_a_pipe_is_the_jobs() {
-    both(|site| {
+    over_each_backing(|site| {
         for (step, code) in [
             (&["sh", "-c", "exit 3", "--pipe", "cat"][..], 3),
             (&["cat", "--pipe", "sh", "-c", "exit 4"], 4),
@@ -171,7 +171,7 @@ fn any_failure_in_a_pipe_is_the_jobs() {
 
 #[test]
 fn a_failure_ends_those_that_do_not_look_at_the_pipe() {
-    both(|site| {
+    over_each_backing(|site| {
         let endless = format!("exec {}", site.endless());
         let words = [
             "--report", "r", "--", "sh", "-c", &endless, "--pipe", "sh", "-c", "exit 3",
@@ -185,7 +185,7 @@ fn a_failure_ends_those_that_do_not_look_at_the_pipe() {
 
 #[test]
 fn a_timeout_asks_first_where_it_is_told_to() {
-    both(|site| {
+    over_each_backing(|site| {
         let work = format!("trap 'echo asked; exit 0' TERM; {} & wait", site.endless());
         let line = [
             "--timeout",

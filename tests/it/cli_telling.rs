@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::site::{Site, both};
+use crate::support::site::{Site, both, over_each_backing, over_enforcing_backings};
 
 fn report(site: &Site) -> Value {
     serde_json::from_slice(&site.read("report")).unwrap()
@@ -145,7 +145,7 @@ fn a_report_tells_the_outputs_and_the_peak() {
 
 #[test]
 fn every_failure_has_a_report() {
-    both(|site| {
+    over_enforcing_backings(|site| {
         site.write("A.asm", "x");
         let table: &[(&[&str], i32, &str, Option<usize>)] = &[
             (
@@ -319,7 +319,7 @@ fn a_step_that_is_ended_is_among_the_steps_with_what_ended_it() {
 
 #[test]
 fn a_step_that_a_signal_to_us_ends_is_told_too() {
-    both(|site| {
+    over_each_backing(|site| {
         let wait = site.endless();
         let words = [
             "--report", "report", "--", "sh", "-c", &wait, "--then", "true",
@@ -336,7 +336,7 @@ fn a_step_that_a_signal_to_us_ends_is_told_too() {
 
 #[test]
 fn a_report_goes_to_standard_output_and_what_tools_say_elsewhere() {
-    both(|site| {
+    over_each_backing(|site| {
         let words = ["--report", "-", "--", "echo", "told"];
         let told = site.run(&words).ended(0);
         assert_eq!(told.stderr, "told\n");
@@ -360,7 +360,7 @@ fn a_report_goes_to_standard_output_and_what_tools_say_elsewhere() {
 
 #[test]
 fn a_person_is_told_of_steps_that_were_ended_or_not_run() {
-    both(|site| {
+    over_each_backing(|site| {
         site.run(&[
             "-v",
             "--timeout",
@@ -432,7 +432,7 @@ fn names(value: &Value, fields: &mut Vec<String>) {
 
 #[test]
 fn what_a_failed_job_left_is_kept() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("in", "input");
         let step = "mkdir d; echo half > d/out; ln -s d l; exit 3";
         for (place, listed) in [
@@ -473,7 +473,7 @@ fn what_a_failed_job_left_is_kept() {
 
 #[test]
 fn it_is_kept_however_the_job_failed_and_only_then() {
-    both(|site| {
+    over_each_backing(|site| {
         let made = "echo made > made; ";
         let table: [(&[&str], i32); 4] = [
             (
@@ -510,7 +510,7 @@ fn it_is_kept_however_the_job_failed_and_only_then() {
 
 #[test]
 fn a_signal_does_not_keep_it_from_being_kept() {
-    both(|site| {
+    over_each_backing(|site| {
         let wait = format!("echo made > made; echo ready; {}", site.endless());
         let words = ["--keep-on-failure", "left.tar.zst", "--", "sh", "-c", &wait];
         let call = site.start(&words);
@@ -523,7 +523,7 @@ fn a_signal_does_not_keep_it_from_being_kept() {
 
 #[test]
 fn a_shell_takes_the_place_of_the_steps() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("in", "b\na\n");
         let words = ["--shell", "-i", "in", "-o", "out", "--", "false"];
         site.run_reading(b"sort in > out\nls\n", &words)
@@ -547,7 +547,7 @@ fn a_shell_takes_the_place_of_the_steps() {
 
 #[test]
 fn errors_say_what_to_do() {
-    both(|site| {
+    over_each_backing(|site| {
         site.write("input.asm", "x");
         site.write("tool", "#!/bin/sh\n");
         let table: &[(&[&str], i32, &[&str])] = &[

@@ -87,18 +87,9 @@ impl JobFiles for Fuse {
 
     /// The files and the job's `/tmp` are each within the limit; together they may be more than it.
     fn look(&self) -> Result<Option<Duration>, Error> {
-        let Some(tmp) = self.scratch.place().own_usage() else {
-            return Ok(None);
-        };
         let usage = self.scratch.usage();
-        match usage.bytes.saturating_add(tmp.bytes) > usage.limits.bytes {
-            false => Ok(Some(LOOK)),
-            true => Err(Error::OverLimitWithTmp {
-                bytes: usage.bytes,
-                tmp_bytes: tmp.bytes,
-                limits: usage.limits,
-            }),
-        }
+        super::check_with_tmp(self.scratch.place(), usage.bytes, usage.limits)?;
+        Ok(self.scratch.place().has_own().then_some(LOOK))
     }
 
     fn end(self: Box<Self>) -> Result<Left, Error> {

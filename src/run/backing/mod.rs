@@ -18,7 +18,7 @@ use super::follow;
 use crate::fuse::{Profile, RequestCounts, SessionEnd};
 use crate::mount::{BackedBy, BackedWanted, MountError, MountOptions, MountPoint, Visibility};
 use crate::scratch::Watch;
-use crate::store::{Peak, Resource, Source, Tree, TreePath};
+use crate::store::{Limits, Peak, Resource, Source, Tree, TreePath};
 use crate::view::Touched;
 
 use self::directory::Directory;
@@ -32,7 +32,7 @@ use self::tmpfs::Tmpfs;
 /// | | [`Fuse`](Self::Fuse) | [`Tmpfs`](Self::Tmpfs) | [`Directory`](Self::Directory) |
 /// | --- | --- | --- | --- |
 /// | needs | FUSE | namespaces | a directory that can be written in |
-/// | limits | enforced | enforced, `/tmp` of the job included | watched: a job that exceeds one is ended |
+/// | limits | enforced | enforced | watched: a job that exceeds one is ended |
 /// | path | the same in each run | the same in each run | another in each run, where namespaces are refused |
 /// | [`follow`](crate::Job::follow) | told by the file system | looked at every 20 ms | looked at every 20 ms |
 /// | [`StepReport::touched`](crate::run::StepReport::touched) | each file | none | none |
@@ -79,6 +79,19 @@ const FASTEST_TOOL: u64 = 8 << 20;
 /// How soon to look again where there is room for so many bytes.
 fn pause(room: u64) -> Duration {
     Duration::from_millis(room / FASTEST_TOOL).clamp(SHORTEST_LOOK, LOOK)
+}
+
+/// Looks whether the files of a job, which hold so many bytes, and its own `/tmp` are more than the limit together.
+fn check_with_tmp(place: &MountPoint, bytes: u64, limits: Limits) -> Result<(), Error> {
+    let tmp_bytes = place.own_usage().map_or(0, |tmp| tmp.bytes);
+    match tmp_bytes > 0 && bytes.saturating_add(tmp_bytes) > limits.bytes {
+        false => Ok(()),
+        true => Err(Error::OverLimitWithTmp {
+            bytes,
+            tmp_bytes,
+            limits,
+        }),
+    }
 }
 
 /// The files of one job, from when its inputs are there until its results are taken.

@@ -47,26 +47,23 @@ impl Tmpfs {
         })
     }
 
-    /// How many bytes can still be written.
-    fn see(&self) -> u64 {
+    /// How many bytes are held, and how many can still be written.
+    fn see(&self) -> (u64, u64) {
         let Ok(there) = fstatvfs(self.files.root()) else {
-            return u64::MAX;
+            return (0, u64::MAX);
         };
         let mut seen = self.seen.lock();
-        let limits = self.backed_by.limits;
         let used = (there.f_blocks - there.f_bfree) * there.f_frsize;
         let peak = &mut seen.peak;
-        peak.bytes = peak.bytes.max(used.min(limits.bytes));
-        peak.inodes = peak
-            .inodes
-            .max((there.f_files - there.f_ffree).min(limits.inodes));
-        // The last of them are none of the job's.
+        peak.bytes = peak.bytes.max(used);
+        peak.inodes = peak.inodes.max(there.f_files - there.f_ffree);
+        let room = there.f_bfree * there.f_frsize;
         match (there.f_bfree, there.f_ffree) {
             (0, _) => seen.full = Some(Resource::Bytes),
             (_, 0) => seen.full = Some(Resource::Inodes),
-            _ => return there.f_bfree * there.f_frsize,
+            _ => return (used, room),
         }
-        0
+        (used, 0)
     }
 }
 
@@ -87,19 +84,20 @@ impl JobFiles for Tmpfs {
         Ok(self.files.follow(name))
     }
 
-    /// The kernel holds the limits, and tells the tools; what was held in between is told afterwards.
+    /// The kernel holds the limits, and tells the tools; what was held in between is told afterwards. The files and the
+    /// job's `/tmp` are each within the limit; together they may be more than it.
     fn look(&self) -> Result<Option<Duration>, Error> {
-        Ok(Some(pause(self.see())))
+        let (used, room) = self.see();
+        super::check_with_tmp(&self.place, used, self.backed_by.limits)?;
+        Ok(Some(pause(room)))
     }
 
     fn end(self: Box<Self>) -> Result<Left, Error> {
         self.see();
         let Seen { peak, full } = self.seen.into_inner();
-        let limits = self.backed_by.limits;
         Ok(Left {
             limit_met: full,
             tmp_full: self.place.own_usage().and_then(|own| own.full),
-            shortage: full.map(|resource| Error::OverLimit { resource, limits }),
             ..self.files.take_back(peak)?
         })
     }

@@ -60,6 +60,28 @@ pub fn both(test: impl Fn(&Site)) {
     }
 }
 
+/// Runs a test as root and as an ordinary user over each backing, in a site each, where `notapipe run` has that backing.
+pub fn over_each_backing(test: impl Fn(&Site)) {
+    over_backings(&["fuse", "tmpfs", "directory"], test);
+}
+
+/// The two that enforce limits, and do not only watch them.
+pub fn over_enforcing_backings(test: impl Fn(&Site)) {
+    over_backings(&["fuse", "tmpfs"], test);
+}
+
+fn over_backings(backings: &[&'static str], test: impl Fn(&Site)) {
+    for &backing in backings {
+        for &who in Who::all() {
+            // Shown when the test fails.
+            println!("as {who:?}, --backing {backing}");
+            let mut site = Site::new(who);
+            site.backing = Some(backing);
+            test(&site);
+        }
+    }
+}
+
 /// A working directory of a user, with the program beside it.
 ///
 /// When it is dropped, nothing of what was started in it may be left: no process, no mount, no
@@ -68,6 +90,8 @@ pub struct Site {
     directory: TempDir,
     who: Who,
     mark: String,
+    /// Of what [`Site::run`] and its like call; the program's default unless said.
+    backing: Option<&'static str>,
 }
 
 impl Site {
@@ -90,6 +114,7 @@ impl Site {
             directory,
             who,
             mark,
+            backing: None,
         };
         for owned in [site.work(), site.temporary()] {
             fs::create_dir(&owned).unwrap();
@@ -269,12 +294,12 @@ impl Site {
 
     /// Calls `notapipe run` with these words.
     pub fn run<A: AsRef<OsStr>>(&self, words: &[A]) -> Told {
-        self.call(&run_with(words))
+        self.call(&self.run_with(words))
     }
 
     /// Calls `notapipe run` with bytes on standard input.
     pub fn run_reading<A: AsRef<OsStr>>(&self, input: &[u8], words: &[A]) -> Told {
-        let mut command = self.command(&run_with(words));
+        let mut command = self.command(&self.run_with(words));
         command.stdin(Stdio::piped());
         let mut call = Call::start(command);
         let mut stdin = call.stdin();
@@ -288,7 +313,13 @@ impl Site {
 
     /// Starts `notapipe run` with these words.
     pub fn start<A: AsRef<OsStr>>(&self, words: &[A]) -> Call {
-        Call::start(self.command(&run_with(words)))
+        Call::start(self.command(&self.run_with(words)))
+    }
+
+    fn run_with<'w, A: AsRef<OsStr>>(&self, words: &'w [A]) -> Vec<&'w OsStr> {
+        let backing = self.backing.iter().flat_map(|it| ["--backing", it]);
+        let run = ["run"].into_iter().chain(backing).map(OsStr::new);
+        run.chain(words.iter().map(AsRef::as_ref)).collect()
     }
 
     fn marked(&self) -> String {
@@ -343,12 +374,6 @@ impl Drop for Site {
 fn holds(text: &[u8], part: &str) -> bool {
     text.windows(part.len())
         .any(|window| window == part.as_bytes())
-}
-
-fn run_with<A: AsRef<OsStr>>(words: &[A]) -> Vec<&OsStr> {
-    let mut all = vec![OsStr::new("run")];
-    all.extend(words.iter().map(AsRef::as_ref));
-    all
 }
 
 /// One file of every process that may be looked at.
