@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A job against the same function with `tempfile.TemporaryDirectory(dir="/dev/shm")` and `subprocess.run`.
 
-    PATH="$(scripts/install-rgbds.sh):$PATH" python python/bench.py [ROUNDS]
+    PATH="$(scripts/install-rgbds.sh):$PATH" python scripts/python-bench.py [ROUNDS]
 
 Each round takes all of them in turn, so that what else the machine does touches all alike. The ratio is that of the medians,
 and in brackets the least and the most of the rounds'. It wants the release build: `pip install ./python`.
