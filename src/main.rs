@@ -5,7 +5,7 @@ mod cli;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use notapipe::run::{InheritedSignals, InitProgram, init};
+use notapipe::run::InheritedSignals;
 
 use cli::Command;
 use cli::signals::Signals;
@@ -29,14 +29,6 @@ fn inherited_signals() -> InheritedSignals {
 }
 
 fn main() -> ExitCode {
-    // First of all, and before anything else is looked at: the init of a job is this program too.
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments
-        .next()
-        .is_some_and(|first| first == init::ARGUMENT)
-    {
-        init::main(arguments);
-    }
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,
         Err(refusal) => return refusal.report(),
@@ -44,11 +36,7 @@ fn main() -> ExitCode {
     match command {
         Command::PrintJob(spec, format) => cli::job_file::print(&spec, format),
         Command::Plain(plain) => plain.run(),
-        Command::Run(config) => {
-            // While this process is small, and has neither threads nor files nor handlers.
-            let init = InitProgram::ourselves().forked_ahead();
-            with_signals(|signals| cli::run::run(*config, init, signals))
-        }
+        Command::Run(config) => with_signals(|signals| cli::run::run(*config, signals)),
         Command::Mount(config) => with_signals(|signals| cli::mount::mount(config, signals)),
     }
 }

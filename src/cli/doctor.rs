@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use notapipe::mount::{MountOptions, Visibility, find_program};
-use notapipe::run::{Backing, InitProgram, LimitHolder, ResourceLimits};
+use notapipe::run::{Backing, LimitHolder, ResourceLimits};
 use notapipe::text::shown;
 use notapipe::{Job, Scratch, memory};
 use rustix::fs::{Mode, OFlags};
@@ -303,15 +303,11 @@ fn private_mount() -> Check {
     }
 }
 
-fn job() -> Job {
-    Job::new().init(InitProgram::ourselves())
-}
-
 /// Tried for real as well; whether it works decides the exit status.
 fn run() -> (Check, bool) {
     const NAME: &str = "run";
     let began = Instant::now();
-    match job().backing(Backing::Fuse).step(["true"]).run() {
+    match Job::new().backing(Backing::Fuse).step(["true"]).run() {
         Ok(_) => (
             Check::ok(
                 NAME,
@@ -333,7 +329,7 @@ fn without_fuse(run_works: bool) -> Option<Check> {
     if run_works {
         return None;
     }
-    let mounted = job().backing(Backing::Fuse).step(["true"]).run();
+    let mounted = Job::new().backing(Backing::Fuse).step(["true"]).run();
     let notapipe::Error::Mount(refused) = mounted.err()?.error else {
         return None;
     };
@@ -341,7 +337,7 @@ fn without_fuse(run_works: bool) -> Option<Check> {
         return None;
     }
     let (tell, told) = mpsc::channel();
-    let ran = job()
+    let ran = Job::new()
         .limits(memory::default_limits())
         .on_backing(move |refused, backed| {
             let remedy = refused.map(|it| container::remedy(it, backed.storage));
@@ -364,7 +360,7 @@ fn without_fuse(run_works: bool) -> Option<Check> {
 /// Whether a job can have this backing, tried for real.
 fn backing((name, backing): (&'static str, Backing), remedy: &str) -> Check {
     let (tell, told) = mpsc::channel();
-    let ran = job()
+    let ran = Job::new()
         .limits(memory::default_limits())
         .backing(backing)
         .on_backing(move |_, backed| {
@@ -384,7 +380,7 @@ fn process_namespace() -> Check {
     const NAME: &str = "PID namespaces";
     const LINK: &str = "/proc/self/ns/pid";
     let own = fs::read_link(LINK).unwrap_or_default();
-    let ran = job().step(["readlink", LINK]).run();
+    let ran = Job::new().step(["readlink", LINK]).run();
     let inside = ran.as_ref().ok().and_then(|outcome| {
         let said = outcome.steps().first()?.stdout.to_text();
         Some(PathBuf::from(said.trim()))
@@ -404,7 +400,7 @@ fn process_namespace() -> Check {
 /// Tried for real: what a job writes to /tmp is looked for here.
 fn own_tmp() -> Check {
     const NAME: &str = "/tmp of a job";
-    let made = job().step(["mktemp", "-p", "/tmp"]).run();
+    let made = Job::new().step(["mktemp", "-p", "/tmp"]).run();
     let path = made.as_ref().ok().and_then(|outcome| {
         let said = outcome.steps().first()?.stdout.to_text();
         Some(PathBuf::from(said.trim()))
@@ -436,7 +432,7 @@ fn limits() -> Check {
         processes: Some(1000),
         files: None,
     };
-    let outcome = match job().resource_limits(all).step(["true"]).run() {
+    let outcome = match Job::new().resource_limits(all).step(["true"]).run() {
         Ok(outcome) => outcome,
         Err(_) => return Check::note(NAME, "no job could be run to see", "see `run` above"),
     };

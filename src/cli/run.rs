@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use notapipe::mount::Remedy;
-use notapipe::run::{EndedBy, Exit, Followed, InitProgram, InputSource, InputSpec, Verbosity};
+use notapipe::run::{EndedBy, Exit, Followed, InputSource, InputSpec, Verbosity};
 use notapipe::stage::LeftBehind;
 use notapipe::store::TreePath;
 use notapipe::text::shown;
@@ -28,8 +28,8 @@ use super::staging::Staging;
 use super::streams::{self, NotPrinted, Stream};
 
 /// Does what `spec` says, and gives the exit status of the whole command.
-pub fn run(spec: JobSpec, init: InitProgram, signals: Signals) -> ExitCode {
-    match try_run(spec, init, signals) {
+pub fn run(spec: JobSpec, signals: Signals) -> ExitCode {
+    match try_run(spec, signals) {
         Ok(code) => ExitCode::from(code),
         Err(NotStarted(error)) => {
             report::failure(&*error);
@@ -47,7 +47,7 @@ impl<E: std::error::Error + 'static> From<E> for NotStarted {
     }
 }
 
-fn try_run(spec: JobSpec, init: InitProgram, signals: Signals) -> Result<u8, NotStarted> {
+fn try_run(spec: JobSpec, signals: Signals) -> Result<u8, NotStarted> {
     if spec.verbosity >= Verbosity::Debug {
         log::tell();
     }
@@ -76,7 +76,7 @@ fn try_run(spec: JobSpec, init: InitProgram, signals: Signals) -> Result<u8, Not
         }
     });
     let watch = watch.map_err(not_prepared)?;
-    let job = job(&spec, init, &interrupt, staging)?;
+    let job = job(&spec, &interrupt, staging)?;
     let ran = job.running_flag(steps_run).run();
     let left = match &ran {
         Ok(outcome) => Some(outcome),
@@ -186,18 +186,12 @@ fn keep(keeping: Saving, outcome: &Outcome, verbosity: Verbosity) {
 }
 
 /// The job of this specification, with the streams of this process.
-fn job(
-    spec: &JobSpec,
-    init: InitProgram,
-    interrupt: &Interrupt,
-    staging: Staging,
-) -> Result<Job, NotStarted> {
+fn job(spec: &JobSpec, interrupt: &Interrupt, staging: Staging) -> Result<Job, NotStarted> {
     let line = Line::new("staging", spec.verbosity);
     let mut tell = line.listener(interrupt.clone());
     let staging = staging.guard();
     let mut job = Job::from_spec(with_own_streams(spec.clone()))
         .interrupt(interrupt.clone())
-        .init(init)
         .inherited_signals(crate::inherited_signals())
         .on_staging(move |progress| {
             let _held_while_it_listens = &staging;

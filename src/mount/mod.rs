@@ -44,6 +44,7 @@ pub use self::options::{MountOptions, Visibility};
 pub(crate) use self::privately::may_mount;
 use self::privately::{Connection, PrivateMount};
 use self::process_sets::ProcessSets;
+pub(crate) use self::process_sets::SharedInit;
 use self::publicly::PublicMount;
 pub use self::publicly::unmount_at;
 pub use self::tmp::OwnTmp;
@@ -156,6 +157,20 @@ pub(crate) enum MountState {
         inside: Option<Arc<Namespaces>>,
     },
     Gone,
+}
+
+impl MountState {
+    /// Those that its processes are in, where it has namespaces of its own.
+    pub(crate) fn namespaces(&self) -> Option<&Arc<Namespaces>> {
+        match self {
+            Self::Private(inside)
+            | Self::Backed {
+                inside: Some(inside),
+                ..
+            } => Some(inside),
+            Self::Public(_) | Self::Backed { .. } | Self::Gone => None,
+        }
+    }
 }
 
 impl Mount {
@@ -504,9 +519,13 @@ impl MountPoint {
         }
     }
 
-    /// Counts a set of processes that may be started inside from now on.
-    pub(crate) fn add_process_set(&self) {
-        self.process_sets.add();
+    /// Counts a set of processes that may be started inside from now on, once `prepare` has succeeded.
+    pub(crate) fn add_process_set<T, E>(
+        &self,
+        prepare: impl FnOnce(&MountState, &mut SharedInit) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.process_sets
+            .add(|shared| self.with_state(|state| prepare(state, shared)))
     }
 
     /// Takes back [`add_process_set`](Self::add_process_set). `leave` ends the processes; it is told whether this was

@@ -244,7 +244,7 @@ fn inside(path: &Path, namespaces: &Namespaces, flags: UnmountFlags) -> io::Resu
     let child = unsafe {
         vfork(0, || {
             result = namespaces
-                .enter()
+                .enter(None)
                 .map_err(|(_, errno)| errno)
                 .and_then(|()| rustix::mount::unmount(path.as_c_str(), flags));
             0

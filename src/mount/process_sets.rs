@@ -1,16 +1,19 @@
 //! The sets of processes that may run in a mount.
 
 use std::io;
+use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::sys::init::Init;
+
 /// Counts the sets of processes that may run in a mount, and remembers whether any process is left.
 #[derive(Debug, Default)]
 pub(super) struct ProcessSets {
-    /// How many sets there are. Held while one of them ends its processes, so that the last one ends no processes of
-    /// another. Lock order: before `MountPoint::state`.
-    count: Mutex<usize>,
+    /// Held while one of them ends its processes, so that the last one ends no processes of another. Lock order: before
+    /// `MountPoint::state`.
+    present: Mutex<Present>,
     /// Whether processes are inside that could not be ended.
     has_unended: AtomicBool,
     /// Counts before and after each start of a process.
@@ -19,16 +22,38 @@ pub(super) struct ProcessSets {
     starts_when_empty: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+struct Present {
+    count: usize,
+    init: SharedInit,
+}
+
+/// The init of all that is started in a mount.
+#[derive(Debug, Default)]
+pub(crate) struct SharedInit {
+    /// Until the last one leaves.
+    pub(crate) running: Weak<Init>,
+    /// Whether there was one at any time.
+    pub(crate) was_made: bool,
+}
+
 impl ProcessSets {
-    pub(super) fn add(&self) {
-        *self.count.lock() += 1;
+    /// `prepare` makes what is to be shared, and one more is there where it succeeds.
+    pub(super) fn add<T, E>(
+        &self,
+        prepare: impl FnOnce(&mut SharedInit) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut present = self.present.lock();
+        let prepared = prepare(&mut present.init)?;
+        present.count += 1;
+        Ok(prepared)
     }
 
     /// Takes back [`add`](Self::add). `leave` is told whether that was the last set.
     pub(super) fn remove<E>(&self, leave: impl FnOnce(bool) -> Result<(), E>) -> Result<(), E> {
-        let mut count = self.count.lock();
-        *count -= 1;
-        let left = leave(*count == 0);
+        let mut present = self.present.lock();
+        present.count -= 1;
+        let left = leave(present.count == 0);
         if left.is_err() {
             self.has_unended.store(true, Ordering::Release);
         }

@@ -499,7 +499,7 @@ impl HelperCall<'_> {
                 .collect(),
             ..Launch::new([null.as_fd(), null.as_fd(), theirs.as_fd()])
         }
-        .start(None)
+        .start()
         .map_err(LaunchError::into_io)?;
         drop(theirs);
         let mut said = Vec::new();

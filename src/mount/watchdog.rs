@@ -149,7 +149,7 @@ impl Watchdog {
             signals: InheritedSignals::all_but_child_blocked(),
             ..Launch::new([theirs.as_fd(), null.as_fd(), null.as_fd()])
         };
-        let shell = launch.start(None).map_err(LaunchError::of_shell)?;
+        let shell = launch.start().map_err(LaunchError::of_shell)?;
         Ok(Watchdog { shell, alive })
     }
 

@@ -316,6 +316,6 @@ impl PipedFile {
             signals: signals.unwrap_or_else(InheritedSignals::for_children),
             ..Launch::new(stdio)
         };
-        launch.start(None).map_err(LaunchError::of_shell)
+        launch.start().map_err(LaunchError::of_shell)
     }
 }

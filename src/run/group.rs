@@ -1,6 +1,7 @@
 //! The control group of a job: the limits that it holds, and what becomes of a job that meets one.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use rustix::process::Signal;
 use super::error::Error;
 use super::limits::{LimitHolder, LimitHolders, ResourceLimits};
 use super::process::Processes;
-use crate::sys::cgroup::{Cgroup, CgroupHandle};
+use crate::sys::cgroup::Cgroup;
 
 /// What processes may go on using after SIGXCPU, before they are killed: as RLIMIT_CPU has it here.
 const GRACE: Duration = Duration::from_secs(1);
@@ -69,9 +70,9 @@ impl Group {
         }
     }
 
-    /// For whoever starts the job's processes.
-    pub(super) fn handle(&self) -> Option<CgroupHandle<'_>> {
-        self.cgroup.as_ref().map(Cgroup::handle)
+    /// What a process writes to that joins the control group.
+    pub(super) fn procs(&self) -> Option<BorrowedFd<'_>> {
+        self.cgroup.as_ref().map(Cgroup::procs)
     }
 
     /// Whether somebody must look again and again.
@@ -134,7 +135,7 @@ impl Group {
 
     /// Where no control group does.
     fn count(&self, processes: &Processes) -> Result<(), Error> {
-        let count = processes.remaining().map_err(failed("count"))?.len() as u64;
+        let count = processes.count().map_err(failed("count"))? as u64;
         match self.limits.processes {
             Some(limit) if count > limit => Err(Error::TooManyProcesses {
                 count: Some(count),

@@ -26,7 +26,7 @@ use super::limits::{LimitHolders, ResourceLimits};
 use super::outcome::{Outcome, Phases, StepReport};
 use super::own_tmp::{self, Tmp};
 use super::pipeline::{Bounds, Pipeline};
-use super::process::{InitProgram, Interrupt, Processes, StillRunning};
+use super::process::{Interrupt, Processes, StillRunning};
 use super::running::RunningJob;
 use super::semaphore::Semaphore;
 use super::settle::{self, settle};
@@ -106,7 +106,6 @@ pub struct Job {
     slots: Option<Slots>,
     semaphore: Option<Semaphore>,
     interrupt: Option<Interrupt>,
-    init: Option<InitProgram>,
     steps_run: Option<Arc<AtomicBool>>,
     on_backing: Option<BackingListener>,
     on_staging: Option<Listener>,
@@ -795,19 +794,6 @@ impl Job {
         self
     }
 
-    /// A program of ours that becomes the first process of the job's own PID namespace, so that the
-    /// kernel ends everything in the job together with us, even after a kill -9.
-    ///
-    /// The program must call [`init::main`](super::init::main) when it is started with these
-    /// arguments; see [`InitProgram`] for an example. Without one, everything in the job is found and
-    /// ended by us when it is over; a kill -9 of us then leaves running what ran, in a mount that
-    /// answers no more.
-    #[must_use]
-    pub fn init(mut self, init: InitProgram) -> Self {
-        self.init = Some(init);
-        self
-    }
-
     /// What the job's files live in while its steps run; [`Backing::Auto`] unless said, which
     /// [`on_backing`](Self::on_backing) and [`Outcome::backing`] tell of. One that is named is that one or an error.
     ///
@@ -1291,14 +1277,12 @@ impl Job {
             files: Some(files),
             ..self.bounds()
         };
-        let mut processes =
-            Processes::start_limited(files.place(), self.init.as_ref(), self.spec.limit)
-                .map_err(|source| Error::Processes {
-                    operation: "prepare",
-                    source,
-                })?
-                .ending_with_thread()
-                .with_signals(self.signals);
+        let mut processes = Processes::start_limited(files.place(), self.spec.limit)
+            .map_err(|source| Error::Processes {
+                operation: "prepare",
+                source,
+            })?
+            .with_signals(self.signals);
         record.limits_by = processes.limits_by();
         if let Some(temporary) = files.temporary() {
             processes.use_tmp(temporary);

@@ -155,7 +155,7 @@ impl Pipeline {
             .and_then(|failed| bounds.check_files().map(|_| failed));
         match ran {
             Ok(failed) => Ok(Ran {
-                nobody_left: members.iter().any(|it| it.running.was_the_last()),
+                nobody_left: processes.are_known_to_be_none(),
                 reports: reports(members, processes),
                 failed,
             }),
@@ -190,7 +190,7 @@ impl Stopped {
             ..
         } = self;
         let by = EndedBy::error(&error);
-        let used_below: Vec<_> = members.iter().map(Member::used_below).collect();
+        let used_below: Vec<_> = members.iter().map(|it| it.used_below(processes)).collect();
         if let Err(error) = processes.signal_all(Signal::KILL) {
             log::debug!("the job's processes cannot be found: {error}");
         }
@@ -249,10 +249,10 @@ impl Member {
     }
 
     /// What the processes below it have used that nobody has waited for yet.
-    fn used_below(&self) -> Usage {
+    fn used_below(&self, processes: &Processes) -> Usage {
         match self.ended {
             Some(_) => Usage::default(),
-            None => self.running.used_below(),
+            None => processes.used_below(&self.running),
         }
     }
 
@@ -460,7 +460,7 @@ fn ask_to_end(
             member.drain()?;
             all_ended &= member.has_ended(&requests)?;
         }
-        if all_ended && processes.remaining().map_err(failed)?.is_empty() {
+        if all_ended && processes.count().map_err(failed)? == 0 {
             return Ok(());
         }
         let look = Instant::now() + LOOK;

@@ -120,12 +120,11 @@ impl ScratchCommand<'_> {
             session: Some(self.scratch.session_end()),
             files: None,
         };
-        let processes = Processes::start_limited(self.scratch.place(), None, self.resource_limits)
+        let processes = Processes::start_limited(self.scratch.place(), self.resource_limits)
             .map_err(|source| Error::Processes {
                 operation: "prepare",
                 source,
-            })?
-            .ending_with_thread();
+            })?;
         let requests = self.scratch.requests();
         let ran = match Pipeline::from(self.step).run(&processes, &requests, bounds) {
             Ok(ran) => Ok(ran.reports),

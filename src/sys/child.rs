@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::Signal;
 
 /// How a process ended.
 ///
@@ -105,26 +105,9 @@ impl Child {
         }
     }
 
-    /// For who collects all its children, whichever they are.
+    /// For a process that collects all its children, whichever they are ([`wait_any`]).
     pub(crate) fn disown(&self) {
         self.is_collected.store(true, Ordering::Relaxed);
-    }
-
-    /// A child that another process made for us (`CLONE_PARENT`, clone(2)), and that this process has not collected.
-    ///
-    /// # Errors
-    /// There is no descriptor for it. It is then killed and collected: nothing else knows of it.
-    pub(crate) fn adopted(pid: libc::pid_t) -> io::Result<Self> {
-        let number = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
-        match pidfd_open(number, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Child::new(pid, pidfd)),
-            Err(errno) => {
-                let _ = kill_process(number, Signal::KILL);
-                // SAFETY: waits for a child of ours, and stores nothing.
-                unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
-                Err(errno.into())
-            }
-        }
     }
 
     pub(crate) fn pid(&self) -> libc::pid_t {
@@ -229,6 +212,32 @@ fn wait_for(pidfd: BorrowedFd<'_>, flags: i32) -> io::Result<Option<End>> {
         Exit::Signal(status)
     };
     Ok(Some(End::new(exit, &usage)))
+}
+
+/// wait4(2) for any child, without waiting.
+pub(crate) fn wait_any() -> io::Result<Option<(i32, End)>> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are to live values of the right type.
+    let pid = unsafe {
+        libc::wait4(
+            -1,
+            &raw mut status,
+            libc::WNOHANG | libc::__WALL,
+            usage.as_mut_ptr(),
+        )
+    };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed, which is a valid value, and then filled in by the kernel if a child has ended.
+    let usage = unsafe { usage.assume_init() };
+    let exit = if libc::WIFEXITED(status) {
+        Exit::Code(libc::WEXITSTATUS(status))
+    } else {
+        Exit::Signal(libc::WTERMSIG(status))
+    };
+    Ok((pid != 0).then(|| (pid, End::new(exit, &usage))))
 }
 
 /// The kernel's `struct pidfd_info`, as it was at first (`include/uapi/linux/pidfd.h`).

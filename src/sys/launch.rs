@@ -2,28 +2,32 @@
 //! system calls.
 
 use std::ffi::{CStr, CString, c_char, c_int};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::{fmt, io, ptr};
 
+use rustix::event::PollFlags;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, FdFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit};
 
 use super::child::Child;
+use super::init::Init;
 use super::namespaces::Namespaces;
+use super::poll;
 use super::signals::{self, InheritedSignals};
-use super::vfork::{ChildFd, NO_CHILD, dies_with_parent, vfork, vfork_seen};
+use super::vfork::{Newborn, close_range, dies_with_parent, vfork};
 
 /// Where a child was when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     Unmounted,
     Start,
-    AskInit,
+    StartInit,
     JoinUser,
     JoinIpc,
     JoinMount,
+    JoinPid,
     NewMount,
     NewPid,
     MountProc,
@@ -38,47 +42,16 @@ pub(crate) enum Stage {
     ExecuteShell,
 }
 
-impl Stage {
-    const ALL: [Stage; 18] = [
-        Stage::Unmounted,
-        Stage::Start,
-        Stage::AskInit,
-        Stage::JoinUser,
-        Stage::JoinIpc,
-        Stage::JoinMount,
-        Stage::NewMount,
-        Stage::NewPid,
-        Stage::MountProc,
-        Stage::JoinGroup,
-        Stage::Descriptors,
-        Stage::StdinFile,
-        Stage::StdoutFile,
-        Stage::StderrFile,
-        Stage::Directory,
-        Stage::Limits,
-        Stage::Execute,
-        Stage::ExecuteShell,
-    ];
-
-    /// For passing it on to another process of this binary.
-    pub(crate) fn number(self) -> u8 {
-        self as u8
-    }
-
-    pub(crate) fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|stage| stage.number() == number)
-    }
-}
-
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Stage::Unmounted => "find the mount",
             Stage::Start => "start a process",
-            Stage::AskInit => "ask the job's init to start a process",
+            Stage::StartInit => "start the job's init",
             Stage::JoinUser => "join the job's user namespace",
             Stage::JoinIpc => "join the job's IPC namespace",
             Stage::JoinMount => "join the job's mount namespace",
+            Stage::JoinPid => "join the job's PID namespace",
             Stage::NewMount => "make a mount namespace",
             Stage::NewPid => "make a PID namespace",
             Stage::MountProc => "mount /proc",
@@ -157,91 +130,86 @@ impl<'a> Launch<'a> {
         }
     }
 
-    /// Starts the program, in these namespaces if any, and returns once it has been executed.
-    pub(crate) fn start(&self, namespaces: Option<&Namespaces>) -> Result<Child, LaunchError> {
-        self.start_seen(namespaces, &ChildFd::new(NO_CHILD))
-    }
-
-    /// The same; `pidfd` tells other threads of the child before it has executed the program, which may take for ever where
-    /// that lies on a file system that does not answer.
-    pub(crate) fn start_seen(
-        &self,
-        namespaces: Option<&Namespaces>,
-        pidfd: &ChildFd,
-    ) -> Result<Child, LaunchError> {
+    /// Starts the program, and returns once it has been executed.
+    pub(crate) fn start(&self) -> Result<Child, LaunchError> {
         let mut prepared = Prepared::new(self)?;
         let mut failure = None;
-        // SAFETY: the body makes system calls on what `prepared` holds, and stores its failure.
-        let child = unsafe {
-            vfork_seen(0, pidfd, || {
-                failure = Some(
-                    join(namespaces)
-                        .err()
-                        .unwrap_or_else(|| self.become_program(&mut prepared)),
-                );
-                127
-            })
+        let body = || {
+            failure = Some(self.become_program(&mut prepared));
+            127
         };
+        // SAFETY: the body makes system calls on what `prepared` holds, and stores its failure.
+        let child = unsafe { vfork(0, body) }.map_err(LaunchError::fork)?;
         settle(child, failure)
     }
 
-    /// Starts the program as the first process of a PID namespace with its own /proc.
+    /// Starts the program in the PID namespace of an init, which was made in the namespaces `entered`, if any. `wait` is
+    /// told of the child, and of a descriptor that hangs up once it has executed the program or ended, which may be never
+    /// where that lies on a file system that does not answer. If it fails, it must have killed the child.
     ///
-    /// A mount namespace that is already a job's own gets the new /proc; without one, a copy of ours
-    /// is made first.
+    /// The namespaces are entered by a child that then starts the program as *our* child (`CLONE_PARENT`): nobody enters a
+    /// PID namespace but those who are started from then on (setns(2)).
     ///
-    /// The namespaces are entered by a child that then starts the program as *our* child
-    /// (`CLONE_PARENT`): an ordinary user may make a PID namespace only from inside a user namespace.
-    pub(crate) fn start_in_pid_namespace(
+    /// # Errors
+    /// Why it was not started; and the child, where that was not waited for.
+    pub(crate) fn start_in(
         &self,
-        namespaces: Option<&Namespaces>,
-    ) -> Result<Child, LaunchError> {
-        let mut prepared = Prepared::new(self)?;
-        let (mut failure, mut first) = (None, None);
-        // SAFETY: as in `start`. The descriptor table is shared, so that the inner child's
-        // descriptor is ours; only the inner child changes descriptors, in a table of its own.
-        let outer = unsafe {
-            vfork(libc::CLONE_FILES, || {
-                match join_or_copy(namespaces) {
-                    Ok(()) => match self.first_process(&mut prepared, &mut failure) {
-                        Ok(child) => first = Some(child),
-                        Err(error) => failure = Some(Failure::new(Stage::NewPid, errno_of(&error))),
-                    },
-                    Err(error) => failure = Some(error),
-                }
-                0
-            })
+        init: &Init,
+        entered: Option<&Namespaces>,
+        wait: impl FnOnce(&Child, BorrowedFd<'_>) -> io::Result<()>,
+    ) -> Result<Child, (LaunchError, Option<Child>)> {
+        let alone = |error| (error, None);
+        let forked = |error| alone(LaunchError::fork(error));
+        let mut prepared = Prepared::new(self).map_err(alone)?;
+        let (hangs_up, held) = pipe_with(PipeFlags::CLOEXEC).map_err(|it| forked(it.into()))?;
+        let (mut failure, mut refused, mut started) = (None, None, None);
+        let body = || {
+            failure = Some(self.become_program(&mut prepared));
+            127
         };
-        let outer = outer.map_err(LaunchError::fork)?;
-        outer.wait().map_err(LaunchError::fork)?;
-        let missing = || io::Error::other("the child that makes the PID namespace was killed");
-        match (first, failure) {
-            (Some(child), failure) => settle(Ok(child), failure),
-            (None, Some(failure)) => Err(failure.into()),
-            (None, None) => Err(LaunchError::fork(missing())),
+        let mut newborn = Newborn::new(body).map_err(forked)?;
+        let enter = || {
+            let made = init.enter(entered).and_then(|()| {
+                // SAFETY: as in `start`. It stays where it is until the child has no use for it, and none of us looks at
+                // errno: this process ends at once, and its parent waits by a bare system call.
+                unsafe { newborn.start(libc::CLONE_PARENT) }
+                    .map_err(|error| Failure::of(Stage::Start, &error))
+            });
+            match made {
+                Ok(child) => started = Some(child),
+                Err(error) => refused = Some(error),
+            }
+            0
+        };
+        // SAFETY: as in `start`. The descriptor table is shared, so that the inner child's descriptor is ours; only the
+        // inner child changes descriptors, in a table of its own.
+        let outer = unsafe { vfork(libc::CLONE_FILES, enter) }.map_err(forked)?;
+        drop(held);
+        let waited = started
+            .as_ref()
+            .map_or(Ok(()), |child| wait(child, hangs_up.as_fd()));
+        if let Err(error) = waited {
+            if !poll::is_ready(&hangs_up, PollFlags::IN) {
+                // The kernel may yet write to its stack, before it sees that the child was killed.
+                std::mem::forget(newborn);
+                return Err((LaunchError::fork(error), started));
+            }
+            let _ = started.map(|child| child.wait());
+            let _ = outer.wait();
+            return Err(forked(error));
         }
-    }
-
-    fn first_process(
-        &self,
-        prepared: &mut Prepared,
-        failure: &mut Option<Failure>,
-    ) -> io::Result<Child> {
-        // SAFETY: as in `start`; we are the outer child here, and the same rules hold.
-        unsafe {
-            vfork(libc::CLONE_NEWPID | libc::CLONE_PARENT, || {
-                *failure = Some(
-                    begin_pid_namespace()
-                        .err()
-                        .unwrap_or_else(|| self.become_program(prepared)),
-                );
-                127
-            })
+        outer.wait().map_err(forked)?;
+        match (started, refused) {
+            (Some(child), _) => settle(child, failure).map_err(alone),
+            (None, Some(refused)) => Err(alone(refused.into())),
+            (None, None) => Err(forked(io::Error::other(
+                "the child that starts it was killed",
+            ))),
         }
     }
 
     /// The rest of the child's way. Returns only when it failed.
-    fn become_program(&self, prepared: &mut Prepared) -> Failure {
+    pub(crate) fn become_program(&self, prepared: &mut Prepared) -> Failure {
         // SAFETY: we are in a vforked child, whose table of signal actions is its own.
         unsafe { self.signals.set_actions() };
         if self.new_session {
@@ -278,8 +246,7 @@ impl<'a> Launch<'a> {
         rustix::stdio::dup2_stdout(stdout)?;
         rustix::stdio::dup2_stderr(stderr)?;
         if self.close_others {
-            // SAFETY: the table is the child's own, and nothing in it is used any more.
-            unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+            close_range(3, u32::MAX, 0);
         }
         for kept in &self.keep {
             rustix::io::fcntl_setfd(kept, FdFlags::empty())?;
@@ -379,66 +346,8 @@ impl StreamFiles {
     }
 }
 
-fn join(namespaces: Option<&Namespaces>) -> Result<(), Failure> {
-    match namespaces {
-        Some(namespaces) => namespaces
-            .enter()
-            .map_err(|(stage, errno)| Failure::new(stage, errno)),
-        None => Ok(()),
-    }
-}
-
-/// Moves this process into the namespaces, or into a copy of its own mount namespace.
-pub(crate) fn join_or_copy(namespaces: Option<&Namespaces>) -> Result<(), Failure> {
-    match namespaces {
-        Some(_) => join(namespaces),
-        None => copy_mount_namespace(),
-    }
-}
-
-/// A copy of our mount namespace in which mounting changes nothing outside.
-fn copy_mount_namespace() -> Result<(), Failure> {
-    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    // SAFETY: the descriptor table stays as it is.
-    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
-        .and_then(|()| rustix::mount::mount_change(c"/", slave))
-        .map_err(|errno| Failure::new(Stage::NewMount, errno))
-}
-
-/// Has a new PID namespace, whose first process this is, its own /proc over the one that is there, and numbers that begin
-/// anywhere: two jobs at once that name something after a process would else choose the same names.
-pub(crate) fn begin_pid_namespace() -> Result<(), Failure> {
-    mount_proc()?;
-    // A kernel that cannot restore processes has no such file.
-    let _ = number_processes_from(random_number());
-    Ok(())
-}
-
-/// In five digits, below the least `kernel.pid_max` that is usual.
-fn random_number() -> u32 {
-    let mut bytes = [0; 4];
-    // SAFETY: a buffer and its length. What is not filled in, on a kernel without entropy, stays 0.
-    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) };
-    10_000 + u32::from_ne_bytes(bytes) % 20_000
-}
-
-/// pid_namespaces(7).
-fn number_processes_from(number: u32) -> Result<(), Errno> {
-    let digits = [10_000, 1_000, 100, 10, 1].map(|unit| b'0' + (number / unit % 10) as u8);
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let last = rustix::fs::open(c"/proc/sys/kernel/ns_last_pid", flags, Mode::empty())?;
-    rustix::io::write(&last, &digits).map(drop)
-}
-
-fn mount_proc() -> Result<(), Failure> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount(c"proc", c"/proc", c"proc", flags, None)
-        .map_err(|errno| Failure::new(Stage::MountProc, errno))
-}
-
 /// A started child, or the reason it left behind.
-fn settle(child: io::Result<Child>, failure: Option<Failure>) -> Result<Child, LaunchError> {
-    let child = child.map_err(LaunchError::fork)?;
+fn settle(child: Child, failure: Option<Failure>) -> Result<Child, LaunchError> {
     match failure {
         None => Ok(child),
         Some(failure) => {
@@ -457,12 +366,22 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    fn new(stage: Stage, errno: Errno) -> Self {
+    pub(crate) fn new(stage: Stage, errno: Errno) -> Self {
         Failure {
             stage,
             errno,
             program: 0,
         }
+    }
+
+    pub(crate) fn of(stage: Stage, error: &io::Error) -> Self {
+        Self::new(stage, Errno::from_io_error(error).unwrap_or(Errno::IO))
+    }
+}
+
+impl From<(Stage, Errno)> for Failure {
+    fn from((stage, errno): (Stage, Errno)) -> Self {
+        Self::new(stage, errno)
     }
 }
 
@@ -483,6 +402,11 @@ impl LaunchError {
             errno,
             program: 0,
         }
+    }
+
+    /// Whether it is for want of descriptors.
+    pub(crate) fn is_shortage(&self) -> bool {
+        matches!(self.errno.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
     }
 
     fn fork(error: io::Error) -> Self {
@@ -515,24 +439,20 @@ impl std::error::Error for LaunchError {
     }
 }
 
-fn errno_of(error: &io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
-}
-
 /// Pointers for execve(2), and streams out of each other's way.
-struct Prepared {
+pub(crate) struct Prepared {
     arguments: Vec<*const c_char>,
     environment: Vec<*const c_char>,
     /// `/bin/sh FILE ARGUMENTS…`, for a script without a first line that names its interpreter.
     shell: Vec<*const c_char>,
     /// Numbered above 2, so that placing one does not overwrite another.
-    stdio: [OwnedFd; 3],
+    pub(crate) stdio: [OwnedFd; 3],
 }
 
 const SHELL: &CStr = c"/bin/sh";
 
 impl Prepared {
-    fn new(launch: &Launch<'_>) -> Result<Self, LaunchError> {
+    pub(crate) fn new(launch: &Launch<'_>) -> Result<Self, LaunchError> {
         let arguments = pointers(&launch.arguments);
         let mut shell = vec![SHELL.as_ptr(), ptr::null()];
         shell.extend(arguments.iter().skip(1));
@@ -585,7 +505,7 @@ fn execve(path: &CStr, arguments: &[*const c_char], environment: &[*const c_char
     last_errno()
 }
 
-fn last_errno() -> Errno {
+pub(crate) fn last_errno() -> Errno {
     // SAFETY: the C library's errno of this thread, which the child shares while its parent waits.
     let errno: c_int = unsafe { *libc::__errno_location() };
     Errno::from_raw_os_error(errno)

@@ -4,7 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{
+    LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
+};
 
 use super::launch::Stage;
 
@@ -25,8 +27,9 @@ pub(crate) struct Namespaces {
 }
 
 impl Namespaces {
-    /// Moves the calling process in. Only bare system calls: for a vforked child.
-    pub(crate) fn enter(&self) -> Result<(), (Stage, Errno)> {
+    /// Moves the calling process in, and those that it will start into the PID namespace of an init as well, if there is
+    /// one, of which this is a descriptor (pidfd_open(2)). Only bare system calls: for a vforked child.
+    pub(crate) fn enter(&self, init: Option<BorrowedFd<'_>>) -> Result<(), (Stage, Errno)> {
         if let Some(user) = &self.user {
             move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))
                 .map_err(|errno| (Stage::JoinUser, errno))?;
@@ -35,6 +38,9 @@ impl Namespaces {
             let kind = Some(LinkNameSpaceType::InterProcessCommunication);
             move_into_link_name_space(ipc.as_fd(), kind)
                 .map_err(|errno| (Stage::JoinIpc, errno))?;
+        }
+        if let Some(init) = init {
+            enter_pid_namespace(init)?;
         }
         move_into_link_name_space(self.mount.as_fd(), Some(LinkNameSpaceType::Mount))
             .and_then(|()| rustix::process::fchdir(&self.root))
@@ -46,6 +52,12 @@ impl Namespaces {
     pub(crate) fn mount_id(&self) -> io::Result<NamespaceId> {
         NamespaceId::of(self.mount.as_fd())
     }
+}
+
+/// Has the processes that the calling one starts be in the PID namespace of the one behind this descriptor (pidfd_open(2)).
+pub(crate) fn enter_pid_namespace(init: BorrowedFd<'_>) -> Result<(), (Stage, Errno)> {
+    move_into_thread_name_spaces(init, ThreadNameSpaceType::PROCESS_ID)
+        .map_err(|errno| (Stage::JoinPid, errno))
 }
 
 /// A namespace's identity (namespaces(7)): good for as long as the namespace is kept.

@@ -236,22 +236,25 @@ fn number<N: FromStr>(fields: &[String], field: usize) -> Option<N> {
     fields.get(field - 3)?.parse().ok()
 }
 
-/// The numbers of a process in our PID namespace and in those below it that it is in (proc_pid_status(5)).
+/// The number of a process in the PID namespace below ours that it is in.
+pub(crate) fn number_below(pid: i32) -> Option<i32> {
+    numbers_of(pid).get(1).copied()
+}
+
 fn numbers_of(pid: i32) -> Vec<i32> {
-    let numbers = status(pid, "NSpid:").unwrap_or_default();
+    let numbers = status(OURS, pid, "NSpid:").unwrap_or_default();
     let numbers = numbers.split_ascii_whitespace();
     numbers.filter_map(|it| it.parse().ok()).collect()
 }
 
-/// The number that a process has here, by the one that it has in the PID namespace whose first process `init` is.
-pub(crate) fn number_here(init: i32, number_there: i32) -> Option<i32> {
-    let mut below = descendants(init).ok()?.into_iter();
-    below.find(|&pid| numbers_of(pid).get(1) == Some(&number_there))
+/// When a process was started, in ticks of the kernel's clock.
+pub(crate) fn start_time(proc: &str, pid: i32) -> Option<u64> {
+    number(&stat_in(proc, pid)?, 22)
 }
 
 /// A field of `/proc/PID/status` (proc_pid_status(5)).
-fn status(pid: i32, field: &str) -> Option<String> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+fn status(proc: &str, pid: i32, field: &str) -> Option<String> {
+    let status = std::fs::read_to_string(format!("{proc}/{pid}/status")).ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(field))?;
     Some(value.trim().to_owned())
 }
@@ -267,8 +270,8 @@ pub(crate) struct Usage {
 impl Usage {
     /// By a process that runs and those that it waited for; nothing when it is gone. Times are in steps of the
     /// kernel's clock, most often 10 ms.
-    pub(crate) fn of(pid: i32) -> Self {
-        let fields = stat(pid).unwrap_or_default();
+    pub(crate) fn of(proc: &str, pid: i32) -> Self {
+        let fields = stat_in(proc, pid).unwrap_or_default();
         let tick = |field: usize| {
             let ticks: u64 = number(&fields, field).unwrap_or(0);
             let per_second = rustix::param::clock_ticks_per_second().max(1);
@@ -277,14 +280,14 @@ impl Usage {
         Self {
             user_time: tick(14) + tick(16),
             system_time: tick(15) + tick(17),
-            max_rss_bytes: most_resident(pid).unwrap_or(0),
+            max_rss_bytes: most_resident(proc, pid).unwrap_or(0),
         }
     }
 }
 
 /// `VmHWM:   1234 kB` (proc_pid_status(5)).
-fn most_resident(pid: i32) -> Option<u64> {
-    let kib = status(pid, "VmHWM:")?;
+fn most_resident(proc: &str, pid: i32) -> Option<u64> {
+    let kib = status(proc, pid, "VmHWM:")?;
     let kib: u64 = kib.strip_suffix("kB")?.trim_end().parse().ok()?;
     Some(kib * 1024)
 }
@@ -422,8 +425,12 @@ fn members_by_looks(
     Ok(Vec::new())
 }
 
-/// All processes that descend from `ancestor`, without those that have ended.
+/// All processes that descend from `ancestor`, without those that have ended; none where that is not the number of a process,
+/// since all descend from 0.
 pub(crate) fn descendants(ancestor: i32) -> io::Result<Vec<i32>> {
+    if ancestor <= 0 {
+        return Ok(Vec::new());
+    }
     members_by_looks(|pids| {
         let parents = pids.iter().map(|&pid| (pid, parent(pid)));
         let parents: HashMap<i32, Option<(i32, bool)>> = parents.collect();
@@ -442,10 +449,30 @@ pub(crate) fn descendants(ancestor: i32) -> io::Result<Vec<i32>> {
     })
 }
 
+/// What descends from `ancestor` at one look at a /proc, in which it has this number.
+pub(crate) fn descendants_in(proc: &str, ancestor: i32) -> io::Result<Vec<i32>> {
+    let parent_of = |pid| Some((pid, number::<i32>(&stat_in(proc, pid)?, 4)?));
+    let parents: HashMap<i32, i32> = numbers_in(proc)?
+        .into_iter()
+        .filter_map(parent_of)
+        .collect();
+    let descends = |pid: i32| {
+        let up = |pid: &i32| parents.get(pid).copied();
+        let mut line = std::iter::successors(up(&pid), up).take(parents.len());
+        line.any(|up| up == ancestor)
+    };
+    Ok(parents
+        .keys()
+        .copied()
+        .filter(|&pid| descends(pid))
+        .collect())
+}
+
 /// Whether a process descends from `ancestor`.
 pub(crate) fn descends(pid: i32, ancestor: i32) -> bool {
     let parent_of = |pid: i32| parent(pid).map(|(up, _)| up);
-    std::iter::successors(parent_of(pid), move |&up| parent_of(up)).any(|up| up == ancestor)
+    let mut line = std::iter::successors(parent_of(pid), move |&up| parent_of(up));
+    ancestor > 0 && line.any(|up| up == ancestor)
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 //! [`vfork`](super::vfork)ed child.
 
 use std::ffi::c_int;
-use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
+use std::time::Duration;
+
+use rustix::process::Signal;
 
 /// A signal set as the kernel has it: 64 bits on every architecture that Rust's Linux std runs on
 /// but MIPS, which this crate does not support.
@@ -95,15 +96,16 @@ impl InheritedSignals {
         }
     }
 
-    /// For an init, which must not be stopped or ended from a terminal, not even while it starts.
-    pub(crate) fn all_blocked() -> Self {
+    /// For an init, which must not be stopped or ended from a terminal, and for which the kernel is to collect what loses
+    /// its parent.
+    pub(crate) fn of_an_init() -> Self {
         Self {
-            ignored: 0,
+            ignored: bit(libc::SIGCHLD),
             blocked: !0,
         }
     }
 
-    /// The same for a shell, which waits for SIGCHLD to come.
+    /// For a shell that must not be stopped or ended from a terminal, and waits for SIGCHLD to come.
     pub(crate) fn all_but_child_blocked() -> Self {
         Self {
             ignored: 0,
@@ -177,24 +179,24 @@ unsafe fn action(signal: c_int, new: *const usize, old: *mut usize) {
     };
 }
 
-/// A descriptor that can be read when this blocked signal has come (signalfd(2)).
-pub(crate) fn descriptor(signal: c_int) -> io::Result<OwnedFd> {
-    // SAFETY: the set is made by the C library before it is used.
-    let descriptor = unsafe {
-        let mut set = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, signal);
-        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+/// Waits for one of these blocked signals to come; nothing when none came in this time.
+pub(crate) fn wait_for(signals: &[Signal], patience: Option<Duration>) -> Option<Signal> {
+    let bits = signals.iter().map(|signal| bit(signal.as_raw()));
+    let set: KernelSet = bits.fold(0, |set, bit| set | bit);
+    let timeout = patience.map(|patience| libc::timespec {
+        tv_sec: patience.as_secs() as libc::time_t,
+        tv_nsec: patience.subsec_nanos() as libc::c_long,
+    });
+    // SAFETY: the pointers are to live values, of the sizes that the kernel has; what comes with the signal is not asked for.
+    let came = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigtimedwait,
+            ptr::from_ref(&set),
+            ptr::null::<libc::siginfo_t>(),
+            timeout.as_ref().map_or(ptr::null(), ptr::from_ref),
+            size_of::<KernelSet>(),
+        )
     };
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given us this descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-}
-
-/// Takes the signals that have come off such a descriptor.
-pub(crate) fn drain(descriptor: &OwnedFd) {
-    let mut buffer = [0; size_of::<libc::signalfd_siginfo>()];
-    while rustix::io::read(descriptor, &mut buffer).is_ok_and(|length| length > 0) {}
+    let is_it = |signal: &&Signal| libc::c_long::from(signal.as_raw()) == came;
+    signals.iter().find(is_it).copied()
 }

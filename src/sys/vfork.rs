@@ -4,14 +4,12 @@
 //! fork(2) copies page tables: 20 ms with a heap of 1 GiB, and in a program with threads the copy
 //! may not even allocate. This costs the same whatever our size is.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_uint, c_void};
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
-
 use rustix::process::{Pid, Signal};
 
 use super::child::{Child, collect_left};
@@ -38,73 +36,69 @@ const GUARD_BYTES: usize = 64 * 1024;
 /// `body` runs in our memory, on another stack, in another process: it may only make system calls
 /// and touch what it was given. No allocation, no lock, no panic, no thread-local but errno.
 pub(crate) unsafe fn vfork<F: FnMut() -> c_int>(flags: c_int, body: F) -> io::Result<Child> {
-    // SAFETY: the caller's promise.
-    unsafe { vfork_seen(flags, &ChildFd::new(NO_CHILD), body) }
-}
-
-/// The descriptor of a child from its first moment on, for other threads; [`NO_CHILD`] before.
-pub(crate) type ChildFd = AtomicI32;
-pub(crate) const NO_CHILD: RawFd = -1;
-
-/// The same; `pidfd` tells other threads of the child while this one waits.
-///
-/// # Errors
-/// As [`vfork`].
-///
-/// # Safety
-/// As [`vfork`].
-pub(crate) unsafe fn vfork_seen<F: FnMut() -> c_int>(
-    flags: c_int,
-    pidfd: &ChildFd,
-    body: F,
-) -> io::Result<Child> {
-    let is_ours = flags & libc::CLONE_PARENT == 0;
-    // A child of ours that makes one for us has no children, and may take no lock.
-    if is_ours {
-        collect_left();
+    collect_left();
+    let mut newborn = Newborn::new(body)?;
+    newborn.parent = Some(rustix::process::getpid());
+    if flags & libc::CLONE_FILES != 0 {
+        newborn.devices = Vec::new();
     }
-    let stack = Stack::new()?;
-    let mut newborn = Newborn {
-        body,
-        parent: is_ours.then(rustix::process::getpid),
-        devices: match flags & libc::CLONE_FILES {
-            0 => devices::served(),
-            _ => Vec::new(),
-        },
-    };
     let _blocked = Blocked::new();
-    // SAFETY: the stack lives until the child has left it, because CLONE_VFORK holds this thread
-    // until then; `newborn` and `pidfd` outlive the call for the same reason.
-    let pid = unsafe {
-        libc::clone(
-            enter::<F>,
-            stack.top(),
-            flags | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD,
-            ptr::from_mut(&mut newborn).cast::<c_void>(),
-            pidfd.as_ptr(),
-        )
-    };
-    if pid < 0 {
-        let error = io::Error::last_os_error();
-        // The kernel may have given one out before it failed.
-        pidfd.store(NO_CHILD, Ordering::Release);
-        return Err(error);
-    }
-    // SAFETY: the kernel has just given us this descriptor (close-on-exec).
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd.load(Ordering::Acquire)) };
-    Ok(Child::new(pid, pidfd))
+    // SAFETY: the caller's word; `newborn` outlives the child's use of it, as CLONE_VFORK holds this thread until then.
+    unsafe { newborn.start(flags | libc::CLONE_VFORK) }
 }
 
-/// What a child begins with.
-struct Newborn<F> {
+/// A child before it is started: its stack, and what it is to do.
+pub(crate) struct Newborn<F> {
+    stack: Stack,
     body: F,
     /// Unknown when our own parent is to be its parent too.
     parent: Option<Pid>,
     devices: Vec<RawFd>,
 }
 
+impl<F: FnMut() -> c_int> Newborn<F> {
+    /// # Errors
+    /// mmap(2) failed.
+    pub(crate) fn new(body: F) -> io::Result<Self> {
+        Ok(Self {
+            stack: Stack::new()?,
+            body,
+            parent: None,
+            devices: devices::served(),
+        })
+    }
+
+    /// Starts it, with every signal blocked as they are in the calling thread. Only a system call: a child of ours may start
+    /// one for us (`CLONE_PARENT`). Without `CLONE_VFORK` it runs beside the caller.
+    ///
+    /// # Errors
+    /// clone(2) failed.
+    ///
+    /// # Safety
+    /// As [`vfork`]; and until the child has executed a program or ended, `self` stays where it is, and neither the caller
+    /// nor the thread whose child the caller is looks at errno.
+    pub(crate) unsafe fn start(&mut self, flags: c_int) -> io::Result<Child> {
+        let mut pidfd: RawFd = -1;
+        // SAFETY: the caller's word.
+        let pid = unsafe {
+            libc::clone(
+                enter::<F>,
+                self.stack.top(),
+                flags | libc::CLONE_VM | libc::CLONE_PIDFD,
+                ptr::from_mut(self).cast::<c_void>(),
+                &raw mut pidfd,
+            )
+        };
+        if pid < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just given us this descriptor (close-on-exec).
+        Ok(Child::new(pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+    }
+}
+
 extern "C" fn enter<F: FnMut() -> c_int>(newborn: *mut c_void) -> c_int {
-    // SAFETY: `vfork` passes a pointer to its own and waits while we use it.
+    // SAFETY: `start` passes a pointer to its own, which stays while we use it.
     let newborn = unsafe { &mut *newborn.cast::<Newborn<F>>() };
     dies_with_parent(true);
     if newborn.parent.is_some() && rustix::process::getppid() != newborn.parent {
@@ -119,6 +113,31 @@ extern "C" fn enter<F: FnMut() -> c_int>(newborn: *mut c_void) -> c_int {
 pub(crate) fn dies_with_parent(dies: bool) {
     let signal = dies.then_some(Signal::KILL);
     let _ = rustix::process::set_parent_process_death_signal(signal);
+}
+
+/// Closes all descriptors of a child but these, of which there are few. It has a table of its own, and uses nothing else in
+/// it any more. Only system calls.
+pub(crate) fn close_all_but(kept: &[Option<BorrowedFd<'_>>]) {
+    let numbers = || {
+        kept.iter()
+            .flatten()
+            .map(|it| it.as_raw_fd().unsigned_abs())
+    };
+    let mut first = 0;
+    // The next one that is kept, each time.
+    while let Some(next) = numbers().filter(|&number| number >= first).min() {
+        if next > first {
+            close_range(first, next - 1, 0);
+        }
+        first = next + 1;
+    }
+    close_range(first, u32::MAX, 0);
+}
+
+/// close_range(2), in a child that has a table of descriptors of its own.
+pub(crate) fn close_range(first: u32, last: u32, flags: c_uint) {
+    // SAFETY: nothing in the child uses them any more.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
 }
 
 struct Stack {

@@ -7,7 +7,7 @@ use notapipe::mount::{MountOptions, Remedy, Visibility};
 use notapipe::run::Backing;
 use notapipe::run::process::{Containment, Exit, Processes};
 
-use crate::stage::{self, Stage, Who, both_ways, exit, init, step};
+use crate::stage::{self, Stage, Who, both_ways, exit, step};
 use crate::tiny_fs;
 
 /// Plays a scene behind a shell script that root runs in a mount namespace of its own. In it, `"$@"`
@@ -68,14 +68,14 @@ fn without_a_proc_of_its_own_the_init_is_a_subreaper() {
             ..MountOptions::default()
         };
         let mut mount = tiny_fs::mount(&options).unwrap();
-        let processes = Processes::start(mount.point(), Some(&init())).unwrap();
+        let processes = Processes::start(mount.point()).unwrap();
         assert_eq!(processes.containment(), Containment::Subreaper);
         assert_eq!(exit(&processes, &["sh", "-c", "exit 5"]), Exit::Code(5));
         stage::run_away(&processes);
         assert!(processes.remaining().unwrap().len() >= 3);
         processes.end().unwrap();
         assert_eq!(stage::ran_away(), [0; 0]);
-        let processes = Processes::start(mount.point(), Some(&init())).unwrap();
+        let processes = Processes::start(mount.point()).unwrap();
         stage::end_a_headless_one(processes);
         mount.unmount().unwrap();
     });
@@ -92,7 +92,7 @@ fn killing_the_subreaper_does_not_help() {
             ..MountOptions::default()
         };
         let mut mount = tiny_fs::mount(&options).unwrap();
-        let processes = Processes::start(mount.point(), Some(&init())).unwrap();
+        let processes = Processes::start(mount.point()).unwrap();
         stage::run_away(&processes);
         // Later than the init's word that the step has started, which is no matter of this test.
         let kill = "sleep 1; kill -9 $PPID; sleep 1";

@@ -48,14 +48,10 @@ fn what_fails_says_so_and_leaves_no_zombie() {
     );
 }
 
-/// A job of one of the kinds: with an init, without one, or a public mount.
+/// A job of one of the kinds: a pipe, one step, or a public mount.
 fn one(index: usize) -> Result<(), Error> {
     match index % 3 {
-        0 => Job::new()
-            .init(stage::init())
-            .step(["true"])
-            .run()
-            .map(drop)?,
+        0 => Job::new().step(["true"]).pipe(["true"]).run().map(drop)?,
         1 => Job::new().step(["true"]).run().map(drop)?,
         _ => {
             let options = MountOptions {

@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use notapipe::mount::{Mount, MountOptions, Visibility};
-use notapipe::run::process::{InitProgram, Processes, StepCommand, Waited};
+use notapipe::mount::{Mount, MountOptions, MountPoint, Visibility};
+use notapipe::run::process::{Processes, StepCommand, Waited};
 
-use crate::stage::{both, init};
+use crate::stage::{WAYS, both};
 use crate::tiny_fs;
 
 const ROUNDS: usize = 200;
@@ -66,12 +67,14 @@ fn mounts(visibility: Visibility) {
     );
 }
 
-fn steps(what: &str, init: Option<&InitProgram>) {
+type Start = fn(&Arc<MountPoint>) -> std::io::Result<Processes>;
+
+fn steps(what: &str, start_processes: Start) {
     let null = File::open("/dev/null").unwrap();
     let mount = mounted(Visibility::Private);
-    let start = Instant::now();
-    let processes = Processes::start(mount.point(), init).unwrap();
-    let prepared = start.elapsed();
+    let began = Instant::now();
+    let processes = start_processes(mount.point()).unwrap();
+    let prepared = began.elapsed();
     let (started, ended) = (0..ROUNDS).map(|_| step(&processes, &null)).unzip();
     let start = Instant::now();
     processes.end().unwrap();
@@ -83,22 +86,17 @@ fn steps(what: &str, init: Option<&InitProgram>) {
     );
 }
 
-fn jobs(init: Option<&InitProgram>) {
+fn jobs(how: &str, start_processes: Start) {
     let null = File::open("/dev/null").unwrap();
     let times = (0..ROUNDS).map(|_| {
         let start = Instant::now();
         let mut mount = mounted(Visibility::Private);
-        let processes = Processes::start(mount.point(), init).unwrap();
+        let processes = start_processes(mount.point()).unwrap();
         step(&processes, &null);
         processes.end().unwrap();
         mount.unmount().unwrap();
         start.elapsed()
     });
-    let how = if init.is_some() {
-        "under an init"
-    } else {
-        "directly"
-    };
     println!(
         "FIGURE whole job of `true`, {how}: {:?}",
         median(times.collect())
@@ -124,14 +122,14 @@ fn figures() {
         bare();
         mounts(Visibility::Private);
         mounts(Visibility::Public);
-        steps("directly", None);
-        steps("under an init", Some(&init()));
-        jobs(None);
-        jobs(Some(&init()));
-        let heap = vec![1u8; 1 << 30];
-        steps("directly, heap of 1 GiB", None);
-        steps("under an init, heap of 1 GiB", Some(&init()));
-        jobs(Some(&init()));
-        drop(std::hint::black_box(heap));
+        for heap_bytes in [0, 1 << 30] {
+            let heap = vec![1u8; heap_bytes];
+            for (way, start) in ["in a PID namespace", "under subreapers"].iter().zip(WAYS) {
+                let how = format!("{way}, heap of {heap_bytes} bytes");
+                steps(&how, start);
+                jobs(&how, start);
+            }
+            drop(std::hint::black_box(heap));
+        }
     });
 }

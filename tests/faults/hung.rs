@@ -156,8 +156,8 @@ fn a_stopped_init_does_not_hold_the_job_up() {
     });
 }
 
+/// Whether it waits for the answer of a FUSE file system (`fs/fuse/dev.c`).
 fn is_stuck(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| rest.starts_with('D'))
+    let waits_in = std::fs::read_to_string(format!("/proc/{pid}/wchan"));
+    waits_in.is_ok_and(|it| it == "request_wait_answer")
 }

@@ -20,7 +20,7 @@ fn job(visibility: Visibility) {
         ..MountOptions::default()
     };
     let mount = tiny_fs::mount(&options).unwrap();
-    let processes = Processes::start(mount.point(), Some(&stage::init())).unwrap();
+    let processes = Processes::start(mount.point()).unwrap();
     stage::run_away(&processes);
     sleep(stage::PATIENCE);
 }

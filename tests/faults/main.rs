@@ -6,8 +6,8 @@
 mod degraded;
 mod few_descriptors;
 mod figures;
-mod forked_init;
 mod hung;
+mod init;
 mod kill_sweep;
 mod killed;
 mod killed_server;

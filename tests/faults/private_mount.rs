@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use notapipe::mount::{Mount, MountError, MountOptions, Visibility};
-use notapipe::run::process::{
-    Containment, Exit, InitProgram, Interrupt, Processes, SpawnError, Waited,
-};
+use notapipe::run::process::{Containment, Exit, Interrupt, Processes, SpawnError, Waited};
 
-use crate::stage::{self, both, both_ways, exit, init, step};
+use crate::stage::{self, both, both_ways, exit, step};
 use crate::tiny_fs;
 
 fn private() -> Mount {
@@ -207,7 +205,7 @@ fn a_mount_made_on_a_thread_that_ended_lives_on() {
         || {
             let make = || {
                 let mount = private();
-                let processes = Processes::start(mount.point(), Some(&init())).unwrap();
+                let processes = Processes::start(mount.point()).unwrap();
                 (mount, processes)
             };
             let (mut mount, processes) = std::thread::spawn(make).join().unwrap();
@@ -228,7 +226,7 @@ fn a_step_under_an_init_sees_its_own_proc() {
         "private_mount::a_step_under_an_init_sees_its_own_proc",
         || {
             let mount = private();
-            let processes = Processes::start(mount.point(), Some(&init())).unwrap();
+            let processes = Processes::start(mount.point()).unwrap();
             assert_eq!(processes.containment(), Containment::PidNamespace);
             let said = step(
                 &processes,
@@ -238,7 +236,7 @@ fn a_step_under_an_init_sees_its_own_proc() {
                     "readlink /proc/self; tr '\\0' ' ' </proc/1/cmdline",
                 ],
             );
-            assert!(said.unwrap().stdout.contains(notapipe::run::init::ARGUMENT));
+            assert!(said.unwrap().stdout.contains(stage::INIT));
         },
     );
 }
@@ -290,7 +288,7 @@ fn signals_from_the_terminal_do_not_end_the_init() {
         "private_mount::signals_from_the_terminal_do_not_end_the_init",
         || {
             let mount = private();
-            let processes = Processes::start(mount.point(), Some(&init())).unwrap();
+            let processes = Processes::start(mount.point()).unwrap();
             stage::eventually("its command line is set", || stage::inits().len() == 1);
             let [init] = stage::inits().try_into().unwrap();
             let signals = [
@@ -412,10 +410,10 @@ fn who_is_in_a_later_mount_is_not_taken_for_ours() {
         "private_mount::who_is_in_a_later_mount_is_not_taken_for_ours",
         || {
             let first = private();
-            let ours = Processes::start(first.point(), None).unwrap();
+            let ours = Processes::start(first.point()).unwrap();
             first.point().abort().unwrap();
             let second = private();
-            let theirs = Processes::start(second.point(), None).unwrap();
+            let theirs = Processes::start(second.point()).unwrap();
             let [sleep, time] = stage::sleep_for_long();
             let line = format!("exec {sleep} {time}");
             let running = stage::spawn(&theirs, &["sh", "-c", &line]);
@@ -426,20 +424,6 @@ fn who_is_in_a_later_mount_is_not_taken_for_ours() {
             drop(running);
         },
     );
-}
-
-/// The command line's init is the running program itself, whatever became of its file.
-#[test]
-fn the_running_program_can_be_the_init() {
-    both("private_mount::the_running_program_can_be_the_init", || {
-        let mount = private();
-        let ourselves = InitProgram::new("/proc/self/exe", ["--list"]);
-        let processes = Processes::start(mount.point(), Some(&ourselves)).unwrap();
-        assert_eq!(processes.containment(), Containment::PidNamespace);
-        let missing = InitProgram::new("/no/such/program", ["--list"]);
-        assert!(Processes::start(mount.point(), Some(&missing)).is_err());
-        processes.end().unwrap();
-    });
 }
 
 /// As a shell has it; execvp(3) would say "permission denied".
@@ -469,10 +453,10 @@ fn ending_ones_own_leaves_those_of_others() {
     both(
         "private_mount::ending_ones_own_leaves_those_of_others",
         || {
-            for init in [None, Some(init())] {
+            for start in stage::WAYS {
                 let mut mount = private();
-                let first = Processes::start(mount.point(), init.as_ref()).unwrap();
-                let second = Processes::start(mount.point(), init.as_ref()).unwrap();
+                let first = start(mount.point()).unwrap();
+                let second = start(mount.point()).unwrap();
                 let mut running = stage::spawn(&first, &stage::sleep_for_long()).unwrap();
                 let [sleep, time] = stage::sleep_for_long();
                 let family = format!("{sleep} {time} & {sleep} {time} & wait");

@@ -12,14 +12,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use notapipe::mount::Mount;
+use notapipe::mount::{Mount, MountPoint};
 use notapipe::run::process::{
-    Exit, InitProgram, Processes, Running, SpawnError, StepCommand, StepStatus, Waited,
+    Exit, Processes, Running, SpawnError, StepCommand, StepStatus, Waited,
 };
 
 /// Which scene a re-executed test binary is to play.
@@ -102,11 +103,11 @@ impl Stage {
 
     /// Whether the scene left no mount, no directory and no process: step, init or watchdog.
     pub fn is_empty(&self) -> bool {
-        let init = self.directory.path().join("notapipe");
+        let ours = self.directory.path();
         let is_ours = |(pid, command): &(i32, String)| {
             command.contains(&run_away_time(&self.tag))
                 || command.contains(" notapipe-watchdog ") && command.contains(&self.tag)
-                || fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == init)
+                || fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(ours))
         };
         mounts_of(&self.tag) == 0
             && fs::read_dir(self.directory.path().join("room"))
@@ -209,9 +210,12 @@ pub fn watchdogs(path: &Path) -> Vec<i32> {
     whose_command(|command| command.contains(" notapipe-watchdog ") && command.contains(&path))
 }
 
+/// What the command line of an init says.
+pub const INIT: &str = "notapipe-init";
+
 /// The inits that are our children.
 pub fn inits() -> Vec<i32> {
-    children(std::process::id(), notapipe::run::init::ARGUMENT)
+    children(std::process::id(), INIT)
 }
 
 /// What descends from a process.
@@ -259,7 +263,7 @@ pub fn run_away(processes: &Processes) {
 
 /// Runs a step whose processes each end once they have started the next one, and ends them all meanwhile.
 pub fn fork_and_end(mut mount: Mount) {
-    let processes = Processes::start(mount.point(), None).unwrap();
+    let processes = Processes::start_without_pid_namespace(mount.point()).unwrap();
     let [sleep, time] = sleep_for_long();
     let runs_away = format!("((setsid {sleep} {time} &) &) &");
     assert_eq!(exit(&processes, &["sh", "-c", &runs_away]), Exit::Code(0));
@@ -321,16 +325,15 @@ pub fn notapipe() -> PathBuf {
     env::current_exe().unwrap().with_file_name("notapipe")
 }
 
-/// The init of the command line, for a scene.
-pub fn init() -> InitProgram {
-    InitProgram::new(notapipe(), [notapipe::run::init::ARGUMENT])
-}
+/// The ways in which processes are kept together.
+pub const WAYS: [fn(&Arc<MountPoint>) -> std::io::Result<Processes>; 2] =
+    [Processes::start, Processes::start_without_pid_namespace];
 
-/// Plays a part once with steps as our own children, and once under an init.
+/// Plays a part once in a PID namespace, where that is allowed, and once without.
 pub fn both_ways(mount: impl Fn() -> Mount, part: impl Fn(&mut Mount, Processes)) {
-    for init in [None, Some(init())] {
+    for start in WAYS {
         let mut mount = mount();
-        let processes = Processes::start(mount.point(), init.as_ref()).unwrap();
+        let processes = start(mount.point()).unwrap();
         part(&mut mount, processes);
         mount.unmount().unwrap();
     }

@@ -5,18 +5,14 @@
 //! below), with the caller's environment and streams, and with the signals ignored and held back that
 //! [`InheritedSignals`] tells; without that, those ignored that this program ignores, but for SIGPIPE, and none held back.
 //!
-//! Who belongs to a job is told by the job's mount namespace, whatever a process did to get away
-//! (setsid(2), double fork). Given a program to execute as an init, steps run in a PID namespace
-//! under it, which ends with us even if we are killed. [`Containment`] lists what is done where the
-//! system allows less.
+//! Steps run in a PID namespace of the job's own, which ends with us even if we are killed, and whose first process needs
+//! no program but the one that this library brings. [`Containment`] tells what is done where the system allows none.
 
-mod census;
-mod direct;
+mod contained;
+mod members;
 mod program;
 mod running;
-mod supervised;
-pub(super) mod wire;
-mod zygote;
+mod subreaped;
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -28,22 +24,25 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use self::census::{Census, Mark};
-use self::direct::Direct;
+use self::contained::Contained;
+use self::members::{Mark, Members};
 pub(super) use self::running::Patience;
 pub use self::running::{Interrupt, Running, StepStatus, Waited};
-pub use self::supervised::InitProgram;
-use self::supervised::Supervisor;
+use self::subreaped::Subreapers;
 use super::error::Error;
 use super::group::Group;
 use super::limits::{LimitHolders, ResourceLimits};
 use super::own_tmp;
 use super::step::with_variables;
-use crate::mount::{MountError, MountPoint, MountState, ProcessInfo, Writing, writing};
+use crate::mount::{
+    MountError, MountPoint, MountState, ProcessInfo, SharedInit, Writing, may_mount, writing,
+};
 pub use crate::sys::child::Exit;
+use crate::sys::init::Init;
 use crate::sys::launch::{Candidate, Launch, LaunchError, Stage, StreamFiles};
 use crate::sys::namespaces::Namespaces;
-use crate::sys::proc;
+use crate::sys::null;
+use crate::sys::proc::{self, Usage};
 use crate::sys::signals::InheritedSignals;
 use crate::text::{self, quoted, shown};
 
@@ -218,21 +217,15 @@ fn list(processes: &[ProcessInfo]) -> String {
     text::list(processes.map(|it| format!("{} (process {})", shown(&it.command), it.pid)))
 }
 
-/// What keeps the processes of a job together, from the surest to the least.
+/// What keeps the processes of a job together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Containment {
     /// A PID namespace: the kernel ends everything when we end, however we end.
     PidNamespace,
-    /// An init that adopts whatever loses its parent, and kills everything when we end, however we
-    /// end; unless the init itself is killed.
+    /// Above each step a process that adopts whatever loses its parent below, and kills everything when we end, however we
+    /// end; unless it is itself killed.
     Subreaper,
-    /// The job's mount namespace tells who belongs to it. When we are killed, processes live on
-    /// (their files gone).
-    MountNamespace,
-    /// A variable in the environment of the steps, `NOTAPIPE_JOB`, tells who belongs to the job,
-    /// unless a process cleared its environment. When we are killed, processes live on.
-    Environment,
 }
 
 /// A process that may still change a file.
@@ -245,29 +238,27 @@ pub(super) struct Writer {
 
 /// The processes of one job.
 ///
-/// Several may share a mount. Each then ends its own: under an init everything that came of its
-/// steps, otherwise its steps and what descends from them; what got away from its parents ends with
-/// the last. At most one of them should have an init, whose `/proc` all steps in the mount see.
+/// Several may share a mount, and then share a PID namespace. Each ends its own steps and what descends from them; what
+/// got away from its parents ends with the last.
 ///
 /// Dropping it kills all of them, quietly.
 #[derive(Debug)]
 pub struct Processes {
     place: Arc<MountPoint>,
-    kinship: Kinship,
+    grouping: Grouping,
     starter: Starter,
     ended: bool,
     /// Where steps write temporary files that would not be the job's own.
     tmp: Option<PathBuf>,
     /// What steps start with, unless it is what children of this program do.
     signals: Option<InheritedSignals>,
-    end_with_thread: bool,
     /// Dropped when they have ended.
     group: Group,
 }
 
-/// What the processes of a job have in common.
+/// What tells the processes of a job from others without a PID namespace.
 #[derive(Debug)]
-enum Kinship {
+enum Grouping {
     /// The namespaces of their private mount, or of their directory.
     Inside(Arc<Namespaces>),
     /// A variable in their environment.
@@ -276,17 +267,44 @@ enum Kinship {
 
 #[derive(Debug)]
 enum Starter {
-    Direct(Direct),
-    Init(Supervisor),
+    Contained(Contained),
+    Subreaped(Subreapers),
+}
+
+impl Starter {
+    /// In a PID namespace where that is allowed. Of several in one mount, the first makes the init for all of them.
+    fn new(state: &MountState, shared: &mut SharedInit) -> io::Result<Self> {
+        if let Some(init) = shared.running.upgrade() {
+            return Ok(Self::Contained(Contained::new(init)));
+        }
+        let namespaces = state.namespaces().map(|it| &**it);
+        // An ordinary user makes no PID namespace without a user namespace.
+        if namespaces.is_none() && !may_mount() {
+            return Ok(Self::Subreaped(Subreapers::default()));
+        }
+        let null = null::open()?;
+        match Init::start(namespaces, shared.was_made, &null) {
+            Ok(init) => {
+                let init = Arc::new(init);
+                (shared.running, shared.was_made) = (Arc::downgrade(&init), true);
+                Ok(Self::Contained(Contained::new(init)))
+            }
+            Err(refused) if refused.is_shortage() => Err(refused.into_io()),
+            Err(refused) => {
+                log::debug!("no PID namespace: {refused}");
+                Ok(Self::Subreaped(Subreapers::default()))
+            }
+        }
+    }
 }
 
 impl Processes {
-    /// Prepares to start processes in a mount, under an init where there is a program for it.
+    /// Prepares to start processes in a mount.
     ///
     /// # Errors
-    /// The init cannot be executed, or the mount is gone.
-    pub fn start(place: &Arc<MountPoint>, init: Option<&InitProgram>) -> io::Result<Self> {
-        Self::start_limited(place, init, ResourceLimits::default())
+    /// The mount is gone, or there are no descriptors or processes left for it.
+    pub fn start(place: &Arc<MountPoint>) -> io::Result<Self> {
+        Self::start_limited(place, ResourceLimits::default())
     }
 
     /// The same for processes that may use only so much. What no control group can hold is held otherwise, see
@@ -294,35 +312,40 @@ impl Processes {
     ///
     /// # Errors
     /// As for [`start`](Self::start).
-    pub fn start_limited(
+    pub fn start_limited(place: &Arc<MountPoint>, limits: ResourceLimits) -> io::Result<Self> {
+        Self::start_with(place, limits, Starter::new)
+    }
+
+    /// As [`start`](Self::start) does it where no PID namespace is allowed.
+    ///
+    /// # Errors
+    /// The mount is gone.
+    pub fn start_without_pid_namespace(place: &Arc<MountPoint>) -> io::Result<Self> {
+        let subreaped = |_: &MountState, _: &mut _| Ok(Starter::Subreaped(Subreapers::default()));
+        Self::start_with(place, ResourceLimits::default(), subreaped)
+    }
+
+    fn start_with(
         place: &Arc<MountPoint>,
-        init: Option<&InitProgram>,
         limits: ResourceLimits,
+        starter: impl FnOnce(&MountState, &mut SharedInit) -> io::Result<Starter>,
     ) -> io::Result<Self> {
-        let kinship = place.with_state(|state| match state {
-            MountState::Private(inside)
-            | MountState::Backed {
-                inside: Some(inside),
-                ..
-            } => Ok(Kinship::Inside(Arc::clone(inside))),
-            MountState::Public(_) | MountState::Backed { .. } => Ok(Kinship::Marked(Mark::new())),
-            MountState::Gone => Err(io::Error::from(io::ErrorKind::NotFound)),
+        let (grouping, starter) = place.add_process_set(|state, shared| {
+            let grouping = match (state, state.namespaces()) {
+                (MountState::Gone, _) => return Err(io::Error::from(io::ErrorKind::NotFound)),
+                (_, Some(inside)) => Grouping::Inside(Arc::clone(inside)),
+                (_, None) => Grouping::Marked(Mark::new()),
+            };
+            Ok((grouping, starter(state, shared)?))
         })?;
-        let group = Group::new(limits);
-        let starter = match init {
-            Some(program) => Starter::Init(Supervisor::start(place, program, group.handle())?),
-            None => Starter::Direct(Direct::default()),
-        };
-        place.add_process_set();
         Ok(Processes {
             place: Arc::clone(place),
-            kinship,
+            grouping,
             starter,
             ended: false,
             tmp: None,
             signals: None,
-            end_with_thread: false,
-            group,
+            group: Group::new(limits),
         })
     }
 
@@ -343,13 +366,6 @@ impl Processes {
         with_variables(environment, told)
     }
 
-    /// For a caller that waits for the steps in the thread that starts them: they end with it, and so when this process is
-    /// killed, also without an init.
-    pub(super) fn ending_with_thread(mut self) -> Self {
-        self.end_with_thread = true;
-        self
-    }
-
     /// Which signals steps start with ignored and held back.
     pub(super) fn with_signals(mut self, signals: Option<InheritedSignals>) -> Self {
         self.signals = signals;
@@ -359,10 +375,9 @@ impl Processes {
     /// What keeps the processes together.
     #[must_use]
     pub fn containment(&self) -> Containment {
-        match (&self.starter, &self.kinship) {
-            (Starter::Init(supervisor), _) => supervisor.containment(),
-            (Starter::Direct(_), Kinship::Inside(_)) => Containment::MountNamespace,
-            (Starter::Direct(_), Kinship::Marked(_)) => Containment::Environment,
+        match self.starter {
+            Starter::Contained(_) => Containment::PidNamespace,
+            Starter::Subreaped(_) => Containment::Subreaper,
         }
     }
 
@@ -418,45 +433,35 @@ impl Processes {
         patience: Patience<'_>,
     ) -> Result<Running, SpawnError> {
         let mut launch = command.launch(self.place.path())?;
-        launch.dies_with_starter = self.end_with_thread;
         let signals = self.signals;
         launch.signals = signals.unwrap_or_else(InheritedSignals::for_children);
+        // Whatever kills the subreaper must not leave the step behind.
+        launch.dies_with_starter = matches!(self.starter, Starter::Subreaped(_));
         launch.rlimits = self.group.limits().rlimits(self.group.by());
-        // An init has it from its own start.
-        launch.group = self.group.handle().map(|handle| handle.procs);
-        if let Kinship::Marked(mark) = &self.kinship
-            && self.containment() != Containment::PidNamespace
-        {
+        launch.group = self.group.procs();
+        if let (Grouping::Marked(mark), Starter::Subreaped(_)) = (&self.grouping, &self.starter) {
             launch.environment.push(mark.variable());
         }
-        let started = self
-            .place
-            .start_inside(|state| match (&self.starter, state) {
-                (_, MountState::Gone) => Err(LaunchError::new(
-                    Stage::Unmounted,
-                    io::ErrorKind::NotFound.into(),
-                )),
-                (Starter::Init(supervisor), _) => supervisor.spawn(&launch, patience),
-                (
-                    Starter::Direct(direct),
-                    MountState::Private(inside)
-                    | MountState::Backed {
-                        inside: Some(inside),
-                        ..
-                    },
-                ) => direct.start(&launch, Some(inside), &self.place, patience),
-                (Starter::Direct(direct), MountState::Public(_) | MountState::Backed { .. }) => {
-                    direct.start(&launch, None, &self.place, patience)
+        let place = &*self.place;
+        let started = place.start_inside(|state| {
+            let namespaces = state.namespaces().map(|it| &**it);
+            match (state, &self.starter) {
+                (MountState::Gone, _) => {
+                    let gone = io::ErrorKind::NotFound.into();
+                    Err(LaunchError::new(Stage::Unmounted, gone))
                 }
-            });
+                (_, Starter::Contained(it)) => it.start(&launch, namespaces, place, patience),
+                (_, Starter::Subreaped(it)) => it.start(&launch, namespaces, place, patience),
+            }
+        });
         started.map_err(|error| command.spawn_error(launch, error))
     }
 
     /// What the steps wrote went elsewhere if the mount was taken from its path.
     pub(super) fn check_path(&self) -> Result<(), Error> {
-        let root = match (self.containment(), self.init_pid()) {
-            (Containment::PidNamespace, Some(init)) => PathBuf::from(format!("/proc/{init}/root")),
-            _ => PathBuf::from("/"),
+        let root = match &self.starter {
+            Starter::Contained(it) => PathBuf::from(format!("/proc/{}/root", it.init().pid())),
+            Starter::Subreaped(_) => PathBuf::from("/"),
         };
         match self.place.is_at_its_path(&root) {
             true => Ok(()),
@@ -472,7 +477,46 @@ impl Processes {
     /// # Errors
     /// `/proc` cannot be read.
     pub fn remaining(&self) -> io::Result<Vec<ProcessInfo>> {
-        Ok(self.members()?.into_iter().map(ProcessInfo::of).collect())
+        let numbers = match &self.starter {
+            Starter::Contained(it) => it.init().numbers_here(),
+            Starter::Subreaped(it) => self.members(it)?,
+        };
+        Ok(numbers.into_iter().map(ProcessInfo::of).collect())
+    }
+
+    /// What the processes that descend from a step have used by now, unless somebody waited for them.
+    pub(super) fn used_below(&self, step: &Running) -> Usage {
+        let below = |proc: &str, step: Option<i32>| {
+            let below = proc::descendants_in(proc, step?).ok()?;
+            Some(below.into_iter().map(|pid| Usage::of(proc, pid)).sum())
+        };
+        let used = match &self.starter {
+            Starter::Contained(it) => {
+                let there = step.pid().and_then(proc::number_below);
+                below(&it.init().own_proc(), there)
+            }
+            Starter::Subreaped(_) => below(proc::OURS, step.pid()),
+        };
+        used.unwrap_or_default()
+    }
+
+    /// How many run now.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub(super) fn count(&self) -> io::Result<usize> {
+        Ok(match &self.starter {
+            Starter::Contained(it) => it.init().others()?.len(),
+            Starter::Subreaped(it) => self.members(it)?.len(),
+        })
+    }
+
+    /// Whether it is known that nothing runs, once all steps have ended.
+    pub(super) fn are_known_to_be_none(&self) -> bool {
+        match &self.starter {
+            Starter::Contained(it) => it.is_empty(),
+            Starter::Subreaped(it) => it.is_empty(),
+        }
     }
 
     /// A process that has a file of the mount (or of the directory that takes its place) open for writing, or mapped so that
@@ -482,26 +526,19 @@ impl Processes {
     /// # Errors
     /// `/proc` cannot be read.
     pub(super) fn writer(&self, has_name: &dyn Fn(u64) -> bool) -> io::Result<Option<Writer>> {
-        let own_proc = match &self.starter {
-            Starter::Init(supervisor) => supervisor.own_proc(),
-            Starter::Direct(_) => None,
-        };
-        let (proc, candidates) = match &own_proc {
-            Some(proc) => (proc.as_str(), proc::numbers_in(proc)?),
-            None => (proc::OURS, self.members_and_descendants()?),
+        let (proc, candidates) = match &self.starter {
+            Starter::Contained(it) => (it.init().own_proc(), it.init().others()?),
+            Starter::Subreaped(it) => (proc::OURS.to_owned(), self.members_and_descendants(it)?),
         };
         let within = self.place.within();
-        let look = |pid| match writing(proc, pid, within, has_name) {
+        let look = |pid| match writing(&proc, pid, within, has_name) {
             Writing::Nothing => None,
             Writing::To(file) => Some((pid, Some(file))),
             Writing::Unknown => Some((pid, None)),
         };
-        // The first in a PID namespace of the job's own is its init.
-        let is_init = |pid: i32| own_proc.is_some() && pid == 1;
-        let found = candidates.into_iter().filter(|&pid| !is_init(pid));
-        let found = found.filter_map(look).next();
+        let found = candidates.into_iter().filter_map(look).next();
         Ok(found.map(|(pid, file)| Writer {
-            process: ProcessInfo::of(self.number_here(pid, own_proc.is_some())),
+            process: ProcessInfo::of(self.number_here(pid)),
             file: file.map(|file| {
                 let inside = file.strip_prefix(self.place.path()).map(Path::to_path_buf);
                 inside.unwrap_or(file)
@@ -509,35 +546,31 @@ impl Processes {
         }))
     }
 
-    fn number_here(&self, pid: i32, in_own_proc: bool) -> i32 {
-        let init = self.init_pid().filter(|_| in_own_proc);
-        let here = init.and_then(|init| proc::number_here(init, pid));
-        here.unwrap_or(pid)
+    fn number_here(&self, pid: i32) -> i32 {
+        match &self.starter {
+            Starter::Contained(it) => it.init().number_here(pid).unwrap_or(pid),
+            Starter::Subreaped(_) => pid,
+        }
     }
 
     /// Also those that have left the mount namespace, or do not let us see in which they are, unless they have lost their
     /// parents as well.
-    fn members_and_descendants(&self) -> io::Result<Vec<i32>> {
-        let mut all = self.members()?;
-        let parents = match &self.starter {
-            Starter::Init(supervisor) => vec![supervisor.init_pid()],
-            Starter::Direct(direct) => direct.steps(),
-        };
-        for parent in parents {
-            all.extend(proc::descendants(parent)?);
-        }
+    fn members_and_descendants(&self, subreapers: &Subreapers) -> io::Result<Vec<i32>> {
+        let mut all = self.members(subreapers)?;
+        all.extend(subreapers.members().numbers()?);
         all.sort_unstable();
         all.dedup();
         Ok(all)
     }
 
-    fn members(&self) -> io::Result<Vec<i32>> {
-        let look = || self.with_census(|mut census| census.members())?;
-        let mut members = match self.kinship {
-            Kinship::Inside(_) => self.place.scan_processes(look),
-            Kinship::Marked(_) => look(),
+    fn members(&self, subreapers: &Subreapers) -> io::Result<Vec<i32>> {
+        let look = || self.with_members(subreapers, |mut members| members.numbers())?;
+        let mut members = match self.grouping {
+            Grouping::Inside(_) => self.place.scan_processes(look),
+            Grouping::Marked(_) => look(),
         }?;
-        members.retain(|&pid| Some(pid) != self.init_pid());
+        let spared = subreapers.numbers();
+        members.retain(|pid| !spared.contains(pid));
         Ok(members)
     }
 
@@ -546,7 +579,12 @@ impl Processes {
     /// # Errors
     /// `/proc` cannot be read.
     pub fn signal_all(&self, signal: Signal) -> io::Result<()> {
-        self.with_census(|mut census| census.signal_all(signal, self.init_pid()))?
+        match &self.starter {
+            Starter::Contained(it) => it.init().signal_others(signal),
+            Starter::Subreaped(it) => {
+                self.with_members(it, |mut members| members.signal_all(signal, &it.numbers()))?
+            }
+        }
     }
 
     /// Kills everything and waits until it is gone. Processes that wait for an answer from the mount
@@ -558,13 +596,6 @@ impl Processes {
         self.end_all()
     }
 
-    fn init_pid(&self) -> Option<i32> {
-        match &self.starter {
-            Starter::Init(supervisor) => Some(supervisor.init_pid()),
-            Starter::Direct(_) => None,
-        }
-    }
-
     fn end_all(&mut self) -> Result<(), StillRunning> {
         if std::mem::replace(&mut self.ended, true) {
             return Ok(());
@@ -573,25 +604,22 @@ impl Processes {
         place.remove_process_set(|is_last| self.kill_all(is_last))
     }
 
-    /// Those that got away from their parents can be told from others' only when there are no others;
-    /// unless there is an init.
-    fn kill_all(&mut self, is_last: bool) -> Result<(), StillRunning> {
-        match &mut self.starter {
-            Starter::Init(supervisor) => {
-                let left = supervisor.end(&self.place);
-                if !left.is_empty() {
-                    return Err(StillRunning::new(&self.place, left));
-                }
-                if supervisor.containment() == Containment::PidNamespace {
-                    return Ok(());
-                }
-            }
-            Starter::Direct(direct) => direct.kill_descendants(&self.place)?,
-        }
-        if matches!(self.kinship, Kinship::Inside(_)) && (!is_last || self.place.is_known_empty()) {
+    /// Those that got away from their parents can be told from others' only when there are no others.
+    fn kill_all(&self, is_last: bool) -> Result<(), StillRunning> {
+        let subreapers = match &self.starter {
+            Starter::Contained(contained) => return contained.end(is_last, &self.place),
+            Starter::Subreaped(subreapers) => subreapers,
+        };
+        let is_whole = !subreapers.was_killed();
+        subreapers.end(&self.place)?;
+        if is_whole
+            && (matches!(self.grouping, Grouping::Marked(_))
+                || !is_last
+                || self.place.is_known_empty())
+        {
             return Ok(());
         }
-        let outcome = self.with_census(|census| census.kill_all(&self.place));
+        let outcome = self.with_members(subreapers, |members| members.kill_all(&self.place));
         outcome.unwrap_or_else(|error| {
             log::debug!("the job's processes cannot be found: {error}");
             Ok(())
@@ -600,22 +628,24 @@ impl Processes {
 
     /// Looks for the processes while the mount stays as it is: what its numbers mean does not change
     /// meanwhile.
-    fn with_census<T>(&self, look: impl FnOnce(Census) -> T) -> io::Result<T> {
-        self.place.with_state(|state| Ok(look(self.census(state)?)))
-    }
-
-    fn census(&self, state: &MountState) -> io::Result<Census> {
-        match (&self.kinship, &self.starter) {
-            (Kinship::Inside(namespaces), _) => {
-                let stands = matches!(state, MountState::Private(_));
-                let membership = self.place.membership(namespaces, stands);
-                membership.map(Census::Namespace)
-            }
-            (Kinship::Marked(_), Starter::Init(supervisor)) if !supervisor.has_ended() => {
-                supervisor.census()
-            }
-            (Kinship::Marked(mark), _) => Ok(Census::Mark(mark.clone())),
-        }
+    fn with_members<T>(
+        &self,
+        subreapers: &Subreapers,
+        look: impl FnOnce(Members) -> T,
+    ) -> io::Result<T> {
+        self.place.with_state(|state| {
+            let members = match &self.grouping {
+                Grouping::Inside(namespaces) => {
+                    let stands = matches!(state, MountState::Private(_));
+                    Members::Namespace(self.place.membership(namespaces, stands)?)
+                }
+                Grouping::Marked(mark) if self.ended || subreapers.was_killed() => {
+                    Members::Mark(mark.clone())
+                }
+                Grouping::Marked(_) => subreapers.members(),
+            };
+            Ok(look(members))
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! A step that runs, and how it ended.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,11 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use super::wire::{Left, Report};
 use crate::sys::child::{Child, End, Exit};
 use crate::sys::event_fd::EventFd;
 use crate::sys::poll;
 use crate::sys::proc::{self, Usage};
-use crate::sys::socket;
+use crate::sys::subreaper::Subreaped;
 
 /// How a step ended, and what it used, with the processes that it waited for; of a
 /// [`StepReport`](crate::StepReport).
@@ -31,8 +30,7 @@ pub struct StepStatus {
     /// Processor time in the kernel for it.
     pub system_time: Duration,
     /// The largest resident size of one of its processes: an upper bound, because the kernel counts
-    /// from the size of whoever started the program (`fs/exec.c`, `exec_mmap`). That is some 3 MiB
-    /// under an init, and our own size in the library.
+    /// from the size of the process that starts the program, which is this one (`fs/exec.c`, `exec_mmap`).
     pub max_rss_bytes: u64,
 }
 
@@ -189,42 +187,12 @@ pub struct Running {
 
 #[derive(Debug)]
 enum Process {
-    Direct(Arc<Tracked>),
-    Supervised(Supervised),
-}
-
-/// A child of the job's init.
-#[derive(Debug)]
-struct Supervised {
-    /// Where the init tells its end; end of file when the init has ended, and the step with it.
-    report: OwnedFd,
-    /// The step's process.
-    process: OwnedFd,
-    started: Instant,
-    status: Option<StepStatus>,
-    /// Nothing else of the job was left when it had ended.
-    was_the_last: bool,
-}
-
-impl Supervised {
-    /// Waits for the report, which must be there or be coming.
-    fn receive(&mut self) -> io::Result<StepStatus> {
-        let report = socket::receive(self.report.as_fd())?;
-        let status = match report
-            .map(|(packet, _)| Report::decode(&packet))
-            .transpose()?
-        {
-            Some(Report::Ended(status, Left::Nobody)) => {
-                self.was_the_last = true;
-                status
-            }
-            Some(Report::Ended(status, Left::Somebody)) => status,
-            // With its init.
-            _ => killed(self.started.elapsed()),
-        };
-        self.status = Some(status);
-        Ok(status)
-    }
+    Contained(Arc<Tracked>),
+    Subreaped {
+        step: Arc<Subreaped>,
+        began: Instant,
+        status: Option<StepStatus>,
+    },
 }
 
 /// All that is known of a step which was killed when nobody could wait for it.
@@ -241,22 +209,19 @@ fn killed(wall_time: Duration) -> StepStatus {
 }
 
 impl Running {
-    pub(super) fn direct(child: Arc<Tracked>) -> Self {
+    pub(super) fn contained(step: Arc<Tracked>) -> Self {
         Running {
-            process: Process::Direct(child),
+            process: Process::Contained(step),
         }
     }
 
-    pub(super) fn supervised(report: OwnedFd, process: OwnedFd) -> Self {
-        let supervised = Supervised {
-            report,
-            process,
-            started: Instant::now(),
-            status: None,
-            was_the_last: false,
-        };
+    pub(super) fn subreaped(step: Arc<Subreaped>, began: Instant) -> Self {
         Running {
-            process: Process::Supervised(supervised),
+            process: Process::Subreaped {
+                step,
+                began,
+                status: None,
+            },
         }
     }
 
@@ -264,40 +229,25 @@ impl Running {
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         match &self.process {
-            Process::Direct(child) => Some(child.child.pid()),
-            Process::Supervised(supervised) => proc::pid_of(supervised.process.as_fd()),
+            Process::Contained(child) => Some(child.child.pid()),
+            Process::Subreaped { step, .. } => proc::pid_of(step.process()?),
         }
-    }
-
-    /// What the processes that descend from it have used by now, unless somebody waited for them.
-    pub(in crate::run) fn used_below(&self) -> Usage {
-        let below = self.pid().map(proc::descendants);
-        let below = below.and_then(Result::ok).unwrap_or_default();
-        below.into_iter().map(Usage::of).sum()
     }
 
     /// What is told of it when it was killed and does not end.
     pub(in crate::run) fn killed(&self) -> StepStatus {
-        let started = match &self.process {
-            Process::Direct(child) => child.started,
-            Process::Supervised(supervised) => supervised.started,
+        let began = match &self.process {
+            Process::Contained(child) => child.started,
+            Process::Subreaped { began, .. } => *began,
         };
-        killed(started.elapsed())
-    }
-
-    /// Whether it is known to have ended after everything else in the job.
-    pub(in crate::run) fn was_the_last(&self) -> bool {
-        match &self.process {
-            Process::Direct(_) => false,
-            Process::Supervised(supervised) => supervised.was_the_last,
-        }
+        killed(began.elapsed())
     }
 
     /// Waits for its end. What has ended wins over what is late.
     ///
     /// # Errors
-    /// ECHILD before Linux 6.15 when this program ignores SIGCHLD or waits for all children elsewhere, and there is no
-    /// init: the status is lost then.
+    /// ECHILD before Linux 6.15 when this program ignores SIGCHLD or waits for all children elsewhere: the status is lost
+    /// then.
     pub fn wait(
         &mut self,
         deadline: Option<Instant>,
@@ -321,16 +271,26 @@ impl Running {
 
     fn status(&self) -> io::Result<Option<StepStatus>> {
         match &self.process {
-            Process::Direct(child) => child.status(),
-            Process::Supervised(supervised) => Ok(supervised.status),
+            Process::Contained(child) => child.status(),
+            Process::Subreaped { status, .. } => Ok(*status),
         }
     }
 
     fn collect(&mut self) -> io::Result<()> {
-        match &mut self.process {
-            Process::Direct(_) => Ok(()),
-            Process::Supervised(supervised) => supervised.receive().map(drop),
+        if let Process::Subreaped {
+            step,
+            began,
+            status,
+        } = &mut self.process
+        {
+            let last_word = step.receive()?;
+            // Without one, it was killed with its subreaper.
+            *status = Some(last_word.map_or_else(
+                || killed(began.elapsed()),
+                |it| step_status(it.end, it.at.saturating_duration_since(*began)),
+            ));
         }
+        Ok(())
     }
 
     /// Sends a signal to the step itself, and not to what it started.
@@ -339,8 +299,11 @@ impl Running {
     /// pidfd_send_signal(2) failed; a step that has ended is no error.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         let process = match &self.process {
-            Process::Direct(child) => child.child.as_fd(),
-            Process::Supervised(supervised) => supervised.process.as_fd(),
+            Process::Contained(child) => Some(child.child.as_fd()),
+            Process::Subreaped { step, .. } => step.process(),
+        };
+        let Some(process) = process else {
+            return Ok(());
         };
         match rustix::process::pidfd_send_signal(process, signal) {
             Err(Errno::SRCH) => Ok(()),
@@ -361,8 +324,8 @@ impl AsFd for Running {
     /// Readable when the step has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.process {
-            Process::Direct(child) => child.child.as_fd(),
-            Process::Supervised(supervised) => supervised.report.as_fd(),
+            Process::Contained(child) => child.child.as_fd(),
+            Process::Subreaped { step, .. } => step.as_fd(),
         }
     }
 }
@@ -381,10 +344,6 @@ pub(in crate::run) struct Patience<'i> {
 }
 
 impl Patience<'_> {
-    pub(super) fn is_endless(self) -> bool {
-        self.deadline.is_none() && self.interrupt.is_none()
-    }
-
     pub(super) fn until(deadline: Instant) -> Self {
         Self {
             deadline: Some(deadline),

@@ -17,18 +17,21 @@
 //!
 //! [`launch`]: super::launch
 
+mod heir;
 mod hierarchy;
 
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use self::heir::Heir;
 pub(crate) use self::hierarchy::{Bounds, Controllers};
 use self::hierarchy::{Level, ParentChoice, choices, directories, own_path};
 use super::mountinfo;
@@ -40,7 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A group, empty until processes join it. Dropping it kills its processes and removes it.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
-    entry: Entry,
+    entry: Arc<Entry>,
+    #[expect(dead_code, reason = "held, to remove the group when we are killed")]
+    heir: Option<Heir>,
     /// Locked as long as we live.
     directory: OwnedFd,
     /// `cgroup.procs`, for joining.
@@ -86,6 +91,7 @@ impl Cgroup {
             write(&parent, c"cgroup.subtree_control", &names)?;
         }
         let (entry, directory) = Entry::new(parent)?;
+        let entry = Arc::new(entry);
         let carried = choice.carried;
         let bounds = carried.and(Bounds {
             memory_bytes: memory_bytes.filter(|_| choice.holds.memory),
@@ -113,6 +119,7 @@ impl Cgroup {
         };
         match set_up() {
             Ok(procs) => Ok(Self {
+                heir: Heir::start(&entry),
                 entry,
                 directory,
                 procs,
@@ -136,13 +143,9 @@ impl Cgroup {
         self.bounds
     }
 
-    /// For starting processes in it.
-    pub(crate) fn handle(&self) -> CgroupHandle<'_> {
-        CgroupHandle {
-            procs: self.procs.as_fd(),
-            parent: self.entry.parent.as_fd(),
-            name: &self.entry.name,
-        }
+    /// What a process writes to that joins it.
+    pub(crate) fn procs(&self) -> BorrowedFd<'_> {
+        self.procs.as_fd()
     }
 
     /// Processor time of all that are or were in it.
@@ -189,31 +192,14 @@ impl Drop for Cgroup {
     }
 }
 
-/// What it takes to put a process into a group, and to remove the group when we are gone.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CgroupHandle<'c> {
-    pub(crate) procs: BorrowedFd<'c>,
-    pub(crate) parent: BorrowedFd<'c>,
-    pub(crate) name: &'c CStr,
-}
-
 /// A group's directory by name.
 #[derive(Debug)]
-pub(crate) struct Entry {
+struct Entry {
     parent: OwnedFd,
     name: CString,
 }
 
 impl Entry {
-    pub(crate) fn known(parent: OwnedFd, name: CString) -> Self {
-        Self { parent, name }
-    }
-
-    /// The directory that it is in.
-    pub(crate) fn parent(&self) -> &OwnedFd {
-        &self.parent
-    }
-
     /// Makes a directory under a name that is free, and locks it.
     fn new(parent: OwnedFd) -> Result<(Self, OwnedFd), Errno> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -241,7 +227,7 @@ impl Entry {
     ///
     /// # Errors
     /// EBUSY while processes are in it.
-    pub(crate) fn remove(&self) -> Result<(), Errno> {
+    fn remove(&self) -> Result<(), Errno> {
         remove(self.parent.as_fd(), &self.name)
     }
 }

@@ -1,25 +1,27 @@
-//! Who belongs to a job, and ending all of them.
+//! The processes of a job: finding them, and ending all of them.
 
 use std::ffi::CString;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use rustix::event::PollFlags;
 use rustix::process::Signal;
 
+use super::running::Patience;
 use super::{LAST_PATIENCE, PATIENCE, StillRunning};
 use crate::mount::{Membership, MountPoint, ProcessInfo};
 use crate::sys::poll;
 use crate::sys::proc::{self, IsMember, ProcessHandle, Stuck};
 
-/// How the processes of a job are found.
+/// How the processes of a job are found without a PID namespace.
 #[derive(Debug)]
-pub(super) enum Census {
+pub(super) enum Members {
     /// By their mount namespace.
     Namespace(Membership),
-    /// By descent from this process, which adopts those whose parents have ended.
-    Descent(i32),
+    /// By descent from these processes, which adopt those whose parents have ended.
+    Descent(Vec<i32>),
     /// By a variable in their environment, unless they changed it.
     Mark(Mark),
 }
@@ -53,20 +55,24 @@ impl Mark {
     }
 }
 
-impl Census {
-    pub(super) fn members(&mut self) -> io::Result<Vec<i32>> {
+impl Members {
+    /// Their numbers.
+    pub(super) fn numbers(&mut self) -> io::Result<Vec<i32>> {
         match self {
-            Census::Namespace(membership) => membership.members(),
-            Census::Descent(ancestor) => proc::descendants(*ancestor),
-            Census::Mark(mark) => proc::members(|pid| mark.is_member(pid)),
+            Members::Namespace(membership) => membership.members(),
+            Members::Descent(ancestors) => {
+                let below = ancestors.iter().map(|&it| proc::descendants(it));
+                Ok(below.collect::<io::Result<Vec<_>>>()?.concat())
+            }
+            Members::Mark(mark) => proc::members(|pid| mark.is_member(pid)),
         }
     }
 
     fn contains(&mut self, pid: i32) -> bool {
         match self {
-            Census::Namespace(membership) => membership.contains(pid),
-            Census::Descent(ancestor) => proc::descends(pid, *ancestor),
-            Census::Mark(mark) => matches!(mark.is_member(pid), IsMember::Yes),
+            Members::Namespace(membership) => membership.contains(pid),
+            Members::Descent(ancestors) => ancestors.iter().any(|&it| proc::descends(pid, it)),
+            Members::Mark(mark) => matches!(mark.is_member(pid), IsMember::Yes),
         }
     }
 
@@ -78,7 +84,7 @@ impl Census {
         let give_up_at = abort_at + LAST_PATIENCE;
         let (mut aborted, mut stuck) = (false, Stuck::default());
         loop {
-            let members = match self.members() {
+            let members = match self.numbers() {
                 Ok(members) if members.is_empty() => return Ok(()),
                 Ok(members) => members,
                 Err(error) if Instant::now() >= give_up_at => {
@@ -97,7 +103,7 @@ impl Census {
             if Instant::now() >= abort_at && !aborted {
                 aborted = true;
                 abort(place);
-                if let Census::Namespace(membership) = &mut self {
+                if let Members::Namespace(membership) = &mut self {
                     membership.forget_mount();
                 }
             }
@@ -105,14 +111,12 @@ impl Census {
         }
     }
 
-    /// Sends a signal to all members but one.
-    pub(super) fn signal_all(&mut self, signal: Signal, spared: Option<i32>) -> io::Result<()> {
-        for pid in self
-            .members()?
-            .into_iter()
-            .filter(|&pid| Some(pid) != spared)
-        {
-            if let Some(process) = ProcessHandle::checked(pid, |pid| self.contains(pid)) {
+    /// Sends a signal to all members but some.
+    pub(super) fn signal_all(&mut self, signal: Signal, spared: &[i32]) -> io::Result<()> {
+        for pid in self.numbers()? {
+            if !spared.contains(&pid)
+                && let Some(process) = ProcessHandle::checked(pid, |pid| self.contains(pid))
+            {
                 // It may have ended meanwhile.
                 let _ = process.signal(signal);
             }
@@ -137,6 +141,36 @@ impl Census {
 
 /// How long a round waits for stragglers before it looks again, once patience has run out.
 pub(super) const ROUND: Duration = Duration::from_millis(50);
+
+/// Waits until a step has executed its program, or ended, which `hangs_up` tells; `kill` kills it. What sleeps
+/// uninterruptibly then, as its program lies where nothing answers, is not waited for.
+///
+/// # Errors
+/// Of the kind `TimedOut` or `Interrupted`: patience was at its end. It was killed then.
+pub(super) fn wait_for_start(
+    hangs_up: BorrowedFd<'_>,
+    patience: Patience<'_>,
+    place: &MountPoint,
+    kill: &dyn Fn(),
+    number: impl Fn() -> Option<i32>,
+) -> io::Result<()> {
+    let Err(error) = patience.expect(hangs_up, PollFlags::IN) else {
+        return Ok(());
+    };
+    let abort_at = Instant::now() + PATIENCE;
+    let (mut aborted, mut stuck) = (false, Stuck::default());
+    loop {
+        kill();
+        let soon = Patience::until(Instant::now() + ROUND);
+        if soon.expect(hangs_up, PollFlags::IN).is_ok() || aborted && stuck.are(number().as_slice())
+        {
+            return Err(error);
+        }
+        if Instant::now() >= abort_at && !std::mem::replace(&mut aborted, true) {
+            abort(place);
+        }
+    }
+}
 
 /// Frees whoever waits for an answer from the mount.
 pub(super) fn abort(place: &MountPoint) {
