@@ -50,6 +50,7 @@ pub use self::publicly::unmount_at;
 pub use self::tmp::OwnTmp;
 use self::tmp::{OwnDirectories, OwnUsage};
 use crate::sys::descriptor_copies::CopyDetector;
+use crate::sys::devices::Served;
 use crate::sys::event_fd::EventFd;
 use crate::sys::mountinfo;
 use crate::sys::namespaces::Namespaces;
@@ -118,6 +119,8 @@ pub struct Mount {
     point: Arc<MountPoint>,
     session: Option<Box<dyn Session>>,
     refused: Option<MountError>,
+    /// For sessions of others than ours, which do not say what they serve.
+    _served: Served,
 }
 
 /// Where a mount stands and how to get there: what is needed to start processes in it.
@@ -184,6 +187,7 @@ impl Mount {
         serve: impl FnOnce(OwnedFd) -> io::Result<S>,
     ) -> Result<Self, MountError> {
         let (device, point, refused) = MountPoint::mount(options)?;
+        let device_served = Served::new(device.as_fd());
         let served = serve(device);
         let session =
             served.map_err(|error| MountError::system(Operation::Serve, &point.path, error))?;
@@ -191,6 +195,7 @@ impl Mount {
             point: Arc::new(point),
             session: Some(Box::new(session)),
             refused,
+            _served: device_served,
         })
     }
 

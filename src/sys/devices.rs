@@ -3,7 +3,7 @@
 //! While a child has copies of them, the kernel goes on to wait for answers when this process is dead: the child may wait
 //! for its own mount for ever, deaf even to SIGKILL. So it gives them up before anything else.
 
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use parking_lot::Mutex;
 use rustix::fs::{FileType, fstat, major, minor};
@@ -20,6 +20,23 @@ pub(crate) fn add(number: RawFd) {
 /// Its session has ended.
 pub(crate) fn remove(number: RawFd) {
     SERVED.lock().retain(|&it| it != number);
+}
+
+/// A device that is served, under any of its sessions' descriptors, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Served(RawFd);
+
+impl Served {
+    pub(crate) fn new(device: BorrowedFd<'_>) -> Self {
+        add(device.as_raw_fd());
+        Self(device.as_raw_fd())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        remove(self.0);
+    }
 }
 
 /// Those that are served at this moment.

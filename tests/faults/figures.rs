@@ -3,13 +3,12 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use notapipe::mount::{Mount, MountOptions, MountPoint, Visibility};
+use notapipe::mount::{Mount, MountOptions, Visibility};
 use notapipe::run::process::{Processes, StepCommand, Waited};
 
-use crate::stage::{WAYS, both};
+use crate::stage::{Start, WAYS, both};
 use crate::tiny_fs;
 
 const ROUNDS: usize = 200;
@@ -66,8 +65,6 @@ fn mounts(visibility: Visibility) {
         median(gone)
     );
 }
-
-type Start = fn(&Arc<MountPoint>) -> std::io::Result<Processes>;
 
 fn steps(what: &str, start_processes: Start) {
     let null = File::open("/dev/null").unwrap();

@@ -325,9 +325,10 @@ pub fn notapipe() -> PathBuf {
     env::current_exe().unwrap().with_file_name("notapipe")
 }
 
+pub type Start = fn(&Arc<MountPoint>) -> std::io::Result<Processes>;
+
 /// The ways in which processes are kept together.
-pub const WAYS: [fn(&Arc<MountPoint>) -> std::io::Result<Processes>; 2] =
-    [Processes::start, Processes::start_without_pid_namespace];
+pub const WAYS: [Start; 2] = [Processes::start, Processes::start_without_pid_namespace];
 
 /// Plays a part once in a PID namespace, where that is allowed, and once without.
 pub fn both_ways(mount: impl Fn() -> Mount, part: impl Fn(&mut Mount, Processes)) {
