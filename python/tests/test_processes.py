@@ -138,3 +138,24 @@ def test_memory_does_not_grow() -> None:
     jobs(3000)
     # Less than a job's input for every hundred of them.
     assert resident() - before < 20_000_000
+
+
+def test_kill_9_leaves_nothing() -> None:
+    script = """
+import sys, threading
+import notapipe
+
+heap = bytearray(64 << 20)
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print("begins", flush=True)
+notapipe.run(["sh", "-c", "setsid sleep 600 & sleep 600"], inputs={"a": bytes(100_000)})
+"""
+    # From before the first system call of the job to long after its steps have started.
+    for moment in range(50):
+        mark = f"NOTAPIPE_TEST={time.monotonic_ns()}"
+        variables = {**os.environ, "NOTAPIPE_TEST": mark.split("=")[1]}
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=variables) as program:
+            assert program.stdout is not None and program.stdout.readline() == b"begins\n"
+            time.sleep(moment / 1000)
+            program.kill()
+        eventually(lambda: processes_with(mark) == [], lambda: (moment, processes_with(mark)))

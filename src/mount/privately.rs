@@ -177,12 +177,12 @@ pub(crate) fn bind(
     })
 }
 
-/// A limit of 0 would be none at all (tmpfs(5)).
+/// The last page and the last inode are none of the job's: who has taken one of them was over the limit (tmpfs(5)).
 fn tmpfs_options(limits: Limits, mode: u32) -> String {
     const MOST_BYTES: u64 = 1 << 60;
     const MOST_INODES: u64 = 1 << 40;
-    let bytes = limits.bytes.clamp(PAGE_SIZE, MOST_BYTES);
-    let inodes = limits.inodes.clamp(1, MOST_INODES);
+    let bytes = limits.bytes.min(MOST_BYTES) + PAGE_SIZE;
+    let inodes = limits.inodes.min(MOST_INODES) + 1;
     format!("size={bytes},nr_inodes={inodes},mode={mode:o}")
 }
 

@@ -797,8 +797,7 @@ impl Job {
     /// What the job's files live in while its steps run; [`Backing::Auto`] unless said, which
     /// [`on_backing`](Self::on_backing) and [`Outcome::backing`] tell of. One that is named is that one or an error.
     ///
-    /// A tool that meets a limit sees ENOSPC in a mount and on a tmpfs. A tmpfs that was filled to its last page or inode is told
-    /// by [`Outcome::limit_met`], whether or not a tool wanted more. In a directory, limits are watched: a job that exceeds
+    /// A tool that meets a limit sees ENOSPC in a mount and on a tmpfs. In a directory, limits are watched: a job that exceeds
     /// one is ended with [`Error::OverLimit`], perhaps after it took more, or with [`Error::NoRoom`] where there was less room
     /// than the limit; other processes of the same user can reach the files, and with [`allow_other`](Self::allow_other) those
     /// of all users. Without FUSE, a file to [`follow`](Self::follow) is looked at every 20 ms: it begins when its content

@@ -303,20 +303,20 @@ fn one_of_two_capabilities_does_not_hinder() {
 }
 
 #[test]
-fn a_full_tmpfs_of_its_own_is_told() {
-    let name = "narrow::a_full_tmpfs_of_its_own_is_told";
+fn a_full_tmpfs_of_its_own_fails_the_job() {
+    let name = "narrow::a_full_tmpfs_of_its_own_fails_the_job";
     let scene = || {
         let room = tempfile::tempdir().unwrap();
         let place = room.path().join("x");
         let out = format!("x={}", place.display());
         let words = ["--size", "4M", "-o", &out, "--", "python3", "-c", CARELESS];
         let (code, said) = call(&words);
-        // As in a mount, whatever the tool makes of ENOSPC.
-        assert_eq!(code, 0, "{said}");
+        assert_eq!(code, 125, "{said}");
         assert!(
-            said.contains("may hold 4 MiB") && said.contains("--size"),
+            said.contains("more than the limit of 4 MiB") && said.contains("--size"),
             "{said}"
         );
+        assert!(!place.exists());
         // All of it can be used; and a tool that looks ends as it would in a mount.
         let (code, said) = call(&[
             "--size",
@@ -337,7 +337,7 @@ fn a_full_tmpfs_of_its_own_is_told() {
             "{said}"
         );
         let (code, said) = call(&["--inodes", "3", "--", "sh", "-c", "touch a b c; true"]);
-        assert_eq!(code, 0, "{said}");
+        assert_eq!(code, 125, "{said}");
         assert!(said.contains("3 files and directories"), "{said}");
     };
     both_behind(NO_FUSE, name, scene);

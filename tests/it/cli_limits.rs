@@ -83,7 +83,7 @@ fn over_the_inodes_the_tool_sees_enospc_and_the_person_the_option() {
 
 #[test]
 fn a_limit_that_the_tool_ignored_is_told_all_the_same() {
-    over_enforcing_backings(|site| {
+    both(|site| {
         let ignore = "true > y; (head -c 2M /dev/zero > x) 2> /dev/null; exit 0";
         let words = ["--size", "1M", "-o", "y", "--", "sh", "-c", ignore];
         let told = site.run(&words).ended(0);
@@ -97,7 +97,7 @@ fn a_limit_that_the_tool_ignored_is_told_all_the_same() {
 
 #[test]
 fn the_mount_tells_its_limits() {
-    over_enforcing_backings(|site| {
+    both(|site| {
         let look = "stat -f -c '%S %b %f %c %d' .; head -c 10000 /dev/zero > x; stat -f -c '%S %b %f %c %d' .";
         let told = site.run(&["--size", "4M", "--inodes", "100", "--", "sh", "-c", look]);
         // Block size, blocks, free ones, inodes, free ones.
@@ -218,7 +218,7 @@ fn writing_back_at_the_end_of_the_job_counts_too() {
 /// Names and inodes take memory too, which `--size` must bound.
 #[test]
 fn inodes_follow_the_size_unless_said() {
-    over_enforcing_backings(|site| {
+    both(|site| {
         let inodes = ["--", "stat", "-f", "-c", "%c", "."];
         for (limits, expected) in [
             (&["--size", "16M"][..], "4096\n"),

@@ -53,15 +53,18 @@ impl Tmpfs {
             return (0, u64::MAX);
         };
         let mut seen = self.seen.lock();
-        let used = (there.f_blocks - there.f_bfree) * there.f_frsize;
+        let limits = self.backed_by.limits;
+        let used = ((there.f_blocks - there.f_bfree) * there.f_frsize).min(limits.bytes);
         let peak = &mut seen.peak;
         peak.bytes = peak.bytes.max(used);
-        peak.inodes = peak.inodes.max(there.f_files - there.f_ffree);
-        let room = there.f_bfree * there.f_frsize;
+        peak.inodes = peak
+            .inodes
+            .max((there.f_files - there.f_ffree).min(limits.inodes));
+        // The last page and the last inode are none of the job's.
         match (there.f_bfree, there.f_ffree) {
             (0, _) => seen.full = Some(Resource::Bytes),
             (_, 0) => seen.full = Some(Resource::Inodes),
-            _ => return (used, room),
+            _ => return (used, there.f_bfree * there.f_frsize),
         }
         (used, 0)
     }
@@ -95,9 +98,11 @@ impl JobFiles for Tmpfs {
     fn end(self: Box<Self>) -> Result<Left, Error> {
         self.see();
         let Seen { peak, full } = self.seen.into_inner();
+        let limits = self.backed_by.limits;
         Ok(Left {
             limit_met: full,
             tmp_full: self.place.own_usage().and_then(|own| own.full),
+            shortage: full.map(|resource| Error::OverLimit { resource, limits }),
             ..self.files.take_back(peak)?
         })
     }
