@@ -697,7 +697,8 @@ impl Job {
     /// ```
     /// # fn main() -> Result<(), notapipe::Error> {
     /// let job = notapipe::Job::new().capture_bytes(4).step(["echo", "ceci", "cela"]);
-    /// let stdout = &job.run()?.steps()[0].stdout;
+    /// let outcome = job.run()?;
+    /// let stdout = &outcome.steps()[0].stdout;
     /// assert_eq!((stdout.to_text().as_str(), stdout.dropped), ("ela\n", 6));
     /// # Ok(())
     /// # }

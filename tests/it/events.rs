@@ -97,21 +97,29 @@ fn who_opened_a_file_is_told_and_who_closed_it_is_the_same() {
     let play = || {
         let scratch = observed();
         let mut watch = scratch.watch("pid").unwrap();
-        sh(&scratch, "echo $$ > pid");
-        let told = scratch.read("pid").unwrap();
-        let pid: u32 = std::str::from_utf8(&told).unwrap().trim().parse().unwrap();
         let mut by = Vec::new();
-        for event in watch.by_ref() {
-            match event {
-                Event::Opened { by: who, .. } => by.push(who),
-                Event::Closed { by: who, .. } => {
-                    by.push(who);
-                    break;
+        std::thread::scope(|threads| {
+            threads.spawn(|| sh(&scratch, "echo $$ > pid; until test -e go; do :; done"));
+            for event in watch.by_ref() {
+                match event {
+                    Event::Opened { by: who, .. } => by.push(who),
+                    Event::Closed { by: who, .. } => {
+                        by.push(who);
+                        break;
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
-        }
-        assert_eq!(by, [pid, pid]);
+            // Its number here, and in its PID namespace, where it knows itself by.
+            let status = std::fs::read_to_string(format!("/proc/{}/status", by[0])).unwrap();
+            let told = scratch.read("pid").unwrap();
+            let itself = std::str::from_utf8(&told).unwrap().trim();
+            let numbers = status.lines().find(|line| line.starts_with("NSpid:"));
+            let last = numbers.unwrap().split_whitespace().last();
+            scratch.write("go", "").unwrap();
+            assert_eq!(last, Some(itself));
+        });
+        assert_eq!(by[0], by[1]);
         scratch.unmount().unwrap();
     };
     play();

@@ -616,8 +616,8 @@ fn the_same_bytes_in_several_jobs_are_in_memory_once() {
 }
 
 /// make and ninja compare times across file systems. All of them take the time of the kernel's last tick; a precise clock
-/// would be ahead of it. (Since Linux 6.13 they take a precise one too, for a file that changes after a look at its times:
-/// nothing is looked at here before the end.)
+/// would be ahead of it. (Since Linux 6.13 a file that changes after a look at its times gets a precise one, and no file
+/// system is then behind it: what another process looks at may spoil an attempt, and not each of ten.)
 #[test]
 fn files_are_no_younger_than_those_written_later_elsewhere() {
     let host = crate::support::host_directory();
@@ -630,6 +630,13 @@ for name in names:
 times = [os.stat(name).st_mtime_ns for name in names]
 assert times == sorted(times), [b - a for a, b in zip(times, times[1:]) if b < a][:5]";
     let elsewhere = host.path().to_str().unwrap();
-    let step = ["python3", "-c", script, elsewhere];
-    Job::new().step(step).run().unwrap();
+    let attempt = || Job::new().step(["python3", "-c", script, elsewhere]).run();
+    let mut failed = None;
+    for _ in 0..10 {
+        match attempt() {
+            Ok(_) => return,
+            Err(error) => failed = Some(error.error),
+        }
+    }
+    panic!("{failed:?}");
 }
