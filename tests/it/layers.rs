@@ -48,7 +48,7 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
     (&["fuser"], &["fuse/fuser"]),
     (&["super::fuser"], &["fuse/session"]),
     (&["super::session"], &["fuse/fuser"]),
-    // The library does not parse command lines, print, exit or handle signals. The init is a process of its own.
+    // The library does not parse command lines, print, exit or handle signals.
     (&["clap", "anyhow", "signal_hook"], PROGRAM),
     (&["print!", "println!", "eprint!", "eprintln!"], PROGRAM),
     (&["dbg!"], PROGRAM),
@@ -58,7 +58,7 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
     // A step gets the environment of the caller unless told otherwise; it is passed on, not looked at.
     (&["std::env"], &["cli", "main", "run/step"]),
 ];
-const PROGRAM: &[&str] = &["cli", "main", "run/init"];
+const PROGRAM: &[&str] = &["cli", "main"];
 
 #[test]
 fn the_layers_hold() {
