@@ -334,7 +334,13 @@ impl StreamFiles {
         } else {
             Mode::empty()
         };
-        let file = rustix::fs::openat2(&root, name, flags, mode, ResolveFlags::BENEATH)?;
+        let file = loop {
+            match rustix::fs::openat2(&root, name, flags, mode, ResolveFlags::BENEATH) {
+                // Another process mounted or renamed something during a walk through `..` (openat2(2)).
+                Err(Errno::AGAIN) => {}
+                opened => break opened?,
+            }
+        };
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
         match kind {
             FileType::RegularFile => {}

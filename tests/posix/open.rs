@@ -268,15 +268,15 @@ fn resolve_beneath() {
     make("f", "");
     symlink("../f", "d/up").unwrap();
     let directory = open("d", O::RDONLY | O::DIRECTORY, 0).unwrap();
+    // A mount or a rename by another process makes a walk through `..` uncertain: EAGAIN (openat2(2)).
     let within = |path: &str, resolve| {
-        rustix::fs::openat2(
-            &directory,
-            path,
-            O::RDONLY,
-            rustix::fs::Mode::empty(),
-            resolve,
-        )
-        .map(Fd::from)
+        loop {
+            let mode = rustix::fs::Mode::empty();
+            let opened = rustix::fs::openat2(&directory, path, O::RDONLY, mode, resolve);
+            if opened.as_ref().err() != Some(&rustix::io::Errno::AGAIN) {
+                return opened.map(Fd::from);
+            }
+        }
     };
     see!(within("up", ResolveFlags::empty())).unwrap();
     see!(within("up", ResolveFlags::BENEATH).err());
