@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import notapipe
-from left import nothing_left
+from left import eventually, nothing_left
 from notapipe import Base, Job
 
 def python(script: str) -> subprocess.Popen[str]:
