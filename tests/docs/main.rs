@@ -1,8 +1,9 @@
 //! Every console block of the README and of `docs` is run, and gives what stands there.
 //!
 //! The blocks of a page run one after another in one shell, in a directory of their own. A comment that begins with
-//! `<!-- setup` holds commands which the page does not show. In a shown output `…` stands for any text.
-//! What cannot be run by a test (an installation, a container) is in a block of another language than `console`.
+//! `<!-- setup` holds commands which the page does not show. In a shown output `…` stands for any text, and spaces in a row
+//! are one: columns are as wide as what else is on the machine. What cannot be run by a test (an installation, a container)
+//! is in a block of another language than `console`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -154,8 +155,9 @@ fn outputs(runs: &[Run]) -> Result<String, Failed> {
     Ok(String::from_utf8_lossy(&told.stdout).into_owned())
 }
 
-/// Whether `seen` is `shown`, in which `…` stands for any text.
+/// Whether `seen` is `shown`, in which `…` stands for any text, and spaces in a row for one.
 fn matches(shown: &str, seen: &str) -> bool {
+    let [shown, seen] = [shown, seen].map(with_single_spaces);
     let mut parts = shown.split('…');
     let first = parts.next().expect("split gives one part at least");
     let Some(mut rest) = seen.strip_prefix(first) else {
@@ -171,4 +173,9 @@ fn matches(shown: &str, seen: &str) -> bool {
         rest = &rest[at + part.len()..];
     }
     rest.ends_with(last)
+}
+
+fn with_single_spaces(text: &str) -> String {
+    let parts: Vec<_> = text.split(' ').filter(|part| !part.is_empty()).collect();
+    parts.join(" ")
 }
