@@ -222,19 +222,7 @@ impl Locked<'_> {
     pub fn give_back_references(&mut self, ino: Ino, count: u64) {
         if self.state.references.give_back(ino, count) {
             self.state.resized.remove(&ino);
-            let Parts {
-                tree,
-                lazy,
-                observed,
-                wakeups,
-            } = self.parts();
-            tree.free(ino);
-            if !lazy.is_empty() && tree.attr(ino).is_err() {
-                lazy.forget(ino, wakeups);
-            }
-            if let Some(observed) = observed {
-                observed.forget(ino, tree);
-            }
+            self.free(ino);
         }
     }
 
@@ -244,17 +232,24 @@ impl Locked<'_> {
             return;
         }
         if !self.state.references.any(unlinked.ino) {
-            let Parts {
-                tree,
-                lazy,
-                observed,
-                wakeups,
-            } = self.parts();
-            tree.free(unlinked.ino);
-            lazy.forget(unlinked.ino, wakeups);
-            if let Some(observed) = observed {
-                observed.forget(unlinked.ino, tree);
-            }
+            self.free(unlinked.ino);
+        }
+    }
+
+    /// Frees an inode to which there are no references, if no name is left either.
+    fn free(&mut self, ino: Ino) {
+        let Parts {
+            tree,
+            lazy,
+            observed,
+            wakeups,
+        } = self.parts();
+        tree.free(ino);
+        if !lazy.is_empty() && tree.attr(ino).is_err() {
+            lazy.forget(ino, wakeups);
+        }
+        if let Some(observed) = observed {
+            observed.forget(ino, tree);
         }
     }
 
