@@ -240,30 +240,34 @@ fn count(directory: BorrowedFd<'_>) -> Peak {
         inodes: 1,
     });
     // What changes meanwhile is seen next time.
-    let _ = walk(directory, Closed::LeftOut, &mut counting);
+    let _ = walk(directory, (), Closed::LeftOut, &mut counting);
     counting.0
 }
 
 struct Counting(Peak);
 
 impl Visitor for Counting {
-    fn enter(&mut self, _names: &[CString]) -> Result<(), Error> {
+    type Directory = ();
+
+    fn enter(&mut self, (): (), _names: &[CString]) -> Result<(), Error> {
         Ok(())
     }
 
     // The types of `Stat` differ between architectures.
     #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
-    fn visit(&mut self, _: BorrowedFd<'_>, _: &CStr, stat: &Stat) -> Result<bool, Error> {
+    fn visit(
+        &mut self,
+        (): (),
+        _: BorrowedFd<'_>,
+        _: &CStr,
+        stat: &Stat,
+    ) -> Result<Option<()>, Error> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         self.0.inodes += 1;
         if kind == FileType::RegularFile {
             // tmpfs counts whole pages, as we do.
             self.0.bytes += (stat.st_blocks as u64 * 512).next_multiple_of(PAGE_SIZE);
         }
-        Ok(kind == FileType::Directory)
-    }
-
-    fn leave(&mut self) -> Result<(), Error> {
-        Ok(())
+        Ok((kind == FileType::Directory).then_some(()))
     }
 }

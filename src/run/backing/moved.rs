@@ -33,21 +33,9 @@ pub(super) struct Delivered {
 /// What of a file is another when it was changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
-    inode: u64,
+    content: ContentStamp,
     mode: u32,
-    size: u64,
-    modified: (i64, i64),
     changed: (i64, i64),
-}
-
-impl Stamp {
-    fn content(&self) -> ContentStamp {
-        ContentStamp {
-            inode: self.inode,
-            size: self.size,
-            modified: self.modified,
-        }
-    }
 }
 
 // The types of `Stat` differ between architectures.
@@ -55,10 +43,12 @@ impl Stamp {
 impl From<&Stat> for Stamp {
     fn from(of: &Stat) -> Self {
         Self {
-            inode: of.st_ino as u64,
+            content: ContentStamp {
+                inode: of.st_ino as u64,
+                size: of.st_size as u64,
+                modified: (of.st_mtime as i64, of.st_mtime_nsec as i64),
+            },
             mode: of.st_mode as u32,
-            size: of.st_size as u64,
-            modified: (of.st_mtime as i64, of.st_mtime_nsec as i64),
             changed: (of.st_ctime as i64, of.st_ctime_nsec as i64),
         }
     }
@@ -86,7 +76,7 @@ impl MovedFiles {
         let staged = delivered.find(|it| Some(it.ino) == ino);
         Box::new(FollowedFile::new(
             root.join(name.to_path_buf()),
-            staged.map(|it| it.stamp.content()),
+            staged.map(|it| it.stamp.content),
         ))
     }
 

@@ -34,23 +34,19 @@ pub(super) fn take_back(
     let mut unchanged = Unchanged {
         tree: staged,
         delivered,
-        directories: Vec::new(),
-        next: Ino::ROOT,
         found: HashMap::new(),
         block: Vec::new(),
     };
-    walk(root, Closed::OpenedUp, &mut unchanged)?;
+    walk(root, Ino::ROOT, Closed::OpenedUp, &mut unchanged)?;
     let unchanged = unchanged.found;
     let mut tree = staged.fork();
     lift_limits(&mut tree);
     let mut changed = Changed {
         tree: &mut tree,
-        directories: Vec::new(),
-        next: Ino::ROOT,
         found: unchanged,
         block: Vec::new(),
     };
-    walk(root, Closed::OpenedUp, &mut changed)?;
+    walk(root, Ino::ROOT, Closed::OpenedUp, &mut changed)?;
     Ok(tree)
 }
 
@@ -58,38 +54,35 @@ pub(super) fn take_back(
 struct Unchanged<'t> {
     tree: &'t mut Tree,
     delivered: &'t AllDelivered,
-    /// Those that were entered, in the tree.
-    directories: Vec<Ino>,
-    /// The one that is entered next.
-    next: Ino,
     /// By their numbers on the host. A file has its content, and may have other names.
     found: HashMap<u64, Ino>,
     block: Vec<u8>,
 }
 
 impl Visitor for Unchanged<'_> {
-    fn enter(&mut self, _names: &[CString]) -> Result<(), Error> {
-        self.directories.push(self.next);
+    type Directory = Ino;
+
+    fn enter(&mut self, _entered: Ino, _names: &[CString]) -> Result<(), Error> {
         Ok(())
     }
 
     fn visit(
         &mut self,
+        parent: Ino,
         directory: BorrowedFd<'_>,
         name: &CStr,
         stat: &Stat,
-    ) -> Result<bool, Error> {
-        let there = lookup(self.tree, &self.directories, name);
+    ) -> Result<Option<Ino>, Error> {
+        let there = self.tree.lookup(parent, name.to_bytes()).ok();
         let kind = FileType::from_raw_mode(stat.st_mode);
         match kind {
             FileType::Directory => {
                 let attr = there.and_then(|ino| self.tree.attr(ino).ok());
                 let attr = attr.filter(|attr| attr.kind == Kind::Directory);
-                self.next = attr.map_or(self.next, |attr| attr.ino);
-                return Ok(attr.is_some());
+                return Ok(attr.map(|attr| attr.ino));
             }
             FileType::RegularFile | FileType::Symlink => {}
-            _ => return Ok(false),
+            _ => return Ok(None),
         }
         let host = id(stat).1;
         if let Some(known) = self.delivered.get(&host)
@@ -104,58 +97,52 @@ impl Visitor for Unchanged<'_> {
             move_content(&file, (self.tree, ino), attr.ctime, &mut self.block)?;
             set_times(self.tree, &attr).map_err(refused)?;
         }
-        Ok(false)
-    }
-
-    fn leave(&mut self) -> Result<(), Error> {
-        self.directories.pop();
-        Ok(())
+        Ok(None)
     }
 }
 
 /// Makes of the tree what is in the directory.
 struct Changed<'t> {
     tree: &'t mut Tree,
-    directories: Vec<Ino>,
-    next: Ino,
     /// What is in the tree already, by its number on the host: what is unchanged, and files of several names.
     found: HashMap<u64, Ino>,
     block: Vec<u8>,
 }
 
 impl Visitor for Changed<'_> {
+    type Directory = Ino;
+
     /// What is in the tree and not in the directory any more, goes.
-    fn enter(&mut self, names: &[CString]) -> Result<(), Error> {
-        self.directories.push(self.next);
+    fn enter(&mut self, entered: Ino, names: &[CString]) -> Result<(), Error> {
         let there: HashSet<&[u8]> = names.iter().map(|name| name.to_bytes()).collect();
         let entries = self
             .tree
-            .entries(self.next, Cookie::default())
+            .entries(entered, Cookie::default())
             .map_err(refused)?;
         let gone: Vec<Name> = entries
             .filter(|entry| !there.contains(entry.name.as_bytes()))
             .map(|entry| entry.name.clone())
             .collect();
         for name in gone {
-            remove(self.tree, self.next, &name).map_err(refused)?;
+            remove(self.tree, entered, &name).map_err(refused)?;
         }
         Ok(())
     }
 
     fn visit(
         &mut self,
+        parent: Ino,
         directory: BorrowedFd<'_>,
         name: &CStr,
         stat: &Stat,
-    ) -> Result<bool, Error> {
-        let parent = self.directories.last().copied().unwrap_or(Ino::ROOT);
-        let there = lookup(self.tree, &self.directories, name);
+    ) -> Result<Option<Ino>, Error> {
+        let there = self.tree.lookup(parent, name.to_bytes()).ok();
         let kind = FileType::from_raw_mode(stat.st_mode);
         let mode = stat.st_mode & 0o7777;
         let host = id(stat).1;
         let found = self.found.get(&host).copied();
         if found.is_some() && found == there {
-            return Ok(false);
+            return Ok(None);
         }
         let name_in_tree = Name::new(name.to_bytes()).map_err(refused)?;
         if let Some(ino) = there {
@@ -164,15 +151,14 @@ impl Visitor for Changed<'_> {
                 if attr.mode != mode {
                     self.set(ino, mode, None).map_err(refused)?;
                 }
-                self.next = ino;
-                return Ok(true);
+                return Ok(Some(ino));
             }
             remove(self.tree, parent, &name_in_tree).map_err(refused)?;
         }
         let now = Timestamp::now();
         if let Some(first) = found {
             let linked = self.tree.link(first, parent, name_in_tree, now);
-            return linked.map(|_| false).map_err(refused);
+            return linked.map(|_| None).map_err(refused);
         }
         let owner = owner();
         let new = NewInode {
@@ -183,7 +169,6 @@ impl Visitor for Changed<'_> {
         };
         let made = self.tree.create(parent, name_in_tree, new, now);
         let ino = made.map_err(refused)?.ino;
-        self.next = ino;
         if kind != FileType::Directory && stat.st_nlink > 1 {
             self.found.insert(host, ino);
         }
@@ -195,12 +180,7 @@ impl Visitor for Changed<'_> {
             // The mode as it is: a directory may have given its own bits.
             self.set(ino, mode, Some(modified(stat))).map_err(refused)?;
         }
-        Ok(kind == FileType::Directory)
-    }
-
-    fn leave(&mut self) -> Result<(), Error> {
-        self.directories.pop();
-        Ok(())
+        Ok((kind == FileType::Directory).then_some(ino))
     }
 }
 
@@ -213,10 +193,6 @@ impl Changed<'_> {
         };
         self.tree.set_attr(ino, &change, Timestamp::now()).map(drop)
     }
-}
-
-fn lookup(tree: &Tree, directories: &[Ino], name: &CStr) -> Option<Ino> {
-    tree.lookup(*directories.last()?, name.to_bytes()).ok()
 }
 
 /// What is to be made for something of the host.

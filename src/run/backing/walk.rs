@@ -22,34 +22,41 @@ pub(super) enum Closed {
 
 /// What is done on the way.
 pub(super) trait Visitor {
+    /// What a directory is to the visitor.
+    type Directory: Copy;
+
     /// A directory has been entered; these are all names in it.
-    fn enter(&mut self, names: &[CString]) -> Result<(), Error>;
+    fn enter(&mut self, entered: Self::Directory, names: &[CString]) -> Result<(), Error>;
 
-    /// Something in it; whether a directory is to be entered.
-    fn visit(&mut self, directory: BorrowedFd<'_>, name: &CStr, stat: &Stat)
-    -> Result<bool, Error>;
-
-    /// All in it has been seen.
-    fn leave(&mut self) -> Result<(), Error>;
+    /// Something in it; a directory that is to be entered is told by what it is.
+    fn visit(
+        &mut self,
+        within: Self::Directory,
+        directory: BorrowedFd<'_>,
+        name: &CStr,
+        stat: &Stat,
+    ) -> Result<Option<Self::Directory>, Error>;
 }
 
-struct Level {
+struct Level<D> {
+    /// What the directory is to the visitor.
+    is: D,
     /// What is still to be seen, the last first.
     names: Vec<CString>,
     id: (u64, u64),
 }
 
 /// Visits all that is below a directory, depth first, in the order of the names. What goes meanwhile is left out.
-pub(super) fn walk(
+pub(super) fn walk<V: Visitor>(
     root: BorrowedFd<'_>,
+    is: V::Directory,
     closed: Closed,
-    visitor: &mut impl Visitor,
+    visitor: &mut V,
 ) -> Result<(), Error> {
     let mut directory = open_directory(root, c".").map_err(unreadable)?;
-    let mut levels = vec![enter(&directory, visitor)?];
+    let mut levels = vec![enter(&directory, is, visitor)?];
     while let Some(level) = levels.last_mut() {
         let Some(name) = level.names.pop() else {
-            visitor.leave()?;
             levels.pop();
             if let Some(above) = levels.last() {
                 directory = go_up(&directory, above.id).map_err(unreadable)?;
@@ -61,25 +68,27 @@ pub(super) fn walk(
             Err(Errno::NOENT) => continue,
             Err(errno) => return Err(unreadable(errno)),
         };
-        if !visitor.visit(directory.as_fd(), &name, &stat)? {
+        let Some(is) = visitor.visit(level.is, directory.as_fd(), &name, &stat)? else {
             continue;
-        }
+        };
         let is_closed = stat.st_mode & 0o500 != 0o500;
         if is_closed && closed == Closed::LeftOut {
-            visitor.enter(&[])?;
-            visitor.leave()?;
             continue;
         }
         if is_closed {
             open_up(directory.as_fd(), &name, &stat).map_err(unreadable)?;
         }
         directory = open_directory(directory.as_fd(), &name).map_err(unreadable)?;
-        levels.push(enter(&directory, visitor)?);
+        levels.push(enter(&directory, is, visitor)?);
     }
     Ok(())
 }
 
-fn enter(directory: &OwnedFd, visitor: &mut impl Visitor) -> Result<Level, Error> {
+fn enter<V: Visitor>(
+    directory: &OwnedFd,
+    is: V::Directory,
+    visitor: &mut V,
+) -> Result<Level<V::Directory>, Error> {
     let mut names = Vec::new();
     let mut buffer = [MaybeUninit::uninit(); 8192];
     let mut entries = RawDir::new(directory, &mut buffer);
@@ -91,9 +100,9 @@ fn enter(directory: &OwnedFd, visitor: &mut impl Visitor) -> Result<Level, Error
         }
     }
     names.sort_unstable_by(|one, other| other.cmp(one));
-    visitor.enter(&names)?;
+    visitor.enter(is, &names)?;
     let id = id(&fstat(directory).map_err(unreadable)?);
-    Ok(Level { names, id })
+    Ok(Level { is, names, id })
 }
 
 /// The directory above, if that is still the one that was come from.
