@@ -15,7 +15,8 @@
 
 set -euo pipefail
 
-# Who needs it, the command, the package that brings it.
+# Who needs it, the command, the package that brings it. The tests call scripts/conformance.sh too; the last ones of the
+# kernels are for the tests inside.
 readonly TABLE='
 demo test bench  cc           gcc
      test        fusermount3  fuse3
@@ -41,9 +42,7 @@ demo test bench  cc           gcc
      test        setpriv      util-linux
      test        unshare      util-linux
      test        shellcheck   shellcheck
-'
-# The same, for the recipes of docs, which tests/docs runs.
-readonly DOCS='
+
 docs  chromium   chromium
 docs  convert    imagemagick
 docs  dot        graphviz
@@ -55,9 +54,7 @@ docs  protoc     protobuf-compiler
 docs  soffice    libreoffice-writer-nogui
 docs  tesseract  tesseract-ocr
 docs  yosys      yosys
-'
-# The same, for scripts/conformance.sh; the tests call it too, as --quick.
-readonly CONFORMANCE='
+
 test conformance fio          fio
 test conformance fusermount3  fuse3
 test conformance git          git
@@ -65,9 +62,7 @@ test conformance python3      python3
 test conformance setpriv      util-linux
 test conformance stress-ng    stress-ng
 test conformance useradd      passwd
-'
-# The same, for scripts/kernels.sh; the last ones are for the tests inside.
-readonly KERNELS='
+
 kernels qemu-system-x86_64  qemu-system-x86
 kernels busybox             busybox-static
 kernels cpio                cpio
@@ -79,23 +74,17 @@ kernels python3             python3
 kernels fusermount3         fuse3
 kernels setpriv             util-linux
 kernels unshare             util-linux
-'
-# The same, for scripts/containers.sh.
-readonly CONTAINERS='
+
 containers mmdebstrap  mmdebstrap
 containers podman      podman
 containers runc        runc
 containers python3     python3
 containers newuidmap   uidmap
 containers useradd     passwd
-'
-# The same, for scripts/picture.sh.
-readonly PICTURE='
+
 picture asciinema  asciinema
 picture npm        npm
-'
-# The same, for scripts/package.sh and scripts/aarch64.sh.
-readonly PACKAGE='
+
 package musl-gcc     musl-tools
 package dpkg-deb     dpkg
 package mmdebstrap   mmdebstrap
@@ -118,7 +107,7 @@ missing() {
         if [[ " ${words[*]:0:${#words[@]}-2} " == *" $1 "* ]] && ! type -P "$command" >/dev/null; then
             printf '%s %s\n' "$command" "$package"
         fi
-    done <<<"$TABLE$DOCS$CONFORMANCE$KERNELS$CONTAINERS$PICTURE$PACKAGE"
+    done <<<"$TABLE"
     [[ $1 != test && $1 != conformance ]] || missing_python_tests
     [[ $1 != test ]] || python3 -c 'import ensurepip' 2>/dev/null || echo 'python3-venv python3-venv'
 }
