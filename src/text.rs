@@ -13,6 +13,7 @@
 //! ```
 
 use std::any::Any;
+use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
@@ -143,6 +144,48 @@ impl fmt::Display for Shown<'_> {
 /// ```
 pub fn is_seen(c: char) -> bool {
     matches!(c, ' '..='~') || c.escape_debug().len() == 1
+}
+
+/// The words of an error and of its causes, joined by `: `; those of the operating system without their number.
+///
+/// ```
+/// let error = std::io::Error::from_raw_os_error(13);
+/// assert_eq!(notapipe::text::error_chain(&error), "Permission denied");
+/// ```
+pub fn error_chain(error: &(dyn Error + 'static)) -> String {
+    let mut message = String::new();
+    let mut last = String::new();
+    for error in std::iter::successors(Some(error), |&error| error.source()) {
+        let text = without_numbers(error.to_string());
+        // An error that shows its cause already, as transparent ones do.
+        if text.is_empty() || last.ends_with(&text) {
+            continue;
+        }
+        if !message.is_empty() {
+            message.push_str(": ");
+        }
+        message.push_str(&text);
+        last = text;
+    }
+    message
+}
+
+/// Without the numbers of the operating system's errors, also where an error shows them in the middle of its own words.
+fn without_numbers(mut text: String) -> String {
+    const BEFORE: &str = " (os error ";
+    let mut from = 0;
+    while let Some(found) = text[from..].find(BEFORE) {
+        let start = from + found;
+        let number = &text[start + BEFORE.len()..];
+        let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+        if digits > 0 && number[digits..].starts_with(')') {
+            text.replace_range(start..start + BEFORE.len() + digits + 1, "");
+            from = start;
+        } else {
+            from = start + BEFORE.len();
+        }
+    }
+    text
 }
 
 /// What a panic said; empty where its payload is no text.

@@ -9,6 +9,7 @@ use notapipe::collect::CollectError;
 use notapipe::run::SpawnError;
 use notapipe::stage::StageError;
 use notapipe::store::{Resource, StoreError};
+use notapipe::text::error_chain;
 use notapipe::{Error, ErrorKind, Failed};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -146,7 +147,7 @@ impl Told {
     fn of(py: Python<'_>, error: &Error) -> Self {
         Self {
             class: Class::of(error),
-            message: chain(error),
+            message: error_chain(error),
             cause: raised_inside(py, error),
         }
     }
@@ -188,22 +189,4 @@ fn sources<'e>(
     error: &'e (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
-}
-
-/// The error and its causes, joined by `: `, without the numbers of the system's.
-pub fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut message = String::new();
-    for error in sources(error) {
-        let text = error.to_string();
-        let text = text.split(" (os error ").next().unwrap_or(&text);
-        // An error that shows its cause already, as transparent ones do.
-        if message.ends_with(text) {
-            continue;
-        }
-        if !message.is_empty() {
-            message.push_str(": ");
-        }
-        message.push_str(text);
-    }
-    message
 }

@@ -153,26 +153,12 @@ pub fn limits(size: Option<u64>, inodes: Option<u64>) -> Option<Limits> {
     })
 }
 
-const BACKINGS: [(&str, Backing); 4] = [
-    ("auto", Backing::Auto),
-    ("fuse", Backing::Fuse),
-    ("tmpfs", Backing::Tmpfs),
-    ("directory", Backing::Directory),
-];
-
 fn backing(name: &str) -> PyResult<Backing> {
-    let known = BACKINGS.iter().find(|(known, _)| *known == name);
-    known.map(|(_, backing)| *backing).ok_or_else(|| {
+    name.parse().map_err(|_| {
         PyValueError::new_err(format!(
             "backing={name:?}: there are auto, fuse, tmpfs and directory"
         ))
     })
-}
-
-/// What a backing is called.
-pub fn backing_name(backing: Backing) -> &'static str {
-    let known = BACKINGS.iter().find(|(_, known)| *known == backing);
-    known.map_or("auto", |(name, _)| name)
 }
 
 fn duration(name: &str, seconds: Option<f64>) -> PyResult<Option<Duration>> {
@@ -202,45 +188,54 @@ fn resource_limits(given: Vec<(String, f64)>) -> PyResult<ResourceLimits> {
     Ok(limits)
 }
 
-fn with_stdin(step: notapipe::Step, given: &Bound<'_, PyAny>) -> PyResult<notapipe::Step> {
-    if given.is_none() {
-        Ok(step)
-    } else if let Ok(bytes) = given.cast::<PyBytes>() {
-        Ok(step.stdin(Stdin::Bytes(shared(bytes.clone()))))
-    } else if given.is_instance_of::<PyString>() {
-        Ok(step.stdin_file(given.extract::<PathBuf>()?))
-    } else {
-        Ok(match descriptor(given)? {
-            Some(fd) => step.stdin_fd(fd),
-            None => step.stdin(Stdin::Null),
+/// Where a stream of a step leads, as Python says it.
+enum Stream {
+    Usual,
+    File(PathBuf),
+    Descriptor(OwnedFd),
+    Null,
+}
+
+impl Stream {
+    fn of(given: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(if given.is_none() {
+            Self::Usual
+        } else if given.is_instance_of::<PyString>() {
+            Self::File(given.extract()?)
+        } else {
+            descriptor(given)?.map_or(Self::Null, Self::Descriptor)
         })
     }
+}
+
+fn with_stdin(step: notapipe::Step, given: &Bound<'_, PyAny>) -> PyResult<notapipe::Step> {
+    if let Ok(bytes) = given.cast::<PyBytes>() {
+        return Ok(step.stdin(Stdin::Bytes(shared(bytes.clone()))));
+    }
+    Ok(match Stream::of(given)? {
+        Stream::Usual => step,
+        Stream::File(name) => step.stdin_file(name),
+        Stream::Descriptor(fd) => step.stdin_fd(fd),
+        Stream::Null => step.stdin(Stdin::Null),
+    })
 }
 
 fn with_stdout(step: notapipe::Step, given: &Bound<'_, PyAny>) -> PyResult<notapipe::Step> {
-    if given.is_none() {
-        Ok(step)
-    } else if given.is_instance_of::<PyString>() {
-        Ok(step.stdout_file(given.extract::<PathBuf>()?))
-    } else {
-        Ok(match descriptor(given)? {
-            Some(fd) => step.stdout_fd(fd),
-            None => step.stdout(Stdout::Null),
-        })
-    }
+    Ok(match Stream::of(given)? {
+        Stream::Usual => step,
+        Stream::File(name) => step.stdout_file(name),
+        Stream::Descriptor(fd) => step.stdout_fd(fd),
+        Stream::Null => step.stdout(Stdout::Null),
+    })
 }
 
 fn with_stderr(step: notapipe::Step, given: &Bound<'_, PyAny>) -> PyResult<notapipe::Step> {
-    if given.is_none() {
-        Ok(step)
-    } else if given.is_instance_of::<PyString>() {
-        Ok(step.stderr_file(given.extract::<PathBuf>()?))
-    } else {
-        Ok(match descriptor(given)? {
-            Some(fd) => step.stderr_fd(fd),
-            None => step.stderr(Stdout::Null),
-        })
-    }
+    Ok(match Stream::of(given)? {
+        Stream::Usual => step,
+        Stream::File(name) => step.stderr_file(name),
+        Stream::Descriptor(fd) => step.stderr_fd(fd),
+        Stream::Null => step.stderr(Stdout::Null),
+    })
 }
 
 /// A copy of a descriptor, given as its number or as a file object; none for `subprocess.DEVNULL`.

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use notapipe::archive::Format;
 use notapipe::collect::{self, CollectError, Delivery, Destination};
-use notapipe::run::{EndedBy, Exit};
+use notapipe::run::Exit;
 use notapipe::store::{Kind, Resource, TreePath};
+use notapipe::text::error_chain;
 use notapipe::text::quoted;
 use notapipe::{Error, Failed};
 use pyo3::exceptions::{PyKeyError, PyValueError};
@@ -18,7 +19,6 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use super::errors;
-use super::job::backing_name;
 
 /// What a job did, and what it left.
 ///
@@ -163,7 +163,7 @@ impl Outcome {
     /// Why the job failed, if it did.
     #[getter]
     fn error(&self) -> Option<String> {
-        self.error.as_ref().map(|error| errors::chain(error))
+        self.error.as_ref().map(|error| error_chain(error))
     }
 
     /// All that is known of the job, as a dictionary of plain values, with the fields of the command line's `--report`.
@@ -241,10 +241,7 @@ impl Outcome {
             peak_inodes: peak.inodes,
             limit_bytes: usage.limits.bytes,
             limit_inodes: usage.limits.inodes,
-            limit_met: self.limit_met().map(|resource| match resource {
-                Resource::Bytes => "bytes",
-                Resource::Inodes => "inodes",
-            }),
+            limit_met: self.limit_met().map(|it| it.to_string()),
         }
     }
 
@@ -260,8 +257,8 @@ impl Outcome {
 
     /// What the job's files were in: `"fuse"`, `"tmpfs"` or `"directory"`.
     #[getter]
-    fn backing(&self) -> &'static str {
-        backing_name(self.outcome.backing())
+    fn backing(&self) -> String {
+        self.outcome.backing().to_string()
     }
 
     /// All outputs as one archive: `"tar"`, `"tar.gz"`, `"tar.zst"`, `"tar.xz"` or `"zip"`.
@@ -330,7 +327,7 @@ pub struct StepReport {
     user_time: f64,
     system_time: f64,
     max_rss: u64,
-    ended_by: Option<&'static str>,
+    ended_by: Option<String>,
     requests: Py<PyDict>,
     files: Option<Py<PyDict>>,
 }
@@ -347,7 +344,7 @@ impl StepReport {
             user_time: status.user_time.as_secs_f64(),
             system_time: status.system_time.as_secs_f64(),
             max_rss: status.max_rss_bytes,
-            ended_by: report.ended_by.map(ended_by),
+            ended_by: report.ended_by.map(|it| it.to_string()),
             requests: counts(py, &report.requests)?.unbind(),
             files: report
                 .touched
@@ -363,21 +360,6 @@ fn returncode(exit: Exit) -> i32 {
     match exit {
         Exit::Code(code) => code,
         Exit::Signal(signal) => -signal,
-    }
-}
-
-/// As the command line's report has it.
-fn ended_by(reason: EndedBy) -> &'static str {
-    match reason {
-        EndedBy::Timeout => "timeout",
-        EndedBy::Interrupt => "interrupt",
-        EndedBy::Pipe => "pipe",
-        EndedBy::CpuLimit => "cpu",
-        EndedBy::ProcessLimit => "processes",
-        EndedBy::MemoryLimit => "memory",
-        EndedBy::SizeLimit => "size",
-        EndedBy::SessionLost => "mount",
-        _ => "failure",
     }
 }
 
@@ -403,5 +385,5 @@ pub struct Usage {
     peak_inodes: u64,
     limit_bytes: u64,
     limit_inodes: u64,
-    limit_met: Option<&'static str>,
+    limit_met: Option<String>,
 }

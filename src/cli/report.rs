@@ -17,6 +17,7 @@ use notapipe::run::MountOnly;
 use notapipe::run::words::nearest;
 use notapipe::stage::{Source, StageError};
 use notapipe::store::{Limits, Resource};
+pub use notapipe::text::error_chain as chain;
 use notapipe::text::{is_seen, quoted, shown};
 
 use super::container;
@@ -112,7 +113,7 @@ pub fn backing(why: Option<&MountError>, backed: &BackedBy) {
     let why = match why {
         MountError::System {
             operation, error, ..
-        } => format!("cannot {operation}: {}", text(error)),
+        } => format!("cannot {operation}: {}", chain(error)),
         why => chain(why),
     };
     warning(&format!(
@@ -171,45 +172,6 @@ fn escaped(mut error: clap::Error) -> clap::Error {
         error.insert(kind, value);
     }
     error
-}
-
-/// The error and its causes, joined by `: `.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut message = String::new();
-    let mut last = String::new();
-    for error in std::iter::successors(Some(error), |&error| error.source()) {
-        let text = text(error);
-        // An error that shows its cause already, as transparent ones do.
-        if text.is_empty() || last.ends_with(&text) {
-            continue;
-        }
-        if !message.is_empty() {
-            message.push_str(": ");
-        }
-        message.push_str(&text);
-        last = text;
-    }
-    message
-}
-
-/// One error's own words; those of the operating system without their number, also where an error
-/// shows them in the middle of its own.
-fn text(error: &(dyn Error + 'static)) -> String {
-    const BEFORE: &str = " (os error ";
-    let mut text = error.to_string();
-    let mut from = 0;
-    while let Some(found) = text[from..].find(BEFORE) {
-        let start = from + found;
-        let number = &text[start + BEFORE.len()..];
-        let digits = number.bytes().take_while(u8::is_ascii_digit).count();
-        if digits > 0 && number[digits..].starts_with(')') {
-            text.replace_range(start..start + BEFORE.len() + digits + 1, "");
-            from = start;
-        } else {
-            from = start + BEFORE.len();
-        }
-    }
-    text
 }
 
 /// What to do, for the errors that know.

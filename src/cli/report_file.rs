@@ -16,8 +16,8 @@ use notapipe::Outcome;
 use notapipe::Touched;
 use notapipe::collect::{self, AtomicFile, Found};
 use notapipe::fuse::RequestCounts;
-use notapipe::run::{self, EndedBy, Exit, LimitHolder, StepReport};
-use notapipe::store::{Kind, Name, PATH_MAX, Resource, Tree, TreePath};
+use notapipe::run::{self, Exit, LimitHolder, StepReport};
+use notapipe::store::{Kind, Name, PATH_MAX, Tree, TreePath};
 use notapipe::text::quoted;
 use serde::Serialize;
 
@@ -33,7 +33,7 @@ struct Report {
     exit_status: u8,
     error: Option<Error>,
     fuse: Option<bool>,
-    backing: Option<&'static str>,
+    backing: Option<String>,
     steps: Vec<Step>,
     steps_not_run: Vec<NotRun>,
     outputs: Vec<Output>,
@@ -57,7 +57,7 @@ struct Step {
     command: Vec<String>,
     exit: StepExit,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ended_by: Option<&'static str>,
+    ended_by: Option<String>,
     wall_seconds: f64,
     user_seconds: f64,
     system_seconds: f64,
@@ -116,7 +116,7 @@ struct Usage {
     limit_bytes: u64,
     limit_inodes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    limit_met: Option<&'static str>,
+    limit_met: Option<String>,
 }
 
 /// Where a report goes, looked at before anything runs.
@@ -239,11 +239,7 @@ fn report(ending: &ExitStatus<'_>, outcome: Option<&Outcome>, collect: Option<Du
             help: report::remedy(error),
         }),
         fuse: outcome.map(|it| it.backing() == run::Backing::Fuse),
-        backing: outcome.map(|it| match it.backing() {
-            run::Backing::Tmpfs => "tmpfs",
-            run::Backing::Directory => "directory",
-            _ => "fuse",
-        }),
+        backing: outcome.map(|it| it.backing().to_string()),
         steps: outcome.map_or_else(Vec::new, |it| it.steps().iter().map(step).collect()),
         steps_not_run: outcome.map_or_else(Vec::new, not_run),
         outputs: outcome.map_or_else(Vec::new, outputs),
@@ -274,10 +270,7 @@ fn usage(outcome: &Outcome) -> Usage {
         peak_inodes: peak.inodes,
         limit_bytes: usage.limits.bytes,
         limit_inodes: usage.limits.inodes,
-        limit_met: outcome.limit_met().map(|resource| match resource {
-            Resource::Bytes => "bytes",
-            Resource::Inodes => "inodes",
-        }),
+        limit_met: outcome.limit_met().map(|it| it.to_string()),
     }
 }
 
@@ -306,20 +299,6 @@ fn not_run(outcome: &Outcome) -> Vec<NotRun> {
     commands.map(not_run).collect()
 }
 
-fn ended_by(reason: EndedBy) -> &'static str {
-    match reason {
-        EndedBy::Timeout => "timeout",
-        EndedBy::Interrupt => "interrupt",
-        EndedBy::Pipe => "pipe",
-        EndedBy::CpuLimit => "cpu",
-        EndedBy::ProcessLimit => "processes",
-        EndedBy::MemoryLimit => "memory",
-        EndedBy::SizeLimit => "size",
-        EndedBy::SessionLost => "mount",
-        _ => "failure",
-    }
-}
-
 fn step(step: &StepReport) -> Step {
     let status = &step.status;
     Step {
@@ -328,7 +307,7 @@ fn step(step: &StepReport) -> Step {
             Exit::Code(code) => StepExit::Code(code),
             Exit::Signal(signal) => StepExit::Signal(signal),
         },
-        ended_by: step.ended_by.map(ended_by),
+        ended_by: step.ended_by.map(|it| it.to_string()),
         wall_seconds: status.wall_time.as_secs_f64(),
         user_seconds: status.user_time.as_secs_f64(),
         system_seconds: status.system_time.as_secs_f64(),

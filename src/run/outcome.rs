@@ -281,6 +281,23 @@ pub enum EndedBy {
     Failure,
 }
 
+/// As reports have it.
+impl fmt::Display for EndedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "timeout",
+            Self::Interrupt => "interrupt",
+            Self::Pipe => "pipe",
+            Self::CpuLimit => "cpu",
+            Self::ProcessLimit => "processes",
+            Self::MemoryLimit => "memory",
+            Self::SizeLimit => "size",
+            Self::SessionLost => "mount",
+            Self::Failure => "failure",
+        })
+    }
+}
+
 impl EndedBy {
     /// What ends the steps of a job that fails with this error.
     pub(super) fn error(error: &Error) -> Self {
